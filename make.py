@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""Set up and run: ``python3 make.py demo`` plans the built-in patient, ``python3 make.py test`` passes the tests.
+
+Standard library only. Makes ``.venv`` beside this file and installs the package there whenever
+``pyproject.toml`` has changed since the last time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "installed.sha256"
+
+TARGETS = {
+    "demo": "plan the built-in digital patient on the MR-Linac and say where the report lies",
+    "test": "run the linters, the type checker, the layer contract and the tests (more words go to pytest)",
+    "lint": "run the linters, the type checker and the layer contract only",
+    "setup": "only make the environment",
+}
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in TARGETS:
+        print("usage: python3 make.py TARGET\n" + "".join(f"  {name:6} {what}\n" for name, what in TARGETS.items()))
+        return 2
+    target, *rest = arguments
+    if sys.version_info < (3, 11):
+        print(f"mrlinac needs Python 3.11 or newer; this is {sys.version.split()[0]} ({sys.executable})")
+        return 1
+    setup()
+    if target == "demo":
+        return run("-m", "mrlinac", "plan", "demo", "--out", "demo", "--overwrite", *rest)
+    if target in ("lint", "test"):
+        code = lint()
+        if code or target == "lint":
+            return code
+        return run("-m", "pytest", *rest)
+    return 0
+
+
+def setup() -> None:
+    """Make the environment, and install the package in it when pyproject.toml changed."""
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    if not PYTHON.exists():
+        print("making .venv", flush=True)
+        made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
+        if made.returncode:
+            print(made.stdout + made.stderr)
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            sys.exit(
+                "The environment could not be made. On Debian and Ubuntu the package that is missing is "
+                f"'python{version}-venv': sudo apt-get install python{version}-venv"
+            )
+    print("installing mrlinac and what it needs into .venv (wheels only)", flush=True)
+    command = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--only-binary",
+        ":all:",
+    ]
+    subprocess.run([*command, "--upgrade", "hatchling", "editables"], check=True)
+    subprocess.run([*command, "--no-build-isolation", "--editable", f"{ROOT}[dev]"], check=True)
+    STAMP.write_text(wanted)
+
+
+def lint() -> int:
+    """Ruff, mypy, the layer contract: all of them, then the worst exit status."""
+    contract = VENV / PYTHON.parent.name / ("lint-imports.exe" if os.name == "nt" else "lint-imports")
+    return max(
+        run("-m", "ruff", "check", "."),
+        run("-m", "ruff", "format", "--check", "."),
+        run("-m", "mypy"),
+        subprocess.call([str(contract)], cwd=ROOT),
+    )
+
+
+def run(*arguments: str) -> int:
+    return subprocess.call([str(PYTHON), *arguments], cwd=ROOT)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"failed: {' '.join(error.cmd)}")
+    except KeyboardInterrupt:
+        sys.exit(130)

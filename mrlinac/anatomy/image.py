@@ -1,0 +1,33 @@
+"""Numbers on a grid: CT in HU, MR in arbitrary units, densities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.grid import Grid, frozen
+
+Quantity = Literal["HU", "MR"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A scalar image.
+
+    Attributes
+    ----------
+    grid : Grid
+    values : float32 array, shape ``grid.shape_zyx``, read-only
+    quantity : {"HU", "MR"}
+        What the values mean. MR never goes through an HU curve.
+    """
+
+    grid: Grid
+    values: NDArray[np.float32]
+    quantity: Quantity = "HU"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", frozen(self.values, np.float32, "image", self.grid.shape_zyx))

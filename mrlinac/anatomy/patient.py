@@ -1,0 +1,84 @@
+"""A patient: an image, what was drawn on it, and what the import had to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.structures import Roi
+
+Position = Literal["HFS", "FFS", "HFP", "FFP", "HFDL", "HFDR", "FFDL", "FFDR"]
+Severity = Literal["info", "done", "decide", "warning"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence of the import report: what was found, what was done about it, what is left to decide."""
+
+    severity: Severity
+    text: str
+
+    def __str__(self) -> str:
+        return f"[{self.severity}] {self.text}"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The import report: readable as text and in a notebook."""
+
+    entries: tuple[Note, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(str(note) for note in self.entries)
+
+    __repr__ = __str__
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def of(self, severity: Severity) -> list[str]:
+        """Texts of one severity."""
+        return [note.text for note in self.entries if note.severity == severity]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What planning needs of a patient; no identifiers.
+
+    Attributes
+    ----------
+    label : str
+        A name that identifies nobody: the folder's or the phantom's, never a DICOM identifier.
+    image : Image
+        CT in HU.
+    rois : mapping from TG-263 name to Roi
+    position : str
+        DICOM patient position.
+    couch_top_y_mm : float or None
+        Top of the imaged couch in LPS, where known; None: found from the External's posterior edge.
+    frame_uid, study_uid, series_uid : str
+        For objects written back into the patient's frame.
+    slice_uids : tuple of str
+        SOP instance UIDs of the CT slices, by increasing z.
+    notes : Notes
+    identifiers : mapping of DICOM keyword to str
+        Name, ID and the like: never shown in repr, logs, reports or fingerprints; written only when asked for.
+    """
+
+    label: str
+    image: Image
+    rois: Mapping[str, Roi]
+    position: Position = "HFS"
+    couch_top_y_mm: float | None = None
+    frame_uid: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    slice_uids: tuple[str, ...] = ()
+    notes: Notes = field(default_factory=Notes)
+    identifiers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        nz, ny, nx = self.image.grid.shape_zyx
+        return f"Patient({self.label!r}, {nx}×{ny}×{nz} {self.image.quantity}, {len(self.rois)} structures)"

@@ -1,0 +1,127 @@
+"""Structures: as drawn (contours) and on a grid (occupancy)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.grid import Grid, frozen
+
+Role = Literal["external", "target", "oar", "support", "metal", "other"]
+
+
+@dataclass(frozen=True)
+class Contour:
+    """One closed planar loop in an axial plane.
+
+    Attributes
+    ----------
+    z_mm : float
+        Plane, LPS.
+    points_xy_mm : float64 array, shape (n, 2), read-only
+        Vertices x, y in LPS; the last joins the first. Loops of one plane combine by the even–odd rule.
+    """
+
+    z_mm: float
+    points_xy_mm: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points_xy_mm)
+        object.__setattr__(self, "points_xy_mm", frozen(points, np.float64, "contour", (len(points), 2)))
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A structure as drawn.
+
+    Attributes
+    ----------
+    name : str
+        TG-263 name.
+    role : str
+        external, target, oar, support (couch), metal or other.
+    contours : tuple of Contour
+    slice_spacing_mm : float
+        Thickness a contour stands for along z.
+    original_name : str
+        The clinic's name.
+    derived : bool
+        True where software, not a person, made it; every report says so.
+    color_rgb : tuple of int
+    """
+
+    name: str
+    role: Role
+    contours: tuple[Contour, ...]
+    slice_spacing_mm: float
+    original_name: str = ""
+    derived: bool = False
+    color_rgb: tuple[int, int, int] = (128, 128, 128)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A structure on a grid.
+
+    Attributes
+    ----------
+    name, role
+        As in :class:`Roi`.
+    occupancy : float32 array [z, y, x] in 0…1, read-only
+        Fraction of each voxel that lies inside.
+    drawn_volume_cc : float or None
+        Volume of the polygons it came from; None for a derived structure.
+    """
+
+    name: str
+    role: Role
+    occupancy: NDArray[np.float32]
+    drawn_volume_cc: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "occupancy", frozen(self.occupancy, np.float32, self.name, self.occupancy.shape))
+
+
+@dataclass(frozen=True)
+class StructureSet:
+    """Named structures on one grid. Behaves as a read-only mapping from TG-263 name to :class:`Structure`."""
+
+    grid: Grid
+    structures: Mapping[str, Structure] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, structure in self.structures.items():
+            if structure.occupancy.shape != self.grid.shape_zyx:
+                raise ValueError(
+                    f"{name}: occupancy {structure.occupancy.shape} is not the grid's {self.grid.shape_zyx}"
+                )
+            if structure.name != name:
+                raise ValueError(f"structure '{structure.name}' stands under the name '{name}'")
+
+    def __getitem__(self, name: str) -> Structure:
+        return self.structures[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.structures
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.structures)
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def volume_cc(self, name: str) -> float:
+        """Volume by occupancy, in cubic centimetres."""
+        return float(self.structures[name].occupancy.sum(dtype=np.float64)) * self.grid.voxel_cc
+
+    def having(self, *more: Structure) -> StructureSet:
+        """A new set with structures added or replaced."""
+        return StructureSet(self.grid, {**self.structures, **{s.name: s for s in more}})
+
+    def of_role(self, role: Role) -> list[str]:
+        """Names of the structures of a role, in order."""
+        return [name for name, s in self.structures.items() if s.role == role]

@@ -1,0 +1,59 @@
+"""Dose on a grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.grid import Grid, frozen
+from mrlinac.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class Dose:
+    """Absorbed dose to medium.
+
+    Attributes
+    ----------
+    grid : Grid
+    dose_Gy : float32 array [z, y, x], read-only
+        Sum over ``fractions`` fractions.
+    rel_sigma : float32 array [z, y, x] or None
+        One standard deviation of each voxel, relative to that voxel's dose; None where unknown.
+    fractions : int
+        How many fractions the dose stands for; doses of different fractions do not mix.
+    provenance : Provenance
+    """
+
+    grid: Grid
+    dose_Gy: NDArray[np.float32]
+    rel_sigma: NDArray[np.float32] | None
+    fractions: int
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        shape = self.grid.shape_zyx
+        object.__setattr__(self, "dose_Gy", frozen(self.dose_Gy, np.float32, "dose", shape))
+        if self.rel_sigma is not None:
+            object.__setattr__(self, "rel_sigma", frozen(self.rel_sigma, np.float32, "rel_sigma", shape))
+        if self.fractions < 1:
+            raise ValueError("a dose stands for at least one fraction")
+
+    def times(self, factor: float, *, fractions: int | None = None) -> Dose:
+        """The dose scaled; ``fractions`` states what the scaled dose stands for (default: as before)."""
+        return replace(self, dose_Gy=self.dose_Gy * np.float32(factor), fractions=fractions or self.fractions)
+
+    def course(self, fractions: int) -> Dose:
+        """The dose of a whole course, from the dose of one fraction."""
+        if self.fractions != 1:
+            raise ValueError(f"a dose of {self.fractions} fractions cannot be repeated {fractions} times")
+        return self.times(fractions, fractions=fractions)
+
+    def mean_rel_sigma(self, above: float = 0.5) -> float:
+        """Mean relative standard deviation of the voxels above a share of the maximum."""
+        if self.rel_sigma is None:
+            raise ValueError("this dose carries no uncertainty")
+        high = self.dose_Gy > above * float(self.dose_Gy.max())
+        return float(self.rel_sigma[high].mean(dtype=np.float64))

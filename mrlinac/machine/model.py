@@ -1,0 +1,199 @@
+"""A machine as data: what a file in ``machines/`` may say, and the few sums that belong to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mrlinac import spec
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Figure(spec.Spec):
+    """A number somebody published or measured, kept to compare with."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+    tolerance: float | None = None
+
+
+class Spectrum(spec.Spec):
+    """Photon number spectrum, uniform within each bin.
+
+    ``edge_MeV`` has one entry more than ``weight``.
+    """
+
+    edge_MeV: tuple[NotNegative, ...]
+    weight: tuple[NotNegative, ...]
+    source: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Spectrum:
+        if len(self.edge_MeV) != len(self.weight) + 1:
+            raise ValueError(f"{len(self.edge_MeV)} edges do not bound {len(self.weight)} bins")
+        if any(b <= a for a, b in zip(self.edge_MeV, self.edge_MeV[1:], strict=False)):
+            raise ValueError("edge_MeV must increase")
+        if sum(self.weight) <= 0:
+            raise ValueError("at least one weight must be positive")
+        return self
+
+
+class Fluence(spec.Spec):
+    """Photon number fluence on the isocentre plane against the distance from the axis, 1 on the axis."""
+
+    radius_mm: tuple[NotNegative, ...]
+    relative: tuple[NotNegative, ...]
+    source: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Fluence:
+        if len(self.radius_mm) != len(self.relative) or len(self.radius_mm) < 2:
+            raise ValueError("radius_mm and relative need the same length, at least 2")
+        if any(b <= a for a, b in zip(self.radius_mm, self.radius_mm[1:], strict=False)) or self.radius_mm[0] != 0:
+            raise ValueError("radius_mm must start at 0 and increase")
+        return self
+
+
+class PhotonSource(spec.Spec):
+    """A Gaussian spot at the target, seen through ideal edges in the collimator's plane."""
+
+    spectrum: Spectrum
+    fluence: Fluence
+    spot_sigma_uv_mm: tuple[NotNegative, NotNegative]
+    collimator_mm: Positive  # distance of the beam-limiting plane from the source
+    softening_per_100mm: float = 0.0  # every energy is multiplied by 1 − softening · r/100 mm, r at the isocentre
+    source: str
+
+
+class ElectronSource(spec.Spec):
+    """Contaminant electrons of the treatment head; they reach the patient only without a transverse field."""
+
+    per_photon: NotNegative  # electrons per photon of the same beamlet, at the isocentre plane
+    mean_energy_MeV: Positive  # of exp(−E/mean), cut at max_energy_MeV
+    max_energy_MeV: Positive
+    spread_sigma_mm: NotNegative  # Gaussian blur on the isocentre plane, from scatter in head and air
+    source: str
+
+
+class Mlc(spec.Spec):
+    """Leaves. ``travel`` is the beam-limiting-device axis they move along: ``u`` (X) or ``v`` (Y)."""
+
+    pairs: Annotated[int, Field(ge=1)]
+    leaf_width_mm: Positive  # at the isocentre
+    travel: Literal["u", "v"]
+    half_field_uv_mm: tuple[Positive, Positive]
+    source: str
+
+    def beamlet_size_uv_mm(self, travel_step_mm: float) -> tuple[float, float]:
+        """Beamlet size du, dv: one step along travel, one leaf across it."""
+        if self.travel == "u":
+            return (travel_step_mm, self.leaf_width_mm)
+        return (self.leaf_width_mm, travel_step_mm)
+
+
+class CouchLayer(spec.Spec):
+    """One layer of the couch, from the top down."""
+
+    thickness_mm: Positive
+    density_g_cm3: Positive
+    material: str
+    source: str
+
+
+class Couch(spec.Spec):
+    """A flat couch top in contact with the patient."""
+
+    width_mm: Positive
+    layers: tuple[CouchLayer, ...]
+
+
+class Isocentre(spec.Spec):
+    """Where the isocentre may lie in the patient.
+
+    ``ctv-centroid``: centroid of the CTV, rounded to 1 mm. ``fixed-table``: on the table's midline and
+    ``height_above_table_mm`` over its top, free along the table only.
+    """
+
+    rule: Literal["ctv-centroid", "fixed-table"]
+    height_above_table_mm: Positive | None = None
+    source: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Isocentre:
+        if (self.rule == "fixed-table") != (self.height_above_table_mm is not None):
+            raise ValueError("height_above_table_mm belongs to the rule 'fixed-table', and only to it")
+        return self
+
+
+class BlockedSector(spec.Spec):
+    """Gantry angles to keep clear of, clockwise from … to …"""
+
+    from_deg: float
+    to_deg: float
+    reason: str
+
+
+class Calibration(spec.Spec):
+    """What one MU means."""
+
+    dose_per_MU_Gy: Positive
+    field_mm: tuple[Positive, Positive]
+    ssd_mm: Positive
+    depth_mm: Positive
+    with_field: bool
+    photons_per_MU_per_mm2: Positive  # on the axis of the isocentre plane; made by the command in `made_by`
+    photons_rel_sigma: NotNegative
+    made_by: str
+    source: str
+
+
+class Machine(spec.Spec):
+    """A treatment machine: ``machines/NAME.toml``.
+
+    ``field_iec_T`` is the magnet's field in IEC fixed coordinates.
+    """
+
+    name: str
+    title: str
+    sad_mm: Positive
+    field_iec_T: tuple[float, float, float]
+    field_source: str
+    photons: PhotonSource
+    electrons: ElectronSource | None = None
+    mlc: Mlc
+    couch: Couch
+    isocentre: Isocentre
+    blocked: tuple[BlockedSector, ...] = ()
+    calibration: Calibration
+    references: tuple[Figure, ...] = ()
+    neglected: tuple[str, ...] = ()  # what the model leaves out; printed in every report
+
+    @property
+    def has_field(self) -> bool:
+        """Whether any component of the field differs from zero."""
+        return any(component != 0 for component in self.field_iec_T)
+
+    def blocked_reason(self, gantry_deg: float) -> str | None:
+        """Why a gantry angle is blocked, or None."""
+        for sector in self.blocked:
+            if (gantry_deg - sector.from_deg) % 360 <= (sector.to_deg - sector.from_deg) % 360:
+                return sector.reason
+        return None
+
+
+def load(name: str | Path) -> Machine:
+    """Read a machine file by path or name.
+
+    Raises
+    ------
+    SpecError
+        With every problem of the file.
+    """
+    path = spec.find("machines", name)
+    return spec.validate(Machine, spec.read_toml(path), str(path))
