@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrlinac.errors import SpecError, raise_all
 
-KINDS = ("protocols", "machines", "plans", "studies")
+KINDS = {"protocols": "protocol", "machines": "machine", "plans": "plan", "studies": "study"}
 
 Model = TypeVar("Model", bound="Spec")
 
@@ -60,7 +60,7 @@ def find(kind: str, name: str | Path) -> Path:
     near = difflib.get_close_matches(bare, known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise SpecError(
-        f"no {kind[:-1]} file '{name}': it is neither a path nor a name in ./{kind}/ or the package."
+        f"no {KINDS[kind]} file '{name}': it is neither a path nor a name in ./{kind}/ or the package."
         f"{hint} Known: {', '.join(known) or 'none'}"
     )
 

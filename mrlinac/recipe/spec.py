@@ -1,0 +1,152 @@
+"""The plan file: what it may say, and how it resolves into one frozen object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from mrlinac import spec
+from mrlinac.errors import SpecError
+from mrlinac.machine.model import Machine
+from mrlinac.protocol.model import Protocol
+from mrlinac.provenance import fingerprint
+
+Positive = Annotated[float, Field(gt=0)]
+NUMERICS_FILE = Path(__file__).resolve().parent.parent / "data" / "numerics.toml"
+NAMED = ("protocol", "machine", "numerics")  # tables that a plan file may give by name
+
+
+class DensityOverride(spec.Spec):
+    """Density and material to use inside a structure, in place of the HU curve."""
+
+    density_g_cm3: Positive
+    material: str
+
+
+class PatientSource(spec.Spec):
+    """Where the patient comes from: a folder of DICOM files, or the built-in digital thorax."""
+
+    folder: str | None = None
+    rtstruct: str | None = None  # the structure set to use, where the folder has several or it lies elsewhere
+    phantom_seed: int | None = None
+    density_overrides: dict[str, DensityOverride] = Field(default_factory=dict)
+    identify: bool = False  # write the patient's name and ID into the DICOM output
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PatientSource:
+        if self.folder is not None and self.phantom_seed is not None:
+            raise ValueError("give either folder or phantom_seed, not both")
+        if self.rtstruct is not None and self.folder is None:
+            raise ValueError("rtstruct needs folder")
+        return self
+
+
+class Technique(spec.Spec):
+    """Beams and beamlets."""
+
+    gantry_deg: tuple[float, ...] = Field(min_length=1)
+    travel_step_mm: Positive
+    aperture_margin_mm: Annotated[float, Field(ge=0)]  # widening of the target's shadow, for the penumbra
+    source: str
+
+
+class Numerics(spec.Spec):
+    """How fine and how long. The presets stand in ``mrlinac/data/numerics.toml``."""
+
+    name: str
+    statement: str  # the uncertainty this preset stands for, in words
+    seed: Annotated[int, Field(ge=0)]
+    grid_mm: Positive
+    photons_per_beamlet: Annotated[int, Field(ge=1)]
+    correction_rounds: Annotated[int, Field(ge=0)]
+    correction_rel_sigma: Positive
+    final_rel_sigma: Positive
+    rows: Annotated[int, Field(ge=100)]  # voxels the optimiser may look at, over all thinned structures
+
+
+class PlanSpec(spec.Spec):
+    """A plan, resolved: nothing in it refers to another file but the patient's folder."""
+
+    name: str
+    title: str
+    patient: PatientSource
+    protocol: Protocol
+    machine: Machine
+    technique: Technique
+    numerics: Numerics
+    applied: dict[str, Any] = Field(default_factory=dict)  # the overrides that made it what it is; already in force
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the result, the patient's images excepted."""
+        values = self.model_dump(mode="json", exclude={"name", "title", "applied", "patient"})
+        return fingerprint(values, self.patient.model_dump(mode="json", exclude={"folder", "rtstruct", "identify"}))
+
+    def override(self, changes: Mapping[str, Any]) -> PlanSpec:
+        """A new spec with values changed by dotted key, e.g. ``{"protocol.structures.PTV.margin_mm": 3}``.
+
+        A bare ``machine``, ``protocol`` or ``numerics`` takes a name.
+
+        Raises
+        ------
+        SpecError
+            For unknown keys and wrong values, all at once.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
+        applied = {**values.pop("applied"), **changes}
+        return resolve({**_apply(values, changes, "override"), "applied": applied}, "override")
+
+
+def resolve(values: Mapping[str, Any], where: str) -> PlanSpec:
+    """Validate plain values, every named file inlined, into a frozen plan."""
+    return spec.validate(PlanSpec, values, where)
+
+
+def load_plan(name: str | Path, changes: Mapping[str, Any] | None = None) -> PlanSpec:
+    """Read a plan by path or name, inline the files it names, apply overrides, validate.
+
+    Parameters
+    ----------
+    name : str or Path
+        A path, or a name in ``./plans/`` or among the packaged plans. A ``plan.resolved.toml`` loads too.
+    changes : mapping from dotted key to value
+        Applied after the file's own table ``[overrides]``, which comes after the named files are inlined.
+
+    Raises
+    ------
+    SpecError
+        Names the file, the keys and the allowed values; all problems at once.
+    """
+    path = spec.find("plans", name)
+    values = spec.read_toml(path)
+    values.setdefault("name", path.stem)
+    changes = {**values.pop("overrides", {}), **(changes or {})}
+    applied = {**values.pop("applied", {}), **changes}
+    for key in NAMED:
+        if isinstance(values.get(key), str) and key not in changes:
+            values[key] = _named(key, values[key])
+    return resolve({**_apply(values, changes, str(path)), "applied": applied}, str(path))
+
+
+def _apply(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Apply overrides; a bare name of a file first, so that finer keys change what it brings in."""
+    whole = {key: _named(key, value) for key, value in changes.items() if _is_name(key, value)}
+    finer = {key: value for key, value in changes.items() if key not in whole}
+    return spec.override({**values, **whole}, finer, where)
+
+
+def _is_name(key: str, value: Any) -> bool:
+    return key in NAMED and isinstance(value, str)
+
+
+def _named(key: str, name: str) -> dict[str, Any]:
+    if key == "numerics":
+        presets = spec.read_toml(NUMERICS_FILE)
+        if name not in presets:
+            raise SpecError(f"numerics = '{name}': no such preset; known: {', '.join(presets)}")
+        return {"name": name, **presets[name]}
+    return spec.read_toml(spec.find(f"{key}s", name))

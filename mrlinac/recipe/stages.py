@@ -1,0 +1,60 @@
+"""What each stage of a recipe cost, and telling the caller how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+Progress = Callable[[str, float, float, str], None]
+"""Called with stage, done, total and a few words; ``total`` 0 where it is not known."""
+
+
+def silent(stage: str, done: float, total: float, text: str) -> None:
+    """The progress that says nothing."""
+
+
+def peak_memory_MB() -> float:
+    """Largest resident memory of this process so far; not a number where the platform does not tell."""
+    try:
+        import resource
+        import sys
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+@dataclass
+class Stages:
+    """A ledger of stages: CPU seconds (all threads), wall seconds, peak memory so far."""
+
+    progress: Progress = silent
+    rows: list[dict[str, float | str]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float, float, str], None]]:
+        """Time a stage; yields the progress function that an engine takes."""
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        self.progress(name, 0, 0, "")
+        yield lambda done, total, text="": self.progress(name, done, total, text)
+        self.rows.append(
+            {
+                "stage": name,
+                "cpu_s": round(time.process_time() - cpu_s, 3),
+                "wall_s": round(time.perf_counter() - wall_s, 3),
+                "peak_MB": round(peak_memory_MB(), 1),
+            }
+        )
+
+    def table(self) -> pd.DataFrame:
+        """One row a stage, in order; a stage that ran several times is summed."""
+        columns = ["stage", "cpu_s", "wall_s", "peak_MB"]
+        frame = pd.DataFrame(self.rows, columns=columns)
+        summed = frame.groupby("stage", sort=False, as_index=False).agg(
+            {"cpu_s": "sum", "wall_s": "sum", "peak_MB": "max"}
+        )
+        return summed[columns]
