@@ -1,8 +1,264 @@
-"""The commands; the only place that prints."""
+"""The commands; the only place that prints.
+
+Exit status: 0 done, 1 error, 2 usage, 3 done with constraints unmet.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import mrlinac
+from mrlinac.errors import MrlinacError, SpecError
+
+app = typer.Typer(
+    name="mrlinac",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="An open MR-Linac planning simulator. For research; not a medical device.",
+)
+cache = typer.Typer(no_args_is_help=True, help="What was computed before and kept on disk.")
+app.add_typer(cache, name="cache")
+
+out = Console()
+err = Console(stderr=True)
+
+UNMET = 3
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the resolved plan; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the result.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the Monte Carlo (default: all cores).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and estimate only.")]
+PatientFolder = Annotated[
+    Path | None, typer.Option("--patient", help="Folder of DICOM files; the same as --set patient.folder=…")
+]
+
 
 def main() -> None:
-    """Entry point of ``mrlinac``."""
-    raise SystemExit(2)
+    """Entry point: turns what went wrong into one sentence and an exit status."""
+    try:
+        app()
+    except MrlinacError as error:
+        err.print(f"[red]error:[/red] {_escaped(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("stopped; nothing half-written. What was finished is kept in the cache: run again to go on.")
+        sys.exit(130)
+
+
+@app.command()
+def plan(
+    name: Annotated[str, typer.Argument(metavar="PLAN", help="A plan file, or a name that `mrlinac list` shows.")],
+    set_: Set = None,
+    patient: PatientFolder = None,
+    out_: Out = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Plan a patient: Monte Carlo influence, convex optimisation, forward Monte Carlo dose, report."""
+    spec = mrlinac.load_plan(name, _changes(set_, patient))
+    folder = out_ or Path("results") / spec.name
+    case = mrlinac.load_case(spec)
+    found = mrlinac.check(spec, case)
+    if dry_run:
+        _say(found.as_dict(), as_json, lambda: _print_check(found))
+        raise typer.Exit(0 if not found.problems else 1)
+    found.raise_problems()
+    mrlinac.check_output(spec, case, folder, overwrite=overwrite)
+    with _progress(as_json) as tell:
+        result = mrlinac.make_plan(spec, case, progress=tell, threads=threads)
+        result.save(folder, overwrite=overwrite)
+    _say(_summary(result, folder), as_json, lambda: _print_result(result, folder))
+    raise typer.Exit(0 if result.constraints_met else UNMET)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="PLAN")],
+    set_: Set = None,
+    patient: PatientFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what stands in the way of a plan, and what memory and time it will take."""
+    spec = mrlinac.load_plan(name, _changes(set_, patient))
+    found = mrlinac.check(spec, mrlinac.load_case(spec))
+    _say(found.as_dict(), as_json, lambda: _print_check(found))
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def recalculate(
+    folder: Annotated[Path, typer.Argument(metavar="RESULT", help="Folder of a plan's result.")],
+    field_T: Annotated[float, typer.Option("--field-T", min=0, help="Magnitude of the field.")],
+    out_: Out = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """The dose of the same MU in another field: what the field does to a plan."""
+    before = mrlinac.load_result(folder)
+    target = out_ or folder.with_name(f"{folder.name}-{field_T:g}T")
+    with _progress(as_json) as tell:
+        after = mrlinac.recalculate(before, field_T=field_T, progress=tell, threads=threads)
+        after.save(target, overwrite=overwrite)
+        mrlinac.compare({f"{before.field_T:g} T": before, f"{field_T:g} T": after}).save(target / "comparison")
+    _say(_summary(after, target), as_json, lambda: _print_result(after, target))
+    raise typer.Exit(0 if after.constraints_met else UNMET)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RESULT…", help="Folders of results; several are compared.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder of the comparison, or of the one report.")] = Path("report"),
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a result again, or one that sets several results side by side."""
+    results = {folder.resolve().name: mrlinac.load_result(folder) for folder in folders}
+    if len(results) != len(folders):
+        raise SpecError("the results need folders of different names: the names label the columns")
+    page = mrlinac.write_report(results, out_)
+    _say({"report": str(page)}, as_json, lambda: out.print(f"report: {page}"))
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder of DICOM files.")],
+    rtstruct: Annotated[str | None, typer.Option(help="The structure set to use.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a folder of DICOM files and say what was found."""
+    patient = mrlinac.load_patient(folder, rtstruct=rtstruct)
+    entries = [{"severity": note.severity, "text": note.text} for note in patient.notes.entries]
+    _say({"label": patient.label, "notes": entries}, as_json, lambda: out.print(str(patient.notes), markup=False))
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Folder to write CT and structure set into.")],
+    seed: Annotated[int, typer.Option(min=0, help="Which patient.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Write the built-in digital thorax patient as DICOM."""
+    files = mrlinac.write_phantom(folder, seed=seed)
+    _say(
+        {"folder": str(folder), "files": len(files)},
+        as_json,
+        lambda: out.print(f"{len(files)} files in {folder}. {mrlinac.RESEARCH_ONLY}"),
+    )
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """Names of the plans, protocols, machines and studies that are found by name."""
+    names = mrlinac.known_names()
+    _say(names, as_json, lambda: [out.print(f"[bold]{kind}[/bold]: {', '.join(found)}") for kind, found in names.items()])
+
+
+@cache.command("info")
+def cache_info(as_json: AsJson = False) -> None:
+    """Where the cache is and how large."""
+    info = mrlinac.cache_info()
+    _say(info, as_json, lambda: [out.print(f"{key}: {value}") for key, value in info.items()])
+
+
+@cache.command("clear")
+def cache_clear(as_json: AsJson = False) -> None:
+    """Remove everything from the cache."""
+    freed = mrlinac.cache_clear()
+    _say({"freed_bytes": freed}, as_json, lambda: out.print(f"freed {freed / 1e6:.1f} MB"))
+
+
+def _changes(set_: list[str] | None, patient: Path | None) -> dict[str, Any]:
+    changes = dict(mrlinac.parse_set(text) for text in set_ or [])
+    if patient is not None:
+        changes["patient"] = {"folder": str(patient)}
+    return changes
+
+
+def _say(value: Any, as_json: bool, human: Callable[[], Any]) -> None:
+    if as_json:
+        out.print_json(json.dumps(value, default=str))
+    else:
+        human()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str, float, float, str], None]]:
+    """A line a stage, on the standard error stream."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=err, disable=quiet) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: float, total: float, text: str) -> None:
+            if stage not in tasks:
+                for task in tasks.values():
+                    bar.update(task, total=1, completed=1)
+                tasks[stage] = bar.add_task(stage, total=None, text="")
+            bar.update(tasks[stage], completed=done, total=total or None, text=text)
+
+        yield tell
+        for task in tasks.values():
+            bar.update(task, total=1, completed=1)
+
+
+def _summary(result: Any, folder: Path) -> dict[str, Any]:
+    return {
+        "folder": str(folder),
+        "report": str(folder / "report.html"),
+        "constraints_met": result.constraints_met,
+        "goals": json.loads(result.goals.to_json(orient="records")),
+        "skin": json.loads(result.skin.to_json(orient="records")),
+        "fingerprint": result.fingerprint,
+        "statement": mrlinac.RESEARCH_ONLY,
+    }
+
+
+def _print_check(found: Any) -> None:
+    for note in found.notes:
+        out.print(f"  {_escaped(note)}")
+    for line in found.estimates:
+        out.print(f"  {_escaped(line)}")
+    for problem in found.problems:
+        out.print(f"[red]problem:[/red] {_escaped(problem)}")
+    out.print("nothing stands in the way" if not found.problems else f"{len(found.problems)} problem(s)")
+
+
+def _print_result(result: Any, folder: Path) -> None:
+    table = Table("structure", "metric", "value", "goal", "verdict", title=result.spec.title)
+    colours = {"pass": "green", "near": "yellow", "fail": "red"}
+    for row in result.goals.to_dict("records"):
+        verdict = str(row["verdict"])
+        colour = colours.get(verdict, "default")
+        table.add_row(
+            str(row["structure"]),
+            str(row["metric"]),
+            f"{row['value']:.2f} {row['unit']}",
+            mrlinac.goal_text(row),
+            f"[{colour}]{verdict}[/{colour}]",
+        )
+    out.print(table)
+    if not result.constraints_met:
+        missed = result.constraints.loc[~result.constraints["met"], "name"]
+        out.print(f"[yellow]constraints unmet:[/yellow] {_escaped(', '.join(missed))}")
+    out.print(f"report: {folder / 'report.html'}")
+    out.print(mrlinac.RESEARCH_ONLY)

@@ -1,0 +1,321 @@
+"""All that a plan produced: in memory, and in a folder that is whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+from dicompylercore.dvh import DVH
+
+from mrlinac import dicom
+from mrlinac.anatomy.grid import Grid, Triple
+from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.medium import Medium
+from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.dvh import dvh
+from mrlinac.errors import DataError
+from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.provenance import Provenance
+from mrlinac.recipe.spec import PlanSpec
+from mrlinac.spec import read_toml, validate
+
+Writer = Callable[["PlanResult", Path], None]
+"""Writes more files (figures, a report) into a result's folder before it appears under its name."""
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """All that was produced for one plan.
+
+    Attributes
+    ----------
+    spec : PlanSpec
+    label : str
+        The patient's label; identifies nobody.
+    patient : Patient or None
+        For DICOM output; None for a result loaded from a folder.
+    ct : Image
+        The patient's image on the calculation grid, for display.
+    structures : StructureSet
+        Drawn and derived, on the calculation grid.
+    medium : Medium
+    isocentre_xyz_mm : tuple of float
+    field_xyz_T : tuple of float
+        The field the dose was computed in.
+    fluence : Fluence
+        MU per beamlet of one fraction, after normalisation.
+    dose : Dose
+        Forward Monte Carlo dose of the course.
+    goals, constraints, skin, history, timing : DataFrame
+        Goals and constraints judged on the forward dose; skin metrics; correction rounds; cost by stage.
+    notes : Notes
+        What import, structures and medium had to say.
+    statements : tuple of str
+        What was thinned or neglected; every report prints it.
+    made_from : mapping
+        Fingerprint, seed, versions, histories, device.
+    writers : tuple of functions
+        Called by :meth:`save` with the result and the folder.
+    """
+
+    spec: PlanSpec
+    label: str
+    patient: Patient | None
+    ct: Image
+    structures: StructureSet
+    medium: Medium
+    isocentre_xyz_mm: Triple
+    field_xyz_T: Triple
+    fluence: Fluence
+    dose: Dose
+    goals: pd.DataFrame
+    constraints: pd.DataFrame
+    skin: pd.DataFrame
+    history: pd.DataFrame
+    timing: pd.DataFrame
+    notes: Notes
+    statements: tuple[str, ...]
+    made_from: Mapping[str, Any]
+    writers: tuple[Writer, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        verdict = "constraints met" if self.constraints_met else "constraints unmet"
+        return f"PlanResult({self.spec.name!r}, {self.label!r}, {self.field_T:g} T, {verdict})"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the resolved plan and the patient's images and structures."""
+        return str(self.made_from["fingerprint"])
+
+    @property
+    def field_T(self) -> float:
+        """Magnitude of the field the dose was computed in."""
+        return float(np.linalg.norm(self.field_xyz_T))
+
+    @property
+    def constraints_met(self) -> bool:
+        """Whether the forward dose keeps every constraint."""
+        return bool(self.constraints["met"].all()) if len(self.constraints) else True
+
+    @cached_property
+    def dvh(self) -> Mapping[str, DVH]:
+        """Cumulative DVHs of the course, dicompyler-core's own type, of every structure that is not empty."""
+        return {
+            name: dvh(self.dose, structure, name)
+            for name, structure in self.structures.structures.items()
+            if structure.role != "support" and structure.occupancy.any()
+        }
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the result's folder: whole or not at all.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Must be new or empty, or hold a result with the same fingerprint, unless ``overwrite``.
+
+        Raises
+        ------
+        DataError
+            When the folder holds something else.
+        """
+        target = Path(folder)
+        check_output(target, self.fingerprint, overwrite=overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+        building.mkdir()
+        try:
+            _write_files(self, building)
+            for writer in self.writers:
+                writer(self, building)
+            _write_json(self, building / "result.json")
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(building, target)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        return target
+
+
+def check_output(folder: Path, fingerprint: str, *, overwrite: bool = False) -> None:
+    """Refuse a folder that holds anything but a result with the same fingerprint.
+
+    Raises
+    ------
+    DataError
+        Says what is there and how to go on.
+    """
+    if overwrite or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise DataError(f"{folder}: a file of that name exists; choose another --out")
+    note = folder / "result.json"
+    if note.is_file():
+        found = json.loads(note.read_text(encoding="utf-8")).get("made_from", {}).get("fingerprint")
+        if found == fingerprint:
+            return
+        raise DataError(f"{folder}: holds the result of another plan; choose another --out or give --overwrite")
+    if any(folder.iterdir()):
+        raise DataError(f"{folder}: is not empty and holds no result; choose another --out or give --overwrite")
+
+
+TABLES = ("goals", "constraints", "skin", "history", "timing")
+
+
+def _write_files(result: PlanResult, folder: Path) -> None:
+    resolved = result.spec.model_dump(mode="json", exclude_none=True)
+    (folder / "plan.resolved.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
+    for name in TABLES:
+        getattr(result, name).to_csv(folder / f"{name}.csv", index=False)
+    sigma = result.dose.rel_sigma
+    np.savez_compressed(
+        folder / "dose.npz",
+        dose_Gy=result.dose.dose_Gy,
+        rel_sigma=np.zeros(0, np.float32) if sigma is None else sigma,
+        **_grid_arrays(result.dose.grid),
+    )
+    np.savez_compressed(folder / "case.npz", **_case_arrays(result))
+    if result.patient is not None:
+        _write_dicom(result, result.patient, folder / "dicom")
+
+
+def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
+    folder.mkdir()
+    identify = result.spec.patient.identify
+    dicom.write_structures(patient, result.structures, folder / "rtstruct.dcm", result.fingerprint, identify=identify)
+    dicom.write_dose(result.dose, patient, folder / "rtdose.dcm", result.fingerprint, identify=identify)
+
+
+def _grid_arrays(grid: Grid) -> dict[str, np.ndarray]:
+    return {
+        "shape_zyx": np.array(grid.shape_zyx),
+        "spacing_zyx_mm": np.array(grid.spacing_zyx_mm),
+        "origin_xyz_mm": np.array(grid.origin_xyz_mm),
+    }
+
+
+def _grid_from(arrays: Mapping[str, np.ndarray]) -> Grid:
+    shape, spacing, origin = (arrays[k].tolist() for k in ("shape_zyx", "spacing_zyx_mm", "origin_xyz_mm"))
+    return Grid(tuple(shape), tuple(spacing), tuple(origin))
+
+
+def _case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
+    arrays = {
+        "ct": np.round(result.ct.values).astype(np.int16),
+        "density_g_cm3": result.medium.density_g_cm3,
+        "material": result.medium.material,
+        **_grid_arrays(result.medium.grid),
+    }
+    for number, structure in enumerate(result.structures.structures.values()):
+        arrays[f"structure_{number}"] = structure.occupancy
+    for number, (beamlets, mu) in enumerate(zip(result.fluence.maps, result.fluence.mu, strict=True)):
+        arrays[f"lattice_{number}"] = beamlets.lattice_uv
+        arrays[f"mu_{number}"] = mu
+    return arrays
+
+
+def _write_json(result: PlanResult, path: Path) -> None:
+    certificate = result.fluence.certificate
+    record = {
+        "format": 1,
+        "label": result.label,
+        "isocentre_xyz_mm": result.isocentre_xyz_mm,
+        "field_xyz_T": result.field_xyz_T,
+        "constraints_met": result.constraints_met,
+        "made_from": dict(result.made_from),
+        "dose": {"fractions": result.dose.fractions, "provenance": _plain(result.dose.provenance)},
+        "materials": result.medium.materials,
+        "ct_quantity": result.ct.quantity,
+        "structures": [
+            {"name": s.name, "role": s.role, "drawn_volume_cc": s.drawn_volume_cc}
+            for s in result.structures.structures.values()
+        ],
+        "beams": [
+            {"beam": _plain(m.beam), "size_uv_mm": m.size_uv_mm, "mu": float(mu.sum())}
+            for m, mu in zip(result.fluence.maps, result.fluence.mu, strict=True)
+        ],
+        "certificate": None if certificate is None else _plain(certificate),
+        "notes": [[note.severity, note.text] for note in result.notes.entries],
+        "statements": list(result.statements),
+    }
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _plain(noun: Any) -> dict[str, Any]:
+    return {name: getattr(noun, name) for name in noun.__dataclass_fields__}
+
+
+def load_result(folder: str | Path) -> PlanResult:
+    """Read a result's folder back. The patient is not part of it: DICOM output needs it read again.
+
+    Raises
+    ------
+    DataError
+        When the folder holds no whole result.
+    """
+    place = Path(folder)
+    if not (place / "result.json").is_file():
+        raise DataError(f"{place}: holds no result (result.json is missing: the plan did not finish)")
+    record = json.loads((place / "result.json").read_text(encoding="utf-8"))
+    spec = validate(PlanSpec, read_toml(place / "plan.resolved.toml"), str(place / "plan.resolved.toml"))
+    with np.load(place / "case.npz") as case, np.load(place / "dose.npz") as stored:
+        grid = _grid_from(case)
+        structures = {
+            s["name"]: Structure(s["name"], s["role"], case[f"structure_{i}"], s["drawn_volume_cc"])
+            for i, s in enumerate(record["structures"])
+        }
+        maps = tuple(
+            BeamletMap(Beam(**_beam(b["beam"])), case[f"lattice_{i}"], tuple(b["size_uv_mm"]))
+            for i, b in enumerate(record["beams"])
+        )
+        certificate = None if record["certificate"] is None else Certificate(**record["certificate"])
+        fluence = Fluence(maps, tuple(case[f"mu_{i}"] for i in range(len(maps))), certificate)
+        sigma = stored["rel_sigma"]
+        provenance = dict(record["dose"]["provenance"])
+        provenance["notes"] = tuple(provenance["notes"])
+        return PlanResult(
+            spec=spec,
+            label=record["label"],
+            patient=None,
+            ct=Image(grid, case["ct"].astype(np.float32), record["ct_quantity"]),
+            structures=StructureSet(grid, structures),
+            medium=Medium(grid, case["density_g_cm3"], case["material"], tuple(record["materials"])),
+            isocentre_xyz_mm=tuple(record["isocentre_xyz_mm"]),
+            field_xyz_T=tuple(record["field_xyz_T"]),
+            fluence=fluence,
+            dose=Dose(
+                _grid_from(stored),
+                stored["dose_Gy"],
+                sigma if sigma.size else None,
+                record["dose"]["fractions"],
+                Provenance(**provenance),
+            ),
+            notes=Notes(tuple(Note(severity, text) for severity, text in record["notes"])),
+            statements=tuple(record["statements"]),
+            made_from=record["made_from"],
+            **{name: pd.read_csv(place / f"{name}.csv") for name in TABLES},
+        )
+
+
+def _beam(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, "isocentre_xyz_mm": tuple(values["isocentre_xyz_mm"])}
+
+
+def with_patient(result: PlanResult, patient: Patient) -> PlanResult:
+    """The result with its patient at hand again, for DICOM output."""
+    return replace(result, patient=patient)
