@@ -16,7 +16,6 @@ _HOME = {
     "parse_set": "mrlinac.spec",
     "load_plan": "mrlinac.recipe.spec",
     "load_result": "mrlinac.api",
-    "Case": "mrlinac.recipe.case",
     "check": "mrlinac.api",
     "check_output": "mrlinac.api",
     "compare": "mrlinac.api",
@@ -24,7 +23,7 @@ _HOME = {
     "cache_info": "mrlinac.api",
     "goal_text": "mrlinac.report.tables",
     "known_names": "mrlinac.api",
-    "load_case": "mrlinac.api",
+    "patient_of": "mrlinac.api",
     "load_patient": "mrlinac.api",
     "make_plan": "mrlinac.api",
     "phantom": "mrlinac.api",
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
         check_output,
         compare,
         known_names,
-        load_case,
+        patient_of,
         load_patient,
         load_result,
         make_plan,
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     )
     from mrlinac.constants import RESEARCH_ONLY
     from mrlinac.errors import MrlinacError
-    from mrlinac.recipe.case import Case
     from mrlinac.recipe.spec import load_plan
     from mrlinac.report.tables import goal_text
     from mrlinac.spec import parse_set

@@ -74,15 +74,15 @@ def plan(
     """Plan a patient: Monte Carlo influence, convex optimisation, forward Monte Carlo dose, report."""
     spec = mrlinac.load_plan(name, _changes(set_, patient))
     folder = out_ or Path("results") / spec.name
-    case = mrlinac.load_case(spec)
-    found = mrlinac.check(spec, case)
+    person = mrlinac.patient_of(spec)
+    found = mrlinac.check(spec, person)
     if dry_run:
         _say(found.as_dict(), as_json, lambda: _print_check(found))
         raise typer.Exit(0 if not found.problems else 1)
     found.raise_problems()
-    mrlinac.check_output(spec, case, folder, overwrite=overwrite)
+    mrlinac.check_output(spec, person, folder, overwrite=overwrite)
     with _progress(as_json) as tell:
-        result = mrlinac.make_plan(spec, case, progress=tell, threads=threads)
+        result = mrlinac.make_plan(spec, person, progress=tell, threads=threads)
         result.save(folder, overwrite=overwrite)
     _say(_summary(result, folder), as_json, lambda: _print_result(result, folder))
     raise typer.Exit(0 if result.constraints_met else UNMET)
@@ -97,7 +97,7 @@ def check(
 ) -> None:
     """Say what stands in the way of a plan, and what memory and time it will take."""
     spec = mrlinac.load_plan(name, _changes(set_, patient))
-    found = mrlinac.check(spec, mrlinac.load_case(spec))
+    found = mrlinac.check(spec, mrlinac.patient_of(spec))
     _say(found.as_dict(), as_json, lambda: _print_check(found))
     raise typer.Exit(1 if found.problems else 0)
 

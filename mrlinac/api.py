@@ -1,0 +1,155 @@
+"""What ``import mrlinac`` offers: the few functions a script needs, and nothing of their insides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mrlinac import dicom, report, spec
+from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.phantom import thorax
+from mrlinac.recipe import planning
+from mrlinac.recipe.check import Check, check
+from mrlinac.recipe.result import PlanResult, load_result
+from mrlinac.recipe.result import check_output as _check_output
+from mrlinac.recipe.spec import PlanSpec
+from mrlinac.recipe.stages import Progress, silent
+from mrlinac.store import Store
+
+__all__ = [
+    "Comparison",
+    "cache_clear",
+    "cache_info",
+    "check",
+    "check_output",
+    "compare",
+    "known_names",
+    "load_patient",
+    "load_result",
+    "make_plan",
+    "patient_of",
+    "phantom",
+    "recalculate",
+    "write_phantom",
+    "write_report",
+]
+
+
+def load_patient(folder: str | Path, *, rtstruct: str | None = None) -> Patient:
+    """Read a patient from a folder of DICOM files; ``patient.notes`` says what was found.
+
+    Raises
+    ------
+    DataError
+        With every problem of the folder: file, tag, reason, remedy.
+    """
+    return dicom.read_patient(Path(folder), rtstruct=rtstruct)
+
+
+def phantom(seed: int = 1) -> Patient:
+    """The built-in digital thorax patient."""
+    return thorax(seed)
+
+
+def write_phantom(folder: str | Path, *, seed: int = 1) -> list[Path]:
+    """Write the digital thorax as a CT series and a structure set; returns the files."""
+    return dicom.write_patient(thorax(seed), Path(folder))
+
+
+def patient_of(plan: PlanSpec) -> Patient:
+    """The patient a plan names: its folder, or the digital thorax."""
+    if plan.patient.folder is not None:
+        return load_patient(plan.patient.folder, rtstruct=plan.patient.rtstruct)
+    return thorax(plan.patient.phantom_seed if plan.patient.phantom_seed is not None else 1)
+
+
+def make_plan(
+    plan: PlanSpec,
+    patient: Patient,
+    *,
+    progress: Progress = silent,
+    threads: int | None = None,
+    store: Store | None = None,
+) -> PlanResult:
+    """Plan a patient. Ctrl-C leaves nothing half-written; what was finished is in the cache.
+
+    Parameters
+    ----------
+    plan : PlanSpec
+        From :func:`load_plan`.
+    patient : Patient
+    progress : function of (stage, done, total, text)
+    threads : int, optional
+        Threads of the Monte Carlo; the result does not depend on it.
+    store : Store, optional
+        Where influences are kept; the user's cache by default.
+    """
+    made = planning.make_plan(plan, patient, progress=progress, threads=threads, store=store)
+    return replace(made, writers=(report.write_result,))
+
+
+def recalculate(
+    result: PlanResult, *, field_T: float, progress: Progress = silent, threads: int | None = None
+) -> PlanResult:
+    """The forward Monte Carlo dose of the same MU in another field, along the machine's direction."""
+    made = planning.recalculate(result, field_T=field_T, progress=progress, threads=threads)
+    return replace(made, writers=(report.write_result,))
+
+
+def check_output(plan: PlanSpec, patient: Patient, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something else than a result of this plan and patient."""
+    _check_output(Path(folder), planning.fingerprint_of(plan, patient), overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results side by side; ``goals`` has a column a result."""
+
+    results: Mapping[str, PlanResult]
+
+    @property
+    def goals(self) -> Any:
+        """Goals of all results, a column each (DataFrame)."""
+        return report.goals_side_by_side(self.results)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write figures and the page that sets the results side by side; returns the page."""
+        return report.write_comparison_of(self.results, Path(folder))
+
+
+def compare(results: Mapping[str, PlanResult]) -> Comparison:
+    """Set results side by side, by label."""
+    return Comparison(dict(results))
+
+
+def write_report(results: Mapping[str, PlanResult], folder: str | Path) -> Path:
+    """Write the report of one result, or the comparison of several; returns the page."""
+    if len(results) == 1:
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        report.write_result(next(iter(results.values())), place)
+        return place / "report.html"
+    return compare(results).save(folder)
+
+
+def known_names() -> dict[str, list[str]]:
+    """Names of the files of each kind that are found by name."""
+    return {kind: spec.names(kind) for kind in spec.KINDS}
+
+
+def cache_info() -> dict[str, Any]:
+    """Where the cache is, how many entries and bytes it holds, and its cap."""
+    store = Store.default()
+    return {
+        "folder": str(store.folder),
+        "entries": store.count(),
+        "bytes": store.size_bytes(),
+        "cap_GB": store.cap_GB,
+    }
+
+
+def cache_clear() -> int:
+    """Remove everything from the cache; returns the bytes freed."""
+    return Store.default().clear()
