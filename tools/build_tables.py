@@ -29,7 +29,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "mrlinac" / "data"
 
 ENERGY_MeV = np.geomspace(1e-3, 50.0, 301)
 PAIR_THRESHOLD_MeV, TRIPLET_THRESHOLD_MeV = 2 * ELECTRON_REST_ENERGY_MeV, 4 * ELECTRON_REST_ENERGY_MeV
-X_PER_ANGSTROM = np.concatenate([[0.0], np.geomspace(5e-3, 1e3, 212)])
+# Beyond 100 per angstrom xraylib's spline through the sparse table has ripples; F is a power of x there.
+X_PER_ANGSTROM = np.concatenate([[0.0], np.geomspace(5e-3, 1e2, 199), [1e3]])
 ESTAR_MAX_MeV = 100.0
 
 
