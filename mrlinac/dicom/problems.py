@@ -1,0 +1,123 @@
+"""Everything wrong with a folder, collected before one error is raised."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+
+from mrlinac.anatomy.patient import Note, Notes, Severity
+from mrlinac.errors import DataError, raise_all
+
+MOST_LISTED = 12
+"""Problems of one kind listed one by one; the rest is counted, so that 300 bad slices do not bury the cause."""
+
+
+class Findings:
+    """Problems (each: file, tag, reason, remedy) and notes gathered while a folder is read.
+
+    Texts never hold values of identifying tags: file names and tag names only.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.count = 0
+        self._repeats: dict[str, int] = {}
+        self._notes: list[Note] = []
+
+    def problem(self, reason: str, remedy: str, *, file: str = "", keyword: str = "") -> None:
+        """Add a problem; the same reason and remedy of many files is listed a dozen times, then counted."""
+        self.count += 1
+        kind = f"{keyword}|{reason}|{remedy}"
+        self._repeats[kind] = self._repeats.get(kind, 0) + 1
+        if self._repeats[kind] <= MOST_LISTED:
+            where = ": ".join(part for part in (file, tag_name(keyword) if keyword else "") if part)
+            self.problems.append(f"{where}: {reason}. {remedy}" if where else f"{reason}. {remedy}")
+
+    def note(self, severity: Severity, text: str) -> None:
+        """Add a sentence to the import report."""
+        self._notes.append(Note(severity, text))
+
+    def notes(self) -> Notes:
+        """The import report so far, as a frozen noun."""
+        return Notes(tuple(self._notes))
+
+    def raise_problems(self, heading: str) -> None:
+        """Raise one :class:`DataError` with all problems; nothing when there are none."""
+        more = [
+            f"... and {count - MOST_LISTED} more: {kind.split('|')[1]}"
+            for kind, count in self._repeats.items()
+            if count > MOST_LISTED
+        ]
+        raise_all(DataError, heading, self.problems + more)
+
+
+def tag_name(keyword: str) -> str:
+    """A tag as people and conformance statements write it: ``Pixel Spacing (0028,0030)``."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        return keyword
+    return f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """Value of a tag as stripped text; empty where absent, empty or undecodable."""
+    try:
+        value = dataset.get(keyword)
+        return "" if value is None else str(value).strip(" \0")
+    except Exception:
+        # A damaged element raises whatever its converter raises; to us it is as good as absent.
+        return ""
+
+
+def numbers(dataset: Dataset, keyword: str) -> NDArray[np.float64] | None:
+    """Finite numbers of a (multi-valued) tag; None where absent, empty, not numeric or not finite.
+
+    Decimal strings are parsed from their bytes where pydicom has not yet converted them: a structure set has
+    hundreds of thousands, and one Python object for each costs seconds.
+    """
+    tag = tag_for_keyword(keyword)
+    try:
+        element = dataset.get_item(tag) if tag is not None else None
+        if tag is None or element is None:
+            return None
+        value = element.value
+        if isinstance(element, RawDataElement) and dictionary_VR(tag) in ("DS", "IS") and isinstance(value, bytes):
+            written = value.strip(b" \0")
+            result = np.array(written.split(b"\\")).astype(np.float64) if written else np.empty(0)
+        else:
+            result = np.atleast_1d(np.asarray(dataset.get(keyword), dtype=np.float64))
+    except Exception:
+        return None
+    return result if result.size and bool(np.all(np.isfinite(result))) else None
+
+
+def integer(dataset: Dataset, keyword: str) -> int | None:
+    """One integer of a tag; None where absent or not an integer."""
+    try:
+        value = dataset.get(keyword)
+        return None if value is None else int(value)
+    except Exception:
+        return None
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's warnings away: they quote element values, and those may identify the patient."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom.*")
+        yield
+
+
+def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
+    """Read a file that may lack preamble and file meta information. Raises whatever pydicom raises."""
+    with quiet_pydicom():
+        return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
