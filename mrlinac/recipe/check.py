@@ -1,0 +1,106 @@
+"""What stands in the way of a plan, and what it will cost: asked before anything expensive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mrlinac import transport
+from mrlinac.anatomy.patient import Patient
+from mrlinac.errors import DataError, MrlinacError, raise_all
+from mrlinac.recipe.case import Case, beams_of, prepare
+from mrlinac.recipe.spec import PlanSpec
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answer.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        Each stands in the way, with its remedy.
+    notes, estimates : tuple of str
+        What to know; memory and time.
+    case : Case or None
+        What the engines will work on, to hand to ``make_plan``; None where a problem kept it from being made.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    estimates: tuple[str, ...]
+    case: Case | None
+
+    def raise_problems(self) -> None:
+        """Raise one DataError with every problem; do nothing when there is none."""
+        raise_all(DataError, "the plan cannot be made:", self.problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"problems": list(self.problems), "notes": list(self.notes), "estimates": list(self.estimates)}
+
+
+def check(spec: PlanSpec, patient: Patient) -> Check:
+    """Collect every room's problems, and estimate memory and time.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    patient : Patient
+    """
+    problems = [*gantry_problems(spec), *patient_problems(patient)]
+    case = None
+    if not problems:
+        try:
+            case = prepare(spec, patient)
+        except MrlinacError as error:
+            problems.append(str(error))
+    if case is None:
+        return Check(tuple(problems), (), (), None)
+    problems += spec.protocol.problems(case.structures)
+    problems += field_size_problems(spec, case)
+    return Check(tuple(problems), tuple(map(str, case.notes.entries)), tuple(estimates(spec, case)), case)
+
+
+def gantry_problems(spec: PlanSpec) -> list[str]:
+    """Gantry angles that the machine blocks."""
+    return [
+        f"gantry {gantry_deg:g}°: {reason}; choose another angle in technique.gantry_deg"
+        for gantry_deg in spec.technique.gantry_deg
+        if (reason := spec.machine.blocked_reason(gantry_deg))
+    ]
+
+
+def patient_problems(patient: Patient) -> list[str]:
+    """What every plan needs of a patient."""
+    problems = []
+    if not any(roi.role == "external" for roi in patient.rois.values()):
+        problems.append("no structure has the role 'external': draw External (the skin)")
+    if "CTV" not in patient.rois:
+        problems.append("no CTV: the isocentre and the PTV are made from it; draw CTV or map its name")
+    return problems
+
+
+def field_size_problems(spec: PlanSpec, case: Case) -> list[str]:
+    """A target that the collimator cannot cover from some gantry angle."""
+    open_all = spec.machine.mlc.model_copy(update={"half_field_uv_mm": (1e4, 1e4)})
+    wide = spec.model_copy(update={"machine": spec.machine.model_copy(update={"mlc": open_all})})
+    needed = beams_of(wide, case.structures, case.isocentre_xyz_mm, case.patient.position)
+    target = spec.protocol.prescription.target
+    return [
+        f"{target}: at gantry {beam.beam.gantry_deg:g}° {len(want) - len(beam)} of {len(want)} beamlets lie outside "
+        "the field of the collimator; a smaller target or another machine is needed"
+        for beam, want in zip(case.maps, needed, strict=True)
+        if len(want) > len(beam)
+    ]
+
+
+def estimates(spec: PlanSpec, case: Case) -> list[str]:
+    """Memory and photons, as sentences."""
+    guess = transport.estimate(case.medium, case.maps, photons_per_beamlet=spec.numerics.photons_per_beamlet)
+    nz, ny, nx = case.grid.shape_zyx
+    return [
+        f"grid {nx} × {ny} × {nz} voxels of {spec.numerics.grid_mm:g} mm; {case.beamlets} beamlets",
+        str(guess),
+        spec.numerics.statement,
+    ]
