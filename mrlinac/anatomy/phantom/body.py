@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrlinac.anatomy.phantom.shapes import (
-    FAR_mm,
     Ellipsoid,
+    FAR_mm,
     Field,
     Plane,
     Tube,
@@ -36,8 +36,8 @@ _CAVITY_DEPTH = table(
     (-195, -110, -20, 20, 50, 70, 85, 105), (36, 40, 40, 36, 30, 24, 19, 14)
 )  # behind the spine's y
 _SKIN_A = table((-195, -150, -110, -60, -20, 20, 60, 90, 105), (157, 159, 160, 163, 168, 174, 179, 180, 178))
-_SKIN_FRONT = table((-195, -110, -60, -20, 20, 50, 80, 105), (-121, -124, -122, -117, -107, -93, -76, -62))
-_SKIN_BACK = table((-195, -60, 20, 70, 105), (121, 127, 127, 121, 110))
+_SKIN_FRONT = table((-195, -110, -60, -20, 20, 50, 80, 105), (-121, -124, -122, -117, -109, -98, -86, -74))
+_SKIN_BACK = table((-195, -60, 20, 70, 105), (121, 127, 127, 123, 116))
 _BODY_A = table((-218, -187, -131, -80, -33, 11, 53, 90, 107), (21, 20, 18, 16.5, 15.5, 14.5, 14.5, 13.5, 12.5))
 _BODY_B = table((-218, -187, -131, -80, -33, 11, 53, 90, 107), (16, 15.5, 15, 14.5, 13.5, 12, 10.5, 9, 8.5))
 
@@ -101,7 +101,7 @@ def frame(plane: Plane, build: Build) -> Frame:
     a, b, middle = cavity_size(z)
     # wider behind the middle than in front of it, as a chest is
     lean = 1.0 + 0.06 * np.clip((y - middle) / b, -1.2, 1.2)
-    cavity = superellipse(x / lean, y - middle, a, b, 2.3)
+    cavity = superellipse((x / lean).astype(np.float32), y - middle, a, b, 2.3)
     angle = np.arctan2(np.abs(x) / a, (y - middle) / b).astype(np.float32)
 
     extra = build.fat_mm - 14.0
@@ -113,8 +113,8 @@ def frame(plane: Plane, build: Build) -> Frame:
     for side in (-1.0, 1.0):
         shoulder = Ellipsoid((side * 138.0, 48.0, 112.0), (52.0 + extra, 62.0, 118.0)).distance(plane, 60.0)
         skin = soft_min(skin, shoulder, 30.0)
-        breast = Ellipsoid((side * 78.0, -92.0, -40.0), (52.0, 30.0 + 0.5 * extra, 62.0)).distance(plane, 40.0)
-        skin = soft_min(skin, breast, 18.0)
+        breast = Ellipsoid((side * 70.0, -92.0, -38.0), (56.0, 28.0 + 0.5 * extra, 70.0)).distance(plane, 40.0)
+        skin = soft_min(skin, breast, 30.0)
     # a shallow groove over the sternum and over the spinous processes
     skin = skin + 3.0 * np.exp(-((x / 16) ** 2)) * (np.abs(y) > 60)
     # lying: the back is flattened by the couch
@@ -159,7 +159,7 @@ def ribs(frame_: Frame) -> tuple[Field, Field]:
         a, half, middle = cavity_size(plane.z)
         for side in (-1.0, 1.0):
             out = (side * (a + RIB_OFFSET) * np.sin(0.26), middle + (half + RIB_OFFSET) * np.cos(0.26))
-            neck = segment(plane, (side * 15.0, frame_.spine_y + 10.0), out, 4.6, 4.0)
+            neck = segment(plane, (side * 15.0, frame_.spine_y + 10.0), out, 4.0, 3.6)
             bone = np.minimum(bone, np.hypot(np.maximum(neck, -4.0) + 4.0, (plane.z - head + 2) * 0.75) - 4.4)
     return np.clip(bone, -FAR_mm, FAR_mm).astype(np.float32), cartilage
 
@@ -179,6 +179,8 @@ def sternum(frame_: Frame) -> Field:
 class Spine:
     """Vertebrae by part, on one plane."""
 
+    outline: Field
+    edge_mm: float  # of the plane above (or below, negative inside) the nearest body's end plate
     body: Field
     disc: Field
     arch: Field
@@ -244,7 +246,7 @@ def spine(plane: Plane) -> Spine:
             parts.append(segment(plane, (0, top + reach0), (0, top + reach1), 2.6, 3.0 if reach1 > 22 else 2.4))
         for part in parts:
             arch = np.minimum(arch, part)
-    return Spine(body.astype(np.float32), disc, arch, canal, cord)
+    return Spine(outline, abs(dz) - half, body.astype(np.float32), disc, arch, canal, cord)
 
 
 def girdle(frame_: Frame) -> tuple[Field, Field]:
@@ -269,12 +271,17 @@ def girdle(frame_: Frame) -> tuple[Field, Field]:
                 float(table((-58, -20, 40, 75, 100), (70, 62, 50, 42, 36))(z)),
             )
             edge = np.float32(max(0.0, -50 - z, z - 104))
-            blade = segment(plane, inner, outer, 2.3, 4.6 if z < 60 else 7.0) + edge
+            # hollow towards the ribs
+            bend = (0.55 * inner[0] + 0.45 * outer[0] + side * 3.0, 0.55 * inner[1] + 0.45 * outer[1] + 5.0)
+            blade = np.minimum(
+                segment(plane, inner, bend, 2.4, 1.6), segment(plane, bend, outer, 1.6, 4.2 if z < 60 else 6.5)
+            )
+            blade = blade + edge
             bone = np.minimum(bone, blade)
             if 46 < z < 72:  # the spine of the scapula
                 ridge = (inner[0] + 0.55 * (outer[0] - inner[0]), inner[1] + 0.55 * (outer[1] - inner[1]))
-                bone = np.minimum(bone, segment(plane, ridge, (ridge[0] + side * 8, ridge[1] + 26), 3.0, 4.5))
-            wrap = segment(plane, inner, outer, 11.0 + 0.03 * z, 17.0 + 0.05 * z) + 1.5 * edge
+                bone = np.minimum(bone, segment(plane, ridge, (ridge[0] + side * 12, ridge[1] + 20), 2.6, 4.2))
+            wrap = segment(plane, inner, outer, 17.0 + 0.06 * z, 24.0 + 0.05 * z) + 1.5 * edge
             muscle = np.minimum(muscle, wrap)
         glenoid = Ellipsoid((side * 142.0, 32.0, 98.0), (13.0, 16.0, 20.0)).distance(plane)
         coracoid = Tube([(side * 136, 20, 90), (side * 130, 0, 92), (side * 134, -14, 88)], [7, 6, 5]).distance(plane)
@@ -288,6 +295,7 @@ def muscles(frame_: Frame, build: Build, girdle_muscle: Field) -> Field:
     outside, theta, y0 = frame_.cavity, frame_.angle, frame_.spine_y
     m = build.muscle
     between = np.maximum(outside - 10.0, -outside)
+    between = np.maximum(between, z - 8.0 - rib_height(0, theta))  # none above the first rib
     # serratus and latissimus: a sheet over the ribs, thickest at the side and behind
     side_sheet = m * (
         5.0 + 9.0 * np.exp(-(((theta - 1.25) / 0.45) ** 2)) * float(table((-195, -20, 40), (0.7, 1, 1))(z))

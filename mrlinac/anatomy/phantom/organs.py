@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrlinac.anatomy.phantom.body import Build, Frame, Spine, spine_y, table
-from mrlinac.anatomy.phantom.shapes import Ellipsoid, Field, Plane, Tube, frame_along, soft_max, soft_min
+from mrlinac.anatomy.phantom.body import Build, Frame, Spine, cavity_size, spine_y
+from mrlinac.anatomy.phantom.shapes import Ellipsoid, Field, Plane, Tube, frame_along, soft_max, soft_min, table
 
 APEX_mm = 84.0
 
@@ -23,9 +23,27 @@ class Plumbing:
 
     def __init__(self, build: Build):
         v = build.vessel
-        ascending = [(2, -36, -42), (-10, -42, -22), (-17, -42, 2), (-14, -34, 22), (-3, -18, 33)]
-        arch = [(10, 0, 36), (21, 18, 31), (26, 31, 16), (26.5, 36, -5), (25, 39, -35)]
-        descending = [(23, 40, -70), (19, 36, -105), (13, 31, -140), (8, 25, -170), (6, 20, -205)]
+        ascending: list[tuple[float, float, float]] = [
+            (2, -36, -42),
+            (-10, -42, -22),
+            (-17, -42, 2),
+            (-14, -34, 22),
+            (-3, -18, 33),
+        ]
+        arch: list[tuple[float, float, float]] = [
+            (10, 0, 36),
+            (21, 18, 31),
+            (26, 31, 16),
+            (26.5, 36, -5),
+            (25, 39, -35),
+        ]
+        descending: list[tuple[float, float, float]] = [
+            (23, 40, -70),
+            (19, 36, -105),
+            (13, 31, -140),
+            (8, 25, -170),
+            (6, 20, -205),
+        ]
         self.aorta = Tube(
             ascending + arch + descending,
             [v * r for r in (15, 16.5, 16.2, 15.2, 14.2, 13.8, 13.2, 12.6, 12.5, 12.3, 12.1, 11.9, 11.5, 10.8, 10.5)],
@@ -99,9 +117,9 @@ class Plumbing:
         h = build.heart
         lv = frame_along((0.76, -0.50, -0.42))
         self.chambers = {
-            "lv": Ellipsoid((37, -34, -76), (50 * h, 33 * h, 33 * h), lv),
+            "lv": Ellipsoid((43, -34, -77), (52 * h, 33 * h, 33 * h), lv),
             "rv": Ellipsoid((13, -60, -76), (45 * h, 27 * h, 29 * h), frame_along((0.86, -0.12, -0.5))),
-            "ra": Ellipsoid((-28, -32, -66), (25 * h, 30 * h, 34 * h)),
+            "ra": Ellipsoid((-24, -32, -66), (25 * h, 30 * h, 34 * h)),
             "la": Ellipsoid((3, -2, -52), (37 * h, 20 * h, 24 * h)),
             "root": Ellipsoid((4, -40, -42), (19, 19, 22)),
             "outflow": Ellipsoid((24, -55, -46), (17, 17, 24)),
@@ -121,6 +139,7 @@ class Organs:
 
     air: dict[str, Field]
     wall: Field
+    airway_wall_main: Field
     gullet: Field
     aorta: Field
     great: Field
@@ -172,7 +191,7 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     airway_wall = np.minimum(np.minimum(trachea, main) - 1.8, lobar - 1.2)
 
     gullet = tubes.gullet.distance(plane, flat=1.35)
-    gullet = np.maximum(gullet, 1.0 - airway_wall + np.float32(0.0))
+    gullet = np.maximum(gullet, 1.0 - airway_wall)
     aorta = tubes.aorta.distance(plane)
     aorta = np.maximum(aorta, 0.8 - airway_wall)
     branches = np.minimum.reduce([t.distance(plane) for t in tubes.branches])
@@ -190,11 +209,7 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     parts = {name: c.distance(plane) for name, c in tubes.chambers.items()}
     chambers = np.minimum.reduce(list(parts.values()))
     heart = _union(list(parts.values()), 26.0) - 1.5
-    heart = np.maximum(heart, np.float32(z + 22.0 - 0.12 * 0))
-    behind = np.minimum(
-        np.minimum(gullet, column.all - 2.0), np.maximum(aorta, np.float32(z + 60 - 200 * (y < 0).any()))
-    )
-    del behind
+    heart = np.maximum(heart, np.float32(z + 22.0))
     heart = np.maximum(heart, 1.2 - gullet)
     heart = np.maximum(heart, 1.5 - airway_wall)
     descending = np.where(y > 8, aorta, 20.0).astype(np.float32)
@@ -203,25 +218,22 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     pulmonary = np.maximum(pulmonary, -heart + 0.5)
 
     # mediastinum: everything midline with its fat, under one smooth pleura
-    front = float(frame.plane.y[0, 0]) if cavity.size == 0 else 0.0
-    del front
-    from_front = np.clip(y - (frame.spine_y - 150.0), 0, None)
-    slab_half = 6.0 + float(table((-195, -60, 0, 40, 60, 80), (10, 4, 2, 10, 22, 34))(z))
-    slab = np.abs(x + 1.0) - slab_half - 14.0 * np.exp(-(((from_front - 5.0) / 22.0) ** 2))
+    from_front = np.clip(y - np.float32(cavity_size(z)[2] - cavity_size(z)[1]), 0, None)
+    slab_half = 6.0 + float(table((-195, -60, 0, 40, 60, 80), (10, 2, 0, 8, 22, 34))(z))
+    slab = np.abs(x + 1.0) - slab_half - 9.0 * np.exp(-(((from_front - 5.0) / 22.0) ** 2))
     pieces = [
         slab.astype(np.float32),
         heart - 3.0,
         aorta - 2.5,
         veins - 2.5,
         pulmonary - 2.0,
-        airway_wall + np.float32(0.5),
+        airway_wall + 0.5,
         gullet - 3.0,
         column.body - 3.5,
         column.disc - 3.5,
         azygos - 2.0,
         branches - 2.5,
     ]
-    # paravertebral tissue and the column's arch always lie outside the pleura
     if nodes is not None:
         pieces.append(nodes - 1.5)
     mediastinum = _union(pieces, 9.0)
@@ -230,10 +242,11 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     mediastinum = soft_min(mediastinum, fat_pad, 10.0)
 
     dome = diaphragm(plane, build)
-    above = (np.float32(0.0) + dome - z) * np.float32(0.72)  # slope of the dome at mid height
-    top = z - (
-        APEX_mm + build.apex_mm - 0.013 * ((np.abs(x) - 44.0) ** 2 + (y - float(spine_y(min(z, 80.0))) + 14.0) ** 2)
-    )
+    above = (dome - z) * np.float32(0.72)  # slope of the dome at mid height
+    # the cupola: a dome over each apex, flatter towards the front
+    dy = y - np.float32(spine_y(min(z, 80.0)) - 14.0)
+    fall = 0.012 * (np.abs(x) - 44.0) ** 2 + np.where(dy < 0, 0.0045, 0.013) * dy * dy
+    top = z - (APEX_mm + build.apex_mm - fall)
     pleura = soft_max(cavity + 1.0, above.astype(np.float32), 7.0)
     pleura = np.maximum(pleura, (top * 0.7).astype(np.float32))
     pleura = soft_max(pleura, -mediastinum, 5.0)
@@ -244,11 +257,12 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
 
     below = np.maximum(cavity + 4.0, (z - dome + 4.0) * np.float32(0.72))
     below = np.maximum(below, 6.0 - column.all)
-    liver = soft_max(below, (0.80 * (x - 18.0) + 0.60 * (y + 26.0)).astype(np.float32), 22.0)
+    wavy = 5.0 * np.sin(y / 17.0 + z / 40.0)
+    liver = soft_max(below, (0.80 * (x - 18.0) + 0.60 * (y + 26.0) + wavy).astype(np.float32), 22.0)
     behind_plane = (y - (frame.spine_y + 26.0)).astype(np.float32)
     liver = soft_max(liver, behind_plane, 14.0)
-    liver = np.maximum(liver, 2.0 - cava_below)
-    liver = np.maximum(liver, 3.0 - heart)
+    liver = np.maximum(liver, 0.4 - cava_below)
+    liver = np.maximum(liver, 2.0 - heart)
     stomach = soft_max(Ellipsoid((60, -34, -150), (46, 44, 44)).distance(plane), below, 6.0)
     stomach = soft_max(stomach, 5.0 - liver, 6.0)
     stomach_air = np.maximum(stomach + 4.0, (y + 44.0).astype(np.float32))
@@ -269,6 +283,7 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     great = np.minimum(np.minimum(aorta, veins), np.minimum(pulmonary, branches))
     vessels = np.minimum(np.minimum(great, outer), np.minimum(azygos, pulmonary_veins))
     return Organs(
+        airway_wall_main=(np.minimum(trachea, main) - 1.8).astype(np.float32),
         air={"trachea": trachea, "main": main, "lobar": lobar, "all": lumen},
         wall=airway_wall,
         gullet=gullet,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from mrlinac.anatomy.phantom.body import Frame, Spine
+from mrlinac.anatomy.phantom.body import Frame, Spine, rib_height
 from mrlinac.anatomy.phantom.organs import Organs
 from mrlinac.anatomy.phantom.shapes import Field, occupancy
 
@@ -62,7 +63,7 @@ def tissue(
     fine, middle, coarse = textures.fine, textures.middle, textures.coarse
     image = np.full(plane.x.shape, hu["air"], np.float32)
 
-    def lay(distance: Field, value: Field | float) -> None:
+    def lay(distance: Field, value: NDArray[Any] | float) -> None:
         part = occupancy(distance, w)
         image[...] = image + part * (np.asarray(value, np.float32) - image)
 
@@ -72,7 +73,7 @@ def tissue(
     streak = 95.0 * np.clip(1.0 - np.abs(coarse + 0.35 * middle - 0.5) / 0.16, 0, 1)
     lay(muscle + 0.8 * middle, hu["muscle"] + 6 * fine - streak)
     inner_wall = np.maximum(frame.cavity - 3.0, frame.skin + 6.0)
-    lay(inner_wall, hu["muscle"] - 8)
+    lay(np.maximum(inner_wall, plane.z - 4.0 - rib_height(0, frame.angle)), hu["muscle"] - 8)
     lay(frame.cavity + 1.5, hu["fat"] + 12 + 8 * fine + 8 * middle)
 
     # under the diaphragm
@@ -103,10 +104,9 @@ def tissue(
         hu["lung_front"] + (hu["lung_back"] - hu["lung_front"]) * depth + 14 * middle + 10 * fine + 12 * coarse
     )
     lay(lung, parenchyma)
-    inside = np.minimum(lung + 2.0, 0.0)
-    lay(np.maximum(lung_vessels, np.where(inside < 0, -FAR, FAR)).astype(np.float32), hu["blood"] - 10)
+    lay(np.maximum(lung_vessels, lung + 1.0), hu["blood"] - 10)
     lay(organs.hilum, hu["blood"])
-    lay(np.maximum(organs.wall, -FAR), hu["wall"])
+    lay(organs.wall, hu["wall"])
     lay(organs.air["all"], hu["air"] + 12)
 
     # tumour and nodes
@@ -116,19 +116,25 @@ def tissue(
     lay(lumps.nodes, hu["node"] + 3 * middle)
 
     # bone
-    lay(organs_free(bones.cartilage), hu["cartilage"] + 12 * middle)
+    lay(bones.cartilage, hu["cartilage"] + 12 * middle)
     for shape, shell, marrow in (
-        (bones.rib, 1.25, hu["marrow_rib"]),
+        (bones.rib, 1.0, hu["marrow_rib"]),
         (bones.sternum, 1.1, hu["marrow_sternum"]),
         (bones.girdle, 1.7, hu["marrow_girdle"]),
     ):
         lay(shape, hu["cortical"])
         lay(shape + shell, marrow + 25 * fine)
-    lay(column.disc, hu["disc"])
     lay(column.arch, hu["cortical"] * 0.85)
-    lay(column.arch + 1.5, hu["marrow_spine"] + 90 + 30 * fine)
-    lay(column.body, hu["cortical"] * 0.8)
-    lay(column.body + 1.1, hu["marrow_spine"] + 30 * fine + 15 * middle)
+    lay(column.arch + 1.3, hu["marrow_spine"] + 40 + 30 * fine)
+    # bodies and discs: the slice's thickness mixes them at the end plates
+    lay(column.outline, hu["disc"])
+    in_body = float(np.clip(0.5 - column.edge_mm / SLICE_mm, 0, 1))
+    plate = hu["end_plate"] * max(0.0, 1 - abs(column.edge_mm + 0.5) / SLICE_mm)
+    core = occupancy(column.outline + 1.1, w)
+    trabecular = hu["marrow_spine"] + plate + 30 * fine + 15 * middle
+    whole = hu["cortical"] * 0.8 * (1 - core) + trabecular * core
+    part = occupancy(column.outline, w) * np.float32(in_body)
+    image += part * (whole - image)
     lay(column.canal, hu["fat"] + 70)
     lay(column.canal + 1.2, hu["csf"])
     lay(column.cord, hu["cord"])
@@ -136,11 +142,7 @@ def tissue(
 
 
 FAR = 60.0
-
-
-def organs_free(distance: Field) -> Field:
-    """Costal cartilage as it is: nothing inside the chest overlaps it."""
-    return distance
+SLICE_mm = 3.0
 
 
 def couch(x_mm: NDArray[np.float64], y_mm: NDArray[np.float64], top_mm: float, size: Mapping[str, float]) -> Field:

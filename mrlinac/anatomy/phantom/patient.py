@@ -19,9 +19,9 @@ from mrlinac.anatomy.phantom import paint
 from mrlinac.anatomy.phantom import targets as tg
 from mrlinac.anatomy.phantom.body import BACK_Y, Build, Frame, Spine, frame, girdle, muscles, ribs, spine, sternum
 from mrlinac.anatomy.phantom.organs import Organs, Plumbing, organs
-from mrlinac.anatomy.phantom.shapes import FAR_mm, Field, Noise, Plane, occupancy
+from mrlinac.anatomy.phantom.shapes import Field, Noise, Plane, occupancy
 from mrlinac.anatomy.phantom.trees import Tree, grow
-from mrlinac.anatomy.structures import Contour, Role, Roi
+from mrlinac.anatomy.structures import Contour, Roi, Role
 from mrlinac.provenance import dicom_uid
 from mrlinac.spec import read_toml
 
@@ -80,11 +80,11 @@ def section(body: Body, plane: Plane) -> Section:
     o = organs(f, column, body.build, body.tubes, nodal)
     lumps = paint.Lumps(plane.far(), plane.far(), plane.far())
     if body.tumour is not None and nodal is not None:
-        keep_out = np.minimum.reduce([o.aorta, o.heart, o.gullet, o.wall, column.all - 1.0])
+        keep_out = np.minimum.reduce([o.aorta, o.heart, o.gullet, o.airway_wall_main, column.all - 1.0])
         primary, spicules = body.tumour.distance(plane)
         above = (plane.z - o.dome) * 0.72 - 2.0
         primary = np.maximum.reduce([primary, 1.0 - keep_out, f.cavity + 1.0, -above.astype(np.float32)])
-        keep_out = np.minimum(keep_out, o.great)
+        keep_out = np.minimum.reduce([keep_out, o.great, o.wall])
         nodal = np.maximum.reduce([nodal, 1.0 - keep_out, 1.0 - primary])
         lumps = paint.Lumps(primary, spicules, nodal)
     return Section(f, column, bones, muscle, o, lumps)
@@ -221,7 +221,7 @@ def _outlines(s: Section) -> dict[str, Field]:
     """What a person would draw, as signed distances on one plane."""
     o = s.organs
     clear = np.minimum.reduce([o.hilum - 0.5, o.wall - 0.2])
-    lumen = np.minimum(o.air["main"], np.maximum(o.air["lobar"], FAR_mm * 0 + o.air["main"] - 6.0))
+    lumen = np.minimum(o.air["main"], np.maximum(o.air["lobar"], o.air["main"] - 6.0))
     return {
         "External": s.frame.skin,
         "Lung_L": np.maximum(o.lung_l, -clear),
@@ -231,7 +231,7 @@ def _outlines(s: Section) -> dict[str, Field]:
         "SpinalCanal": s.column.canal,
         "Esophagus": o.gullet,
         "Trachea": o.air["trachea"],
-        "Bronchus_Main": np.maximum(lumen, -o.air["trachea"]),
+        "Bronchus_Main": np.maximum.reduce([lumen, -o.air["trachea"], 0.5 - s.lumps.primary]),
         "A_Aorta": o.aorta,
         "GreatVes": o.great,
         "Liver": o.liver,
@@ -285,7 +285,7 @@ def thorax(
     """
     data = read_toml(DATA)
     body = make_body(int(seed), data)
-    top = BACK_Y
+    top = _back_mm(body)
     half = fov_mm / 2
     grid = Grid.covering((-half, 15.0 - half, LENGTH_mm[0]), (half, 15.0 + half, LENGTH_mm[1]), spacing_zyx_mm)
     sigma = float(data["image"]["noise_HU"] if noise_HU is None else noise_HU)
@@ -309,17 +309,31 @@ def thorax(
     )
 
 
+def _back_mm(body: Body) -> float:
+    """The hindmost point of the skin, where the couch touches, to 0.1 mm."""
+    x, y = np.arange(-150.0, 151.0, 5.0), np.arange(70.0, 150.0, 1.0)
+    reach = []
+    for z in np.arange(LENGTH_mm[0], LENGTH_mm[1] + 1, 5.0):
+        skin = frame(body.plane(x, y, float(z), 1.0), body.build).skin
+        inside = skin < 0
+        last = len(y) - 1 - np.argmax(inside[::-1], axis=0)
+        found = np.where(inside.any(axis=0), y[last] - skin[last, np.arange(len(x))], -np.inf)
+        reach.append(float(found.max()))
+    return round(max(reach), 1)
+
+
 def _scan(
     body: Body, grid: Grid, data: Mapping[str, Any], seed: int, sigma_HU: float, couch_top_mm: float
 ) -> tuple[NDArray[np.float32], dict[str, list[Contour]]]:
     """Image and contours, slice by slice."""
-    dz, dy, dx = grid.spacing_zyx_mm
+    _, dy, dx = grid.spacing_zyx_mm
     x, y = grid.x_mm, grid.y_mm
     values = np.empty(grid.shape_zyx, np.float32)
     loops: dict[str, list[Contour]] = {name: [] for name in COLOURS}
     target = data["tumour"]
     ctv, itv = _targets(body, target["lattice_mm"], target["ctv_margin_mm"])
     texture = [Noise(np.random.default_rng([seed, 5, k]), pitch) for k, pitch in enumerate((2.6, 7.0, 17.0))]
+    weights = [(t.weights(y), t.weights(x)) for t in texture]
     table_top = data["couch"]
     slab = paint.couch(x, y, couch_top_mm, table_top)
     blur = [data["image"]["psf_mm"] / p for p in (dy, dx)]
@@ -327,7 +341,7 @@ def _scan(
         plane = body.plane(x, y, float(z), (dx + dy) / 2)
         s = section(body, plane)
         vessels = np.minimum.reduce([t.distance(plane) for t in body.trees])
-        textures = paint.Textures(*(t(x, y, float(z)) for t in texture))
+        textures = paint.Textures(*(t.on(w, float(z)) for t, w in zip(texture, weights, strict=True)))
         image = paint.tissue(s.frame, s.column, s.bones, s.muscle, s.organs, s.lumps, vessels, textures, data["hu"])
         in_couch = occupancy(np.maximum(slab, -s.frame.skin), plane.pixel_mm)
         core = occupancy(slab + table_top["shell_mm"], plane.pixel_mm)

@@ -166,18 +166,19 @@ class Noise:
     def __init__(self, rng: np.random.Generator, pitch_mm: float, box_mm: float = 300.0):
         n = int(2 * box_mm / pitch_mm) + 8
         self.pitch_mm, self.start_mm = pitch_mm, -box_mm - 3 * pitch_mm
-        # 0.479: root mean square of a cubic B-spline's weights, cubed for three axes below
-        self.lattice = rng.standard_normal((n, n, n), dtype=np.float32) / np.float32(0.692**3)
+        # the squares of a cubic B-spline's weights add up to 151/315 on average, along each of three axes
+        self.lattice = rng.standard_normal((n, n, n), dtype=np.float32) / np.float32((151 / 315) ** 1.5)
 
-    def _weights(self, at_mm: NDArray[np.float64]) -> Field:
+    def weights(self, at_mm: NDArray[np.float64]) -> Field:
+        """Spline weights (points, lattice) along one axis."""
         u = (at_mm - self.start_mm) / self.pitch_mm
         d = np.abs(u[:, None] - np.arange(self.lattice.shape[0])[None, :])
         w = np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.where(d < 2, (2 - d) ** 3 / 6, 0.0))
         return w.astype(np.float32)
 
-    def __call__(self, x_mm: NDArray[np.float64], y_mm: NDArray[np.float64], z_mm: float) -> Field:
-        """Texture of about unit variance on the plane [y, x] at one height."""
-        wz = self._weights(np.array([z_mm]))[0]
+    def on(self, weights_yx: tuple[Field, Field], z_mm: float) -> Field:
+        """Texture of about unit variance on the plane [y, x] at one height, from the axes' :meth:`weights`."""
+        wz = self.weights(np.array([z_mm]))[0]
         use = np.flatnonzero(wz)
         slab = np.tensordot(wz[use], self.lattice[use], axes=1)
-        return self._weights(y_mm) @ slab @ self._weights(x_mm).T
+        return weights_yx[0] @ slab @ weights_yx[1].T

@@ -47,7 +47,7 @@ def grow(
     *,
     leaf_mm: float,
     step_mm: float = 7.0,
-    directness: float = 0.35,
+    directness: float = 0.12,
 ) -> Tree:
     """Grow a tree from its roots to every goal.
 
