@@ -101,6 +101,7 @@ def frame(plane: Plane, build: Build) -> Frame:
     a, b, middle = cavity_size(z)
     # wider behind the middle than in front of it, as a chest is
     lean = 1.0 + 0.06 * np.clip((y - middle) / b, -1.2, 1.2)
+    lean = lean * np.where(x < 0, 1.012, 0.988)  # the right side is a little wider
     cavity = superellipse((x / lean).astype(np.float32), y - middle, a, b, 2.3)
     angle = np.arctan2(np.abs(x) / a, (y - middle) / b).astype(np.float32)
 
@@ -271,8 +272,11 @@ def girdle(frame_: Frame) -> tuple[Field, Field]:
                 float(table((-58, -20, 40, 75, 100), (70, 62, 50, 42, 36))(z)),
             )
             edge = np.float32(max(0.0, -50 - z, z - 104))
-            # hollow towards the ribs
-            bend = (0.55 * inner[0] + 0.45 * outer[0] + side * 3.0, 0.55 * inner[1] + 0.45 * outer[1] + 5.0)
+            hollow = min(1.0, max(0.0, (z + 50.0) / 40.0))  # towards the ribs
+            bend = (
+                0.55 * inner[0] + 0.45 * outer[0] + side * 3.0 * hollow,
+                0.55 * inner[1] + 0.45 * outer[1] + 5.0 * hollow,
+            )
             blade = np.minimum(
                 segment(plane, inner, bend, 2.4, 1.6), segment(plane, bend, outer, 1.6, 4.2 if z < 60 else 6.5)
             )
@@ -292,6 +296,7 @@ def girdle(frame_: Frame) -> tuple[Field, Field]:
 def muscles(frame_: Frame, build: Build, girdle_muscle: Field) -> Field:
     """Muscle of the trunk outside the ribs, and between them."""
     plane, z = frame_.plane, frame_.plane.z
+    x, y = plane.x, plane.y
     outside, theta, y0 = frame_.cavity, frame_.angle, frame_.spine_y
     m = build.muscle
     between = np.maximum(outside - 10.0, -outside)
@@ -323,5 +328,12 @@ def muscles(frame_: Frame, build: Build, girdle_muscle: Field) -> Field:
             muscle = np.minimum(muscle, part)
     longus = Ellipsoid((0.0, y0 - 13.0, 115.0), (15.0, 7.0, 60.0)).distance(plane)
     muscle = np.minimum(np.minimum(muscle, longus), girdle_muscle)
+    if z > 35.0:  # the raised shoulder: one mass of muscle, with the fat of the arm pit left free
+        arm_pit = np.minimum.reduce(
+            [Ellipsoid((s * 100.0, -4.0, 60.0), (19, 24, 60)).distance(plane) for s in (-1, 1)]
+        )
+        mass = np.maximum.reduce([70.0 - np.abs(x), -34.0 - y, -arm_pit])
+        mass = np.maximum(mass, np.float32(60.0 - z))
+        muscle = soft_min(muscle, mass.astype(np.float32), 6.0)
     cover = 0.55 * build.fat_mm
     return soft_max(muscle.astype(np.float32), frame_.skin + np.float32(cover), 4.0)

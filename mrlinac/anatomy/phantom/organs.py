@@ -117,10 +117,10 @@ class Plumbing:
         h = build.heart
         lv = frame_along((0.76, -0.50, -0.42))
         self.chambers = {
-            "lv": Ellipsoid((43, -34, -77), (52 * h, 33 * h, 33 * h), lv),
-            "rv": Ellipsoid((13, -60, -76), (45 * h, 27 * h, 29 * h), frame_along((0.86, -0.12, -0.5))),
-            "ra": Ellipsoid((-24, -32, -66), (25 * h, 30 * h, 34 * h)),
-            "la": Ellipsoid((3, -2, -52), (37 * h, 20 * h, 24 * h)),
+            "lv": Ellipsoid((48, -34, -77), (52 * h, 33 * h, 33 * h), lv),
+            "rv": Ellipsoid((18, -60, -76), (45 * h, 27 * h, 29 * h), frame_along((0.86, -0.12, -0.5))),
+            "ra": Ellipsoid((-19, -32, -66), (25 * h, 30 * h, 34 * h)),
+            "la": Ellipsoid((5, -2, -52), (37 * h, 20 * h, 24 * h)),
             "root": Ellipsoid((4, -40, -42), (19, 19, 22)),
             "outflow": Ellipsoid((24, -55, -46), (17, 17, 24)),
         }
@@ -207,13 +207,15 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     veins = np.maximum(veins, 0.8 - aorta)
 
     parts = {name: c.distance(plane) for name, c in tubes.chambers.items()}
-    chambers = np.minimum.reduce(list(parts.values()))
+    chambers = _union(list(parts.values()), 9.0)
     heart = _union(list(parts.values()), 26.0) - 1.5
     heart = np.maximum(heart, np.float32(z + 22.0))
     heart = np.maximum(heart, 1.2 - gullet)
     heart = np.maximum(heart, 1.5 - airway_wall)
     descending = np.where(y > 8, aorta, 20.0).astype(np.float32)
     heart = np.maximum(heart, 1.5 - descending)
+    aorta = np.maximum(aorta, 0.5 - heart)
+    branches = np.maximum(branches, 0.5 - heart)
     veins = np.maximum(veins, -heart + 0.5)
     pulmonary = np.maximum(pulmonary, -heart + 0.5)
 
@@ -280,8 +282,9 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
         ]
     )
     bowel = np.maximum(np.maximum(bowel, below), 3.0 - np.minimum(np.minimum(stomach, spleen), liver))
-    great = np.minimum(np.minimum(aorta, veins), np.minimum(pulmonary, branches))
-    vessels = np.minimum(np.minimum(great, outer), np.minimum(azygos, pulmonary_veins))
+    trunks = np.maximum(branches, np.abs(x) - 42.0)
+    great = np.minimum(np.minimum(aorta, veins), np.minimum(pulmonary, trunks))
+    vessels = np.minimum(np.minimum(np.minimum(great, branches), outer), np.minimum(azygos, pulmonary_veins))
     return Organs(
         airway_wall_main=(np.minimum(trachea, main) - 1.8).astype(np.float32),
         air={"trachea": trachea, "main": main, "lobar": lobar, "all": lumen},

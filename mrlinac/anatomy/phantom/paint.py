@@ -74,7 +74,10 @@ def tissue(
     lay(muscle + 0.8 * middle, hu["muscle"] + 6 * fine - streak)
     inner_wall = np.maximum(frame.cavity - 3.0, frame.skin + 6.0)
     lay(np.maximum(inner_wall, plane.z - 4.0 - rib_height(0, frame.angle)), hu["muscle"] - 8)
-    lay(frame.cavity + 1.5, hu["fat"] + 12 + 8 * fine + 8 * middle)
+    lay(
+        np.maximum(frame.cavity + 1.5, plane.z - 4.0 - rib_height(0, frame.angle)),
+        hu["fat"] + 12 + 8 * fine + 8 * middle,
+    )
 
     # under the diaphragm
     z_below = plane.z - organs.dome

@@ -96,7 +96,7 @@ def tumour(
     zz, yy, xx = np.meshgrid(z, y, x, indexing="ij")
     inside = (np.sign(xx) == side) & (zz > low) & (zz < high)
     # locally advanced: most of it in lung, near the hilum, its edge at the mediastinum or a little away from it
-    inside &= (lung < -0.45 * radius) & (lung > -1.3 * radius) & (np.abs(xx) < 85)
+    inside &= (lung < -0.6 * radius) & (lung > -1.3 * radius) & (np.abs(xx) < 85)
     if lobe in ("RLL", "LLL"):
         inside &= yy > 5
     if lobe == "RML":
@@ -109,9 +109,9 @@ def tumour(
     n = 14
     direction = rng.standard_normal((n, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    frequency = np.r_[np.full(4, 1.8), np.full(5, 3.6), np.full(5, 6.5)]
-    height = np.r_[np.full(4, 0.07), np.full(5, 0.035), np.full(5, 0.015)] * rng.uniform(0.6, 1.4, n)
-    spicules = rng.standard_normal((int(rng.integers(7, 13)), 3))
+    frequency = np.r_[np.full(4, 1.8), np.full(5, 4.0), np.full(5, 8.0)]
+    height = np.r_[np.full(4, 0.07), np.full(5, 0.05), np.full(5, 0.022)] * rng.uniform(0.6, 1.4, n)
+    spicules = rng.standard_normal((int(rng.integers(16, 26)), 3))
     spicules /= np.linalg.norm(spicules, axis=1, keepdims=True)
     share_low = float(np.clip((70.0 - centre[2]) / 140.0, 0, 1))
     si = (motion_mm[0] + (motion_mm[1] - motion_mm[0]) * share_low) * float(rng.uniform(0.7, 1.3))
@@ -132,7 +132,7 @@ def tumour(
 STATIONS = {
     "4R": (-19.0, -10.0, 14.0),
     "2R": (-17.0, -16.0, 44.0),
-    "7": (2.0, 16.0, -22.0),
+    "7": (1.0, 9.0, -21.0),
     "5": (27.0, -14.0, 10.0),
     "10R": (-44.0, 8.0, -36.0),
     "10L": (50.0, 10.0, -34.0),

@@ -1,4 +1,4 @@
-"""Vessels of the lung: trees grown towards random points, with radii by Murray's law."""
+"""Vessels of the lung: trees grown towards random points, with radii by the law of their orders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def grow(
     """Grow a tree from its roots to every goal.
 
     A goal joins the node with the least distance plus ``directness`` times that node's path from the root
-    (the balance between short wire and short paths of Cuntz et al. 2010); radii follow r³ = Σ r³ (Murray 1926).
+    (the balance between short wire and short paths of Cuntz et al. 2010); radii follow r^m = Σ r^m with
+    m = ln 3.36 / ln 1.56 = 2.7, the ratios of number and diameter per order of Huang et al. 1996 (Murray: 3).
 
     Parameters
     ----------
@@ -84,4 +85,4 @@ def grow(
     for i in range(n - 1, len(roots) - 1, -1):  # children come after their parents
         flow[parent[i]] += flow[i]
     inner = np.arange(len(roots), n)
-    return Tree(node[parent[inner]], node[inner], leaf_mm * np.cbrt(flow[inner]))
+    return Tree(node[parent[inner]], node[inner], leaf_mm * flow[inner] ** (1 / 2.7))
