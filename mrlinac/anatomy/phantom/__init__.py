@@ -1,0 +1,11 @@
+"""The built-in digital thorax patient: an adult with locally advanced lung cancer, made from a seed.
+
+Shapes are analytic, so that image and contours agree at any spacing; sizes stand with their sources in
+``mrlinac/data/thorax.toml``.
+"""
+
+from __future__ import annotations
+
+from mrlinac.anatomy.phantom.patient import thorax
+
+__all__ = ["thorax"]
