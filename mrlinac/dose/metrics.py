@@ -1,0 +1,196 @@
+"""Numbers read off a dose in a structure, exact on occupancy-weighted voxels.
+
+The volume is always the whole structure's, by occupancy. Single-voxel maxima and minima are noise in a Monte Carlo
+dose and are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.structures import Structure
+from mrlinac.dose.dose import Dose
+from mrlinac.errors import SpecError
+
+FORMS = {
+    "D95%": "Gy to the hottest 95 % of the volume",
+    "D0.1cc": "Gy: the lowest dose of the hottest 0.1 cc",
+    "V20Gy[%]": "per cent of the volume with at least 20 Gy",
+    "V20Gy[cc]": "cc with at least 20 Gy",
+    "V95%[%]": "per cent of the volume with at least 95 % of the prescription",
+    "V95%[cc]": "cc with at least 95 % of the prescription",
+    "mean": "Gy",
+    "HI": "homogeneity (D2% - D98%) / D50% (ICRU 83)",
+    "CI": "Paddick conformity of the 95 % isodose; CI90% takes another isodose",
+}
+"""Every known form of a metric, by example, and what it says."""
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DOSE_AT = re.compile(rf"D{_NUMBER}(%|cc)")
+_VOLUME_AT = re.compile(rf"V{_NUMBER}(Gy|%)\[(%|cc)\]")
+_CONFORMITY = re.compile(rf"CI(?:{_NUMBER}%)?")
+_NOISY = {"max", "min", "dmax", "dmin", "maximum", "minimum", "d100%", "d0%", "d0cc"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, parsed.
+
+    Attributes
+    ----------
+    text : str
+        As written.
+    form : {"dose_at", "volume_at", "mean", "homogeneity", "conformity"}
+    level : float
+        The number in the text: a volume for ``dose_at``, a dose for ``volume_at``, an isodose for ``conformity``.
+    level_unit : str
+        ``%``, ``cc`` or ``Gy``.
+    unit : str
+        Of the value: ``Gy``, ``%``, ``cc`` or the empty string.
+    """
+
+    text: str
+    form: str
+    level: float = 0.0
+    level_unit: str = ""
+    unit: str = ""
+
+    @property
+    def needs_prescription(self) -> bool:
+        """Whether the value depends on the prescribed dose."""
+        return self.form == "conformity" or (self.form == "volume_at" and self.level_unit == "%")
+
+
+def parse(text: str) -> Metric:
+    """Read a metric such as ``D95%``, ``D2cc``, ``V20Gy[%]``, ``mean``, ``CI`` or ``HI``.
+
+    Raises
+    ------
+    SpecError
+        For an unknown form (all known forms are listed), and for maxima and minima of single voxels.
+    """
+    bare = text.strip()
+    if bare.lower() in _NOISY:
+        raise SpecError(
+            f"metric '{text}': the dose of a single voxel is noise in a Monte Carlo dose; "
+            "ask for D0.03cc or D2% instead of a maximum, D98% instead of a minimum"
+        )
+    if match := _DOSE_AT.fullmatch(bare):
+        level = float(match[1])
+        if match[2] == "%" and not 0 < level < 100:
+            raise SpecError(f"metric '{text}': the volume must lie between 0 and 100 %")
+        return Metric(bare, "dose_at", level, match[2], "Gy")
+    if match := _VOLUME_AT.fullmatch(bare):
+        return Metric(bare, "volume_at", float(match[1]), match[2], match[3])
+    if bare == "mean":
+        return Metric(bare, "mean", unit="Gy")
+    if bare == "HI":
+        return Metric(bare, "homogeneity")
+    if match := _CONFORMITY.fullmatch(bare):
+        return Metric(bare, "conformity", float(match[1] or 95.0), "%")
+    known = "; ".join(f"{form} ({meaning})" for form, meaning in FORMS.items())
+    raise SpecError(f"unknown metric '{text}'. Known forms, with any number: {known}")
+
+
+def metric(
+    dose: Dose,
+    structure: Structure,
+    text: str | Metric,
+    *,
+    prescription_Gy: float | None = None,
+    external: Structure | None = None,
+) -> float:
+    """Value of a metric, in the unit that the form names.
+
+    Parameters
+    ----------
+    dose : Dose
+        Of as many fractions as the metric's doses are meant for: nothing is converted here.
+    structure : Structure
+        On the dose's grid.
+    text : str or Metric
+        See :data:`FORMS`.
+    prescription_Gy : float, optional
+        Needed by the forms relative to the prescription.
+    external : Structure, optional
+        Restricts the isodose volume of ``CI`` to the body.
+
+    Raises
+    ------
+    SpecError
+        Unknown form, or a prescription that is needed and missing.
+    ValueError
+        When the structure is empty or smaller than the volume asked for, or lies on another grid.
+    """
+    wanted = parse(text) if isinstance(text, str) else text
+    if structure.occupancy.shape != dose.grid.shape_zyx:
+        raise ValueError(f"{structure.name} is not on the dose's grid")
+    if wanted.needs_prescription and prescription_Gy is None:
+        raise SpecError(f"metric '{wanted.text}' is relative to the prescription, which is not given")
+    dose_Gy, volume_cc = voxels(dose, structure)
+    if wanted.form == "conformity":
+        isodose_Gy = wanted.level / 100 * float(prescription_Gy or 0)
+        return _conformity(dose, structure, isodose_Gy, external)
+    return value_of(dose_Gy, volume_cc, wanted, prescription_Gy)
+
+
+def voxels(dose: Dose, structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Dose (Gy) and volume (cc) of the structure's voxels."""
+    inside = structure.occupancy > 0
+    return (
+        dose.dose_Gy[inside].astype(np.float64),
+        structure.occupancy[inside].astype(np.float64) * dose.grid.voxel_cc,
+    )
+
+
+def value_of(
+    dose_Gy: NDArray[np.float64], volume_cc: NDArray[np.float64], text: str | Metric, prescription_Gy: float | None = None
+) -> float:
+    """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but ``CI``."""
+    wanted = parse(text) if isinstance(text, str) else text
+    total_cc = float(volume_cc.sum())
+    if total_cc <= 0:
+        raise ValueError(f"metric '{wanted.text}': the structure is empty on this grid")
+    if wanted.form == "mean":
+        return float(dose_Gy @ volume_cc) / total_cc
+    if wanted.form == "dose_at":
+        volume = wanted.level if wanted.level_unit == "cc" else wanted.level / 100 * total_cc
+        return float(dose_at_volume(dose_Gy, volume_cc, np.array([volume]))[0])
+    if wanted.form == "volume_at":
+        level_Gy = wanted.level
+        if wanted.level_unit == "%":
+            level_Gy *= float(prescription_Gy or 0) / 100
+        inside_cc = float(volume_cc[dose_Gy >= level_Gy].sum())
+        return inside_cc if wanted.unit == "cc" else 100 * inside_cc / total_cc
+    if wanted.form == "homogeneity":
+        d2, d50, d98 = dose_at_volume(dose_Gy, volume_cc, np.array([0.02, 0.5, 0.98]) * total_cc)
+        return float((d2 - d98) / d50)
+    raise SpecError(f"metric '{wanted.text}' needs a dose on a grid")
+
+
+def dose_at_volume(
+    dose_Gy: NDArray[np.float64], volume_cc: NDArray[np.float64], wanted_cc: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Lowest dose of the hottest ``wanted_cc``, for each volume asked for."""
+    total_cc = float(volume_cc.sum())
+    if np.any(wanted_cc > total_cc * (1 + 1e-9)):
+        raise ValueError(f"the structure has {total_cc:.3g} cc, less than the {float(wanted_cc.max()):.3g} cc asked for")
+    order = np.argsort(-dose_Gy, kind="stable")
+    reached_cc = np.cumsum(volume_cc[order])
+    place = np.searchsorted(reached_cc, wanted_cc * (1 - 1e-12))
+    return dose_Gy[order[np.minimum(place, len(order) - 1)]]
+
+
+def _conformity(dose: Dose, target: Structure, isodose_Gy: float, external: Structure | None) -> float:
+    """Paddick 2000 (J Neurosurg 93 suppl 3:219): (target in isodose)² / (target × isodose volume); 1 is perfect."""
+    hot = dose.dose_Gy >= isodose_Gy
+    target_cc = float(target.occupancy.sum(dtype=np.float64))
+    covered_cc = float(target.occupancy[hot].sum(dtype=np.float64))
+    isodose_cc = float(hot.sum()) if external is None else float(external.occupancy[hot].sum(dtype=np.float64))
+    if isodose_cc == 0:
+        return 0.0
+    return covered_cc**2 / (target_cc * isodose_cc)

@@ -1,0 +1,263 @@
+"""The rows of the influence that a solver sees: all voxels, or blocks of voxels, of each structure.
+
+Structures that only ask for a mean dose become one exact row. Others keep every voxel, unless that is more than a
+number of rows asked for: then neighbouring voxels *of the same structure* are merged into cubes, each row being the
+occupancy-weighted mean of its voxels. Merging keeps every mean exactly, needs no random numbers, and underestimates a
+convex penalty by the variation of dose inside a cube only; what was merged is stated in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dose.influence import Influence
+from mrlinac.errors import DataError
+from mrlinac.protocol.kinds import DoseKind, MeanDose
+from mrlinac.protocol.model import Protocol
+
+CUT = 0.005
+"""Share of a column's maximum below which an entry leaves the solver's matrix (its dose returns as an offset)."""
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """How one structure is represented: ``rows`` for ``voxels``, merged in cubes of ``block`` voxels a side."""
+
+    structure: str
+    voxels: int
+    rows: int
+    block: int
+    mean_only: bool = False
+
+    def __str__(self) -> str:
+        if self.mean_only:
+            return f"{self.structure}: {self.voxels} voxels in one exact row of their mean"
+        if self.block == 1:
+            return f"{self.structure}: all {self.voxels} voxels"
+        return f"{self.structure}: {self.voxels} voxels merged into {self.rows} blocks of up to {self.block}³ voxels"
+
+
+@dataclass(frozen=True)
+class StructureRows:
+    """Which dose rows belong to a structure, and the volume (cc) each stands for."""
+
+    rows: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The dose of the course on the rows: ``full @ mu``; the solver works on ``cut`` plus an offset.
+
+    Attributes
+    ----------
+    pick : csr (rows, voxels)
+        Takes a flat dose on the grid to the rows.
+    full, cut : csr float32 (rows, beamlets)
+        Gy of the course per MU of one fraction.
+    of : dict
+        By structure that has rows.
+    mean : dict of float64 (beamlets,)
+        Exact mean of every structure named, Gy of the course per MU.
+    occupancy : dict of (flat index, share of the structure)
+        To take the mean of a dose on the grid.
+    thinning : tuple of Thinning
+    reference_mu : float
+        Even fluence that gives the prescription to the target on average.
+    pairs : int array (p, 2)
+        Columns of neighbouring beamlets.
+    """
+
+    grid: Grid
+    pick: sp.csr_array
+    full: sp.csr_array
+    cut: sp.csr_array
+    of: dict[str, StructureRows]
+    mean: dict[str, NDArray[np.float64]]
+    occupancy: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
+    thinning: tuple[Thinning, ...]
+    reference_mu: float
+    pairs: NDArray[np.int64]
+
+    @property
+    def beamlets(self) -> int:
+        """Number of columns."""
+        return int(self.full.shape[1])
+
+    def on_rows(self, dose_Gy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """A dose on the grid [z, y, x], on the rows."""
+        return np.asarray(self.pick @ np.asarray(dose_Gy, dtype=np.float64).ravel())
+
+    def mean_of(self, name: str, dose_Gy: NDArray[np.floating]) -> float:
+        """Mean of a dose on the grid over a structure."""
+        voxel, share = self.occupancy[name]
+        return float(np.asarray(dose_Gy, dtype=np.float64).ravel()[voxel] @ share)
+
+
+def select(
+    influence: Influence,
+    structures: StructureSet,
+    protocol: Protocol,
+    *,
+    oar_rows: int = 5000,
+    target_rows: int | None = None,
+    cut: float = CUT,
+) -> Rows:
+    """Choose the rows for a protocol and take them out of the influence.
+
+    Parameters
+    ----------
+    influence : Influence
+    structures : StructureSet
+        On the influence's grid, with the protocol's derived structures.
+    protocol : Protocol
+    oar_rows, target_rows : int or None
+        Most rows of one structure that is not, or is, a target; None keeps every voxel.
+    cut : float
+        See :data:`CUT`.
+
+    Raises
+    ------
+    DataError
+        A structure is missing or empty, or the target receives no dose at all.
+    """
+    if structures.grid != influence.grid:
+        raise DataError("the structures are not on the influence's grid; rasterise them on the calculation grid")
+    terms = terms_of(protocol, structures)
+    named = list(dict.fromkeys([protocol.prescription.target, *(t.structure for t in terms)]))
+    need_rows = {t.structure for t in terms if not isinstance(t, MeanDose)}
+    blocks = [
+        _blocks(structures[name], structures.grid, target_rows if structures[name].role == "target" else oar_rows)
+        for name in named
+        if name in need_rows
+    ]
+    pick, of, thinning = _merged(blocks, influence.grid)
+
+    course = protocol.prescription.fractions
+    matrix = sp.csr_array(influence.matrix)
+    full = sp.csr_array(pick.astype(np.float32) @ matrix)
+    full.data *= np.float32(course)
+    occupancy, mean = {}, {}
+    for name in named:
+        flat = structures[name].occupancy.ravel()
+        voxel = np.flatnonzero(flat).astype(np.int64)
+        if not len(voxel):
+            raise DataError(f"structure '{name}' is empty on the calculation grid")
+        share = flat[voxel].astype(np.float64)
+        occupancy[name] = voxel, share / share.sum()
+        mean[name] = np.asarray(occupancy[name][1] @ matrix[voxel]) * course
+        if name not in need_rows:
+            thinning.append(Thinning(name, len(voxel), 1, 1, mean_only=True))
+    even_Gy = float(mean[protocol.prescription.target].sum())
+    if not even_Gy > 0:
+        raise DataError(f"the influence gives no dose to the target '{protocol.prescription.target}'")
+    return Rows(
+        influence.grid,
+        pick,
+        full,
+        _without_small(full, cut),
+        of,
+        mean,
+        occupancy,
+        tuple(thinning),
+        protocol.prescription.dose_Gy / even_Gy,
+        neighbours(influence),
+    )
+
+
+def terms_of(protocol: Protocol, structures: StructureSet) -> list[DoseKind]:
+    """The kinds of all objectives and constraints on doses whose structure is there.
+
+    Raises
+    ------
+    DataError
+        Names the structures that are missing and not optional.
+    """
+    terms = [o.of for o in protocol.objectives if isinstance(o.of, DoseKind)]
+    terms += [c.of for c in protocol.constraints if c.of.structure in structures or not c.optional]
+    missing = sorted({t.structure for t in terms if t.structure not in structures})
+    if missing:
+        raise DataError(
+            f"protocol {protocol.name} needs the structure(s) {', '.join(missing)}: draw them, derive them, or mark the "
+            f"constraint optional. Present: {', '.join(structures)}"
+        )
+    return terms
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    name: str
+    voxel: NDArray[np.int64]
+    share: NDArray[np.float64]  # occupancy
+    block: NDArray[np.int64]  # which row each voxel belongs to, 0…rows-1
+    edge: int
+
+
+def _blocks(structure: Structure, grid: Grid, most: int | None) -> _Blocks:
+    flat = structure.occupancy.ravel()
+    voxel = np.flatnonzero(flat).astype(np.int64)
+    share = flat[voxel].astype(np.float64)
+    edge, block = 1, np.arange(len(voxel))
+    while most is not None and block.max(initial=0) + 1 > most:
+        edge += 1
+        z, y, x = np.unravel_index(voxel, grid.shape_zyx)
+        key = np.ravel_multi_index((z // edge, y // edge, x // edge), grid.shape_zyx)
+        block = np.unique(key, return_inverse=True)[1]
+    return _Blocks(structure.name, voxel, share, block, edge)
+
+
+def _merged(blocks: Sequence[_Blocks], grid: Grid) -> tuple[sp.csr_array, dict[str, StructureRows], list[Thinning]]:
+    """One list of rows for all structures; a voxel that several structures keep whole is one row."""
+    of: dict[str, StructureRows] = {}
+    thinning = []
+    whole = [b for b in blocks if b.edge == 1]
+    single = np.unique(np.concatenate([b.voxel for b in whole])) if whole else np.zeros(0, np.int64)
+    parts = [sp.csr_array((np.ones(len(single)), (np.arange(len(single)), single)), shape=(len(single), grid.size))]
+    first = len(single)
+    for b in blocks:
+        count = int(b.block.max(initial=-1)) + 1
+        volume = np.bincount(b.block, weights=b.share, minlength=count)
+        if b.edge == 1:
+            rows = np.searchsorted(single, b.voxel)
+        else:
+            rows = first + np.arange(count)
+            parts.append(sp.csr_array((b.share / volume[b.block], (b.block, b.voxel)), shape=(count, grid.size)))
+            first += count
+        of[b.name] = StructureRows(rows.astype(np.int64), volume * grid.voxel_cc)
+        thinning.append(Thinning(b.name, len(b.voxel), count, b.edge))
+    return sp.csr_array(sp.vstack(parts, format="csr")), of, thinning
+
+
+def _without_small(matrix: sp.csr_array, cut: float) -> sp.csr_array:
+    if cut <= 0:
+        return matrix
+    highest = np.zeros(matrix.shape[1], matrix.dtype)
+    np.maximum.at(highest, matrix.indices, matrix.data)
+    kept = sp.csr_array((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape, copy=True)
+    kept.data[kept.data < cut * highest[kept.indices]] = 0
+    kept.eliminate_zeros()
+    return kept
+
+
+def neighbours(influence: Influence) -> NDArray[np.int64]:
+    """Pairs (p, 2) of columns whose beamlets share an edge, along u and along v, within each beam."""
+    pairs = [np.zeros((0, 2), np.int64)]
+    first = 0
+    for beam in influence.maps:
+        place = {(int(u), int(v)): first + i for i, (u, v) in enumerate(beam.lattice_uv)}
+        near = [
+            (column, other)
+            for (u, v), column in place.items()
+            for other in (place.get((u + 1, v)), place.get((u, v + 1)))
+            if other is not None
+        ]
+        pairs.append(np.array(near, np.int64).reshape(-1, 2))
+        first += len(beam)
+    return np.concatenate(pairs)

@@ -1,0 +1,252 @@
+"""A protocol: what a plan shall reach, as data with its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mrlinac import spec
+from mrlinac.dose import metrics
+from mrlinac.errors import SpecError
+from mrlinac.protocol import kinds
+from mrlinac.protocol.kinds import AnyLimitKind, AnyObjectiveKind, FluenceSmoothness, Positive
+from mrlinac.spec import Spec
+
+NotNegative = Annotated[float, Field(ge=0)]
+
+SAME_FRACTION_Gy = 0.21
+"""Fraction sizes closer than this count as the same fractionation: 1.8 and 2 Gy are both "conventional"."""
+
+
+class Prescription(Spec):
+    """The dose asked for.
+
+    ``rule = "median"``: D50 of the target equals the dose (ICRU 83).
+    """
+
+    dose_Gy: Positive
+    fractions: Annotated[int, Field(ge=1)]
+    target: str
+    rule: Literal["median"]
+    source: str
+
+    @property
+    def fraction_Gy(self) -> float:
+        """Dose of one fraction."""
+        return self.dose_Gy / self.fractions
+
+
+class Fractionated(Spec):
+    """A dose that holds for a fractionation: for a fraction size, or, as EQD2, for any by its α/β."""
+
+    fraction_Gy: Positive | None = None
+    alpha_beta_Gy: Positive | None = None
+
+    def problem(self, prescription: Prescription) -> str | None:
+        """Why the limit cannot be used with a prescription; None where it can."""
+        if self.fraction_Gy is None and self.alpha_beta_Gy is None:
+            return "names neither its fractionation (fraction_Gy) nor its α/β (alpha_beta_Gy)"
+        if self.alpha_beta_Gy is None and not self.holds_as_is(prescription):
+            return (
+                f"holds at {self.fraction_Gy:g} Gy per fraction, the prescription gives {prescription.fraction_Gy:.3g} Gy; "
+                "alpha_beta_Gy would allow a conversion through EQD2"
+            )
+        return None
+
+    def holds_as_is(self, prescription: Prescription) -> bool:
+        """Whether the limit's fractionation is the prescription's."""
+        given = 2.0 if self.fraction_Gy is None else self.fraction_Gy
+        return abs(given - prescription.fraction_Gy) < SAME_FRACTION_Gy
+
+    def for_prescription(self, dose_Gy: float, prescription: Prescription) -> float:
+        """A limit's dose, converted where the fractionation differs.
+
+        Withers 1983 (Cancer 51:91): D (d + α/β) is kept; with D' spread over n fractions, D' (D'/n + α/β) equals
+        it. A limit without ``fraction_Gy`` is EQD2, that is 2 Gy per fraction.
+        """
+        if reason := self.problem(prescription):
+            raise SpecError(f"the limit {reason}")
+        if self.holds_as_is(prescription):
+            return dose_Gy
+        ratio, n = float(self.alpha_beta_Gy or 0), prescription.fractions
+        effect = dose_Gy * ((2.0 if self.fraction_Gy is None else self.fraction_Gy) + ratio)
+        return 0.5 * n * (((ratio**2) + 4 * effect / n) ** 0.5 - ratio)
+
+
+def _gathered(values: Any, own: set[str]) -> Any:
+    """Put the keys that belong to the kind into the table ``of``; a file writes them flat."""
+    if not isinstance(values, Mapping) or "of" in values:
+        return values
+    return {k: v for k, v in values.items() if k in own} | {"of": {k: v for k, v in values.items() if k not in own}}
+
+
+class Objective(Spec):
+    """A kind with a weight; the plan minimises the weighted sum (a concave kind is raised)."""
+
+    of: AnyObjectiveKind
+    weight: Positive
+    source: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, values: Any) -> Any:
+        return _gathered(values, {"weight", "source"})
+
+    @property
+    def name(self) -> str:
+        """Readable, for tables."""
+        return describe(self.of)
+
+
+class Constraint(Fractionated):
+    """A kind in Gy with a hard limit."""
+
+    of: AnyLimitKind
+    at_most_Gy: Positive | None = None
+    at_least_Gy: Positive | None = None
+    at_least_percent: Positive | None = None
+    source: str
+    optional: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, values: Any) -> Any:
+        return _gathered(
+            values,
+            {"at_most_Gy", "at_least_Gy", "at_least_percent", "source", "fraction_Gy", "alpha_beta_Gy", "optional"},
+        )
+
+    @model_validator(mode="after")
+    def _convex(self) -> Constraint:
+        limits = [v for v in (self.at_most_Gy, self.at_least_Gy, self.at_least_percent) if v is not None]
+        if len(limits) != 1:
+            raise ValueError("give exactly one of at_most_Gy, at_least_Gy and at_least_percent (of the prescription)")
+        if self.upper and self.of.curvature == "concave":
+            raise ValueError(f"an upper limit on {self.of.kind} is not convex; use upper_tail")
+        if not self.upper and self.of.curvature == "convex":
+            raise ValueError(f"a lower limit on {self.of.kind} is not convex; use lower_tail")
+        return self
+
+    @property
+    def upper(self) -> bool:
+        """Whether the limit is a ceiling."""
+        return self.at_most_Gy is not None
+
+    @property
+    def name(self) -> str:
+        """Readable, for tables and messages."""
+        return describe(self.of)
+
+    def limit_Gy(self, prescription: Prescription) -> float:
+        """The limit of the course."""
+        if self.at_least_percent is not None:
+            return self.at_least_percent / 100 * prescription.dose_Gy
+        return self.for_prescription(float(self.at_most_Gy or self.at_least_Gy or 0), prescription)
+
+
+class Goal(Fractionated):
+    """A metric judged on the final forward dose.
+
+    Without a limit it is reported only. ``near`` is the band beyond the limit that counts as near, in the metric's
+    unit.
+    """
+
+    structure: str
+    metric: str
+    at_most: NotNegative | None = None
+    at_least: NotNegative | None = None
+    near: NotNegative = 0.0
+    source: str
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _judged(self) -> Goal:
+        if self.at_most is not None and self.at_least is not None:
+            raise ValueError("give at_most or at_least, not both")
+        try:
+            metrics.parse(self.metric)
+        except SpecError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def names_absolute_dose(self) -> bool:
+        """Whether a limit in absolute dose is part of the goal, so that it must name its fractionation."""
+        wanted = metrics.parse(self.metric)
+        judged = self.at_most is not None or self.at_least is not None
+        return judged and (wanted.unit == "Gy" or wanted.level_unit == "Gy")
+
+
+class Protocol(Spec):
+    """Prescription, structures, objectives, constraints, goals."""
+
+    name: str
+    title: str
+    citation: str
+    prescription: Prescription
+    structures: dict[str, Any] = Field(default_factory=dict)
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+    goals: tuple[Goal, ...] = ()
+
+    @model_validator(mode="after")
+    def _fractionation(self) -> Protocol:
+        problems = [
+            f"{c.name}: {reason}"
+            for c in self.constraints
+            if c.at_least_percent is None and (reason := c.problem(self.prescription))
+        ]
+        for goal in self.goals:
+            if goal.names_absolute_dose and (reason := goal.problem(self.prescription)):
+                problems.append(f"goal {goal.structure} {goal.metric}: {reason}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def needed_structures(self) -> list[str]:
+        """Names that objectives, constraints and goals speak of and that are not optional, in order."""
+        named = [self.prescription.target]
+        named += [o.of.structure for o in self.objectives if not isinstance(o.of, FluenceSmoothness)]
+        named += [c.of.structure for c in self.constraints if not c.optional]
+        named += [g.structure for g in self.goals if not g.optional]
+        return list(dict.fromkeys(named))
+
+    def problems(self, present: Any) -> list[str]:
+        """What stands in the way of using the protocol with these structures (a container of names)."""
+        return [
+            f"protocol {self.name}: structure '{name}' is needed and missing"
+            for name in self.needed_structures()
+            if name not in present
+        ]
+
+
+def describe(of: Spec) -> str:
+    """A kind in a few words: ``SpinalCord upper_tail 0.1 cc``."""
+    if isinstance(of, kinds.DoseKind):
+        words = [of.structure, str(getattr(of, "kind", ""))]
+        for key, unit in (("dose_Gy", "Gy"), ("dose_percent", "%"), ("volume_percent", "%"), ("volume_cc", "cc")):
+            number = getattr(of, key, None)
+            if number is not None:
+                words.append(f"{number:g} {unit}")
+        return " ".join(words)
+    return str(getattr(of, "kind", type(of).__name__))
+
+
+def load(name: str | Path) -> Protocol:
+    """Read a protocol by name (``conventional-66in33``) or path.
+
+    Raises
+    ------
+    SpecError
+        No such file, or everything that is wrong with it.
+    """
+    path = spec.find("protocols", name)
+    return from_values(spec.read_toml(path), str(path))
+
+
+def from_values(values: Mapping[str, Any], where: str = "protocol") -> Protocol:
+    """Build a protocol from plain values, for instance after an override."""
+    return spec.validate(Protocol, values, where)

@@ -1,0 +1,90 @@
+"""Goals judged on a dose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Dose
+from mrlinac.errors import DataError
+from mrlinac.protocol.model import Goal, Protocol
+
+Outcome = Literal["pass", "near", "fail", "report", "absent"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One goal judged.
+
+    Attributes
+    ----------
+    structure, metric, unit : str
+    value : float or None
+        None where the structure is absent.
+    limit : float or None
+        After conversion to the prescription's fractionation; None for a goal that is reported only.
+    direction : {"<=", ">=", ""}
+    margin : float or None
+        Distance to the limit, positive on the good side.
+    outcome : {"pass", "near", "fail", "report", "absent"}
+    source : str
+    """
+
+    structure: str
+    metric: str
+    unit: str
+    value: float | None
+    limit: float | None
+    direction: str
+    margin: float | None
+    outcome: Outcome
+    source: str
+
+
+def judge(protocol: Protocol, dose: Dose, structures: StructureSet) -> tuple[Verdict, ...]:
+    """Judge every goal on a course dose, on all voxels.
+
+    Raises
+    ------
+    DataError
+        When a structure is missing that is not optional.
+    ValueError
+        When the dose does not stand for the protocol's course.
+    """
+    rx = protocol.prescription
+    if dose.fractions != rx.fractions:
+        raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
+    return tuple(_one(goal, protocol, dose, structures) for goal in protocol.goals)
+
+
+def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -> Verdict:
+    rx = protocol.prescription
+    wanted = metrics.parse(goal.metric)
+    direction = "<=" if goal.at_most is not None else ">=" if goal.at_least is not None else ""
+    limit = goal.at_most if goal.at_most is not None else goal.at_least
+    if limit is not None and wanted.unit == "Gy":
+        limit = goal.for_prescription(limit, rx)
+    elif limit is not None and wanted.level_unit == "Gy":
+        level_Gy = goal.for_prescription(wanted.level, rx)
+        wanted = metrics.Metric(wanted.text, wanted.form, level_Gy, "Gy", wanted.unit)
+    if goal.structure not in structures:
+        if not goal.optional:
+            raise DataError(f"goal {goal.structure} {goal.metric}: the structure is missing; draw it or mark it optional")
+        return Verdict(
+            goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", goal.source
+        )
+    value = metrics.metric(
+        dose,
+        structures[goal.structure],
+        wanted,
+        prescription_Gy=rx.dose_Gy,
+        external=structures["External"] if "External" in structures else None,
+    )
+    margin: float | None = None
+    outcome: Outcome = "report"
+    if limit is not None:
+        margin = limit - value if direction == "<=" else value - limit
+        outcome = "pass" if margin >= 0 else "near" if margin >= -goal.near else "fail"
+    return Verdict(goal.structure, goal.metric, wanted.unit, value, limit, direction, margin, outcome, goal.source)
