@@ -1,0 +1,283 @@
+"""Tables of a plan: CSV files that round-trip, and cells for the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from dicompylercore.dvh import DVH
+
+from mrlinac.report.content import ReportContent, is_upper
+
+VERDICT_MARKS = {"pass": "✓ pass", "near": "≈ near", "fail": "✗ fail", "report": "· reported"}
+"""Sign and word of each verdict: colour only repeats what they say."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell: text, a CSS class and whether it heads its row."""
+
+    text: str
+    css: str = ""
+    head: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: caption, column heads, rows of cells."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+# ------------------------------------------------------------------------------------------------------ CSV files
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a table as UTF-8 CSV with full precision and ``\\n`` line ends everywhere."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="\n")
+    return path
+
+
+def write_goals_csv(goals: pd.DataFrame, path: Path) -> Path:
+    """Write ``goals.csv``: one goal a row."""
+    return write_csv(goals, path)
+
+
+def write_timing_csv(timing: pd.DataFrame, path: Path) -> Path:
+    """Write ``timing.csv``: one stage a row."""
+    return write_csv(timing, path)
+
+
+def dvh_frame(dvhs: Mapping[str, DVH]) -> pd.DataFrame:
+    """Cumulative DVHs as one long table: structure, dose_Gy, volume_cc, volume_percent.
+
+    A row says which volume receives at least that dose.
+    """
+    parts = []
+    for name, dvh in dvhs.items():
+        cumulative = dvh.cumulative
+        volume = np.append(np.asarray(cumulative.counts, float), 0.0)[: len(cumulative.bins)]
+        whole = volume[0] if len(volume) and volume[0] > 0 else math.nan
+        parts.append(
+            pd.DataFrame(
+                {
+                    "structure": name,
+                    "dose_Gy": np.asarray(cumulative.bins, float),
+                    "volume_cc": volume,
+                    "volume_percent": 100 * volume / whole,
+                }
+            )
+        )
+    columns = ["structure", "dose_Gy", "volume_cc", "volume_percent"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def write_dvh_csv(dvhs: Mapping[str, DVH], path: Path) -> Path:
+    """Write ``dvh.csv``: :func:`dvh_frame` with six significant digits."""
+    frame = dvh_frame(dvhs)
+    for column in ("dose_Gy", "volume_cc", "volume_percent"):
+        frame[column] = [float(f"{value:.6g}") for value in frame[column]]
+    return write_csv(frame, path)
+
+
+# --------------------------------------------------------------------------------------------------- page tables
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A value as text: numbers with about three significant digits, an en dash for what is not there."""
+    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
+        return "–"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)):
+        return f"{int(value):,}".replace(",", "\u202f")
+    if isinstance(value, (float, np.floating)):
+        if math.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        size = abs(float(value))
+        if size != 0 and (size < 1e-3 or size >= 1e6):
+            return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+        places = max(0, digits - 1 - math.floor(math.log10(size))) if size >= 1e-3 else 0
+        return f"{value:.{min(places, 4)}f}".replace("-", "−")
+    return "–" if value is pd.NA else str(value)
+
+
+def verdict_cell(verdict: str) -> Cell:
+    """A verdict as sign, word and colour."""
+    return Cell(VERDICT_MARKS[verdict], f"verdict {verdict}")
+
+
+def limit_text(goal: Mapping[str, Any]) -> str:
+    """A goal's limit with its direction and unit, e.g. "≤ 20 Gy"."""
+    if number(goal["limit"]) == "–":
+        return "–"
+    sign = ("≤ " if is_upper(goal["direction"]) else "≥ ") if str(goal["direction"]).strip() else ""
+    return f"{sign}{number(goal['limit'])} {goal['unit']}"
+
+
+def goals_table(content: ReportContent) -> Table:
+    """Goals with their verdicts."""
+    rows = tuple(
+        (
+            Cell(str(goal["structure"]), head=True),
+            Cell(str(goal["metric"])),
+            Cell(f"{number(goal['value'])} {goal['unit']}", "number"),
+            Cell(limit_text(goal), "number"),
+            verdict_cell(str(goal["verdict"])),
+            Cell(number(goal["margin"]), "number"),
+            Cell(str(goal["source"]), "source"),
+        )
+        for goal in content.goals.to_dict("records")
+    )
+    return Table(
+        "Goals, judged on the forward Monte Carlo dose after normalisation",
+        ("Structure", "Metric", "Value", "Goal", "Verdict", "Margin", "Source"),
+        rows,
+    )
+
+
+def constraints_table(content: ReportContent) -> Table:
+    """Hard constraints of the optimiser and what each of them cost."""
+    rows = tuple(
+        (
+            Cell(str(row["name"]), head=True),
+            Cell(number(row["value"]), "number"),
+            Cell(number(row["limit"]), "number"),
+            verdict_cell("pass" if bool(row["met"]) else "fail"),
+            Cell(number(row["dual"]), "number"),
+        )
+        for row in content.constraints.to_dict("records")
+    )
+    return Table("Hard constraints", ("Constraint", "Value", "Limit", "Met", "Dual price"), rows)
+
+
+def skin_table(content: ReportContent) -> Table:
+    """Skin metrics with their uncertainty."""
+    rows = []
+    for row in content.skin.to_dict("records"):
+        sigma = number(row.get("sigma"))
+        spread = "" if sigma == "–" else f" ± {sigma}"
+        cells = (
+            Cell(str(row["metric"]), head=True),
+            Cell(str(row["region"])),
+            Cell(f"{number(row['value'])}{spread} {row['unit']}", "number"),
+        )
+        rows.append(cells)
+    return Table("Skin dose, course", ("Metric", "Region", "Value (± σ)"), tuple(rows))
+
+
+def structures_table(content: ReportContent) -> Table:
+    """Structures: volume on the grid and as drawn, the clinic's name, who drew it."""
+    rows = []
+    for name, structure in content.structures.structures.items():
+        roi = content.rois.get(name)
+        made = "derived by rule" if roi is None else ("made by software" if roi.derived else "drawn")
+        rows.append(
+            (
+                Cell(name, head=True),
+                Cell(structure.role),
+                Cell(number(content.structures.volume_cc(name)), "number"),
+                Cell(number(structure.drawn_volume_cc), "number"),
+                Cell(roi.original_name if roi is not None else ""),
+                Cell(made),
+            )
+        )
+    heads = (
+        "Structure",
+        "Role",
+        "Volume on the grid (cc)",
+        "Volume of the polygons (cc)",
+        "Name in the file",
+        "Origin",
+    )
+    return Table("Structures", heads, tuple(rows))
+
+
+def frame_table(frame: pd.DataFrame, caption: str) -> Table:
+    """Any table, its first column heading the rows."""
+    rows = []
+    for record in frame.itertuples(index=False):
+        cells = [Cell(number(record[0]), head=True)]
+        cells += [Cell(number(v), "number" if isinstance(v, (int, float, np.number)) else "") for v in record[1:]]
+        rows.append(tuple(cells))
+    heads = tuple(str(c).replace("_", " ") for c in frame.columns)
+    return Table(caption, heads, tuple(rows))
+
+
+def timing_table(timing: pd.DataFrame) -> Table:
+    """Stages with a row of sums; the peak is the highest one, not a sum."""
+    named = {"cpu_s": "CPU (s)", "wall_s": "wall clock (s)", "peak_MB": "peak memory (MB)"}
+    if timing.empty:
+        return frame_table(timing.rename(columns=named), "Time and memory")
+    total = {
+        "stage": "all stages",
+        "cpu_s": timing["cpu_s"].sum(),
+        "wall_s": timing["wall_s"].sum(),
+        "peak_MB": timing["peak_MB"].max(),
+    }
+    whole = pd.concat([timing[list(total)], pd.DataFrame([total])], ignore_index=True)
+    return frame_table(whole.rename(columns=named), "Time and memory by stage")
+
+
+# ---------------------------------------------------------------------------------------------------- comparisons
+
+
+def side_by_side(
+    contents: Mapping[str, ReportContent], table: str, keys: tuple[str, ...]
+) -> list[tuple[tuple[Any, ...], dict[str, dict[str, Any]]]]:
+    """Rows of one table of several plans joined by key, in the order in which they first appear.
+
+    Returns
+    -------
+    list of (key, {plan's label: row})
+        A plan that lacks a row is absent from that row's mapping; nothing is dropped.
+    """
+    joined: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for label, content in contents.items():
+        for row in getattr(content, table).to_dict("records"):
+            joined.setdefault(tuple(row[k] for k in keys), {})[label] = row
+    return list(joined.items())
+
+
+def compared_goals(contents: Mapping[str, ReportContent]) -> Table:
+    """Goals of several plans: value and verdict of each beside one another."""
+    rows = []
+    for (structure, metric), plans in side_by_side(contents, "goals", ("structure", "metric")):
+        limits = {limit_text(goal) for goal in plans.values()}
+        cells = [Cell(str(structure), head=True), Cell(str(metric)), Cell(" / ".join(sorted(limits)), "number")]
+        for label in contents:
+            goal = plans.get(label)
+            if goal is None:
+                cells.append(Cell("not in this plan", "absent"))
+                continue
+            mark = VERDICT_MARKS[goal["verdict"]]
+            value = f"{number(goal['value'])} {goal['unit']}"
+            cells.append(Cell(f"{value}  {mark}", f"number verdict {goal['verdict']}"))
+        rows.append(tuple(cells))
+    return Table("Goals side by side", ("Structure", "Metric", "Goal", *contents), tuple(rows))
+
+
+def compared_skin(contents: Mapping[str, ReportContent]) -> Table:
+    """Skin metrics of several plans, and the difference of each plan from the first."""
+    labels = list(contents)
+    rows = []
+    for (metric, region), plans in side_by_side(contents, "skin", ("metric", "region")):
+        cells = [Cell(str(metric), head=True), Cell(str(region))]
+        cells += [
+            Cell(f"{number(plans[p]['value'])} {plans[p]['unit']}" if p in plans else "–", "number") for p in labels
+        ]
+        for label in labels[1:]:
+            known = labels[0] in plans and label in plans
+            gap = float(plans[label]["value"]) - float(plans[labels[0]]["value"]) if known else None
+            cells.append(Cell(number(gap) if gap is None or gap < 0 else f"+{number(gap)}", "number"))
+        rows.append(tuple(cells))
+    heads = ("Metric", "Region", *labels, *(f"{label} − {labels[0]}" for label in labels[1:]))
+    return Table("Skin dose side by side", heads, tuple(rows))
