@@ -29,13 +29,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/arms"))
     options = parser.parse_args()
 
-    source = {"folder": options.patient, "rtstruct": options.rtstruct} if options.patient else {}
-    source = {key: value for key, value in source.items() if value} or {"phantom_seed": options.seed}
+    source = {"patient.folder": options.patient, "patient.rtstruct": options.rtstruct}
+    source = {key: value for key, value in source.items() if value} or {"patient.phantom_seed": options.seed}
     results = {}
     patient = None
     for arm in options.arms:
         plan, margin_mm = ARMS[arm]
-        changes = {"patient": source, "protocol.structures.PTV.margin_mm": margin_mm}
+        changes = {**source, "protocol.structures.PTV.margin_mm": margin_mm}
         spec = mr.load_plan(plan, {**changes, **dict(mr.parse_set(text) for text in options.set)})
         patient = patient or mr.patient_of(spec)
         print(f"{arm}: planning {patient.label}", flush=True)
@@ -52,7 +52,14 @@ def page(results: dict[str, mr.PlanResult]) -> str:
     """The tables as Markdown."""
     parts = ["## Goals", markdown(mr.compare(results).goals)]
     for arm, result in results.items():
-        parts += [f"## {arm}", f"{result!r}", "### Cost", markdown(result.timing), "### Rounds", markdown(result.history)]
+        parts += [
+            f"## {arm}",
+            f"{result!r}",
+            "### Cost",
+            markdown(result.timing),
+            "### Rounds",
+            markdown(result.history),
+        ]
         parts += ["### Constraints", markdown(result.constraints), "### Skin", markdown(result.skin)]
         parts += [f"- {key}: {value}" for key, value in result.made_from.items() if key != "versions"]
     return "\n\n".join(parts) + "\n"
@@ -61,7 +68,9 @@ def page(results: dict[str, mr.PlanResult]) -> str:
 def markdown(frame: pd.DataFrame) -> str:
     """A DataFrame as a Markdown table, numbers to four digits."""
     head = "| " + " | ".join(map(str, frame.columns)) + " |\n|" + "---|" * len(frame.columns)
-    rows = ["| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) + " |" for row in frame.values]
+    rows = [
+        "| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) + " |" for row in frame.values
+    ]
     return "\n".join([head, *rows])
 
 

@@ -11,29 +11,58 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "RESEARCH_ONLY": "mrlinac.constants",
     "MrlinacError": "mrlinac.errors",
-    "parse_set": "mrlinac.spec",
-    "load_plan": "mrlinac.recipe.spec",
-    "load_result": "mrlinac.api",
+    "Patient": "mrlinac.anatomy.patient",
+    "PlanResult": "mrlinac.recipe.result",
+    "PlanSpec": "mrlinac.recipe.spec",
+    "RESEARCH_ONLY": "mrlinac.constants",
+    "cache_clear": "mrlinac.api",
+    "cache_info": "mrlinac.api",
     "check": "mrlinac.api",
     "check_output": "mrlinac.api",
     "compare": "mrlinac.api",
-    "cache_clear": "mrlinac.api",
-    "cache_info": "mrlinac.api",
     "goal_text": "mrlinac.report.tables",
     "known_names": "mrlinac.api",
-    "patient_of": "mrlinac.api",
     "load_patient": "mrlinac.api",
+    "load_plan": "mrlinac.recipe.spec",
+    "load_result": "mrlinac.api",
     "make_plan": "mrlinac.api",
+    "parse_set": "mrlinac.spec",
+    "patient_of": "mrlinac.api",
     "phantom": "mrlinac.api",
     "recalculate": "mrlinac.api",
     "write_phantom": "mrlinac.api",
     "write_report": "mrlinac.api",
 }
-__all__ = sorted([*_HOME, "__version__"])
+"""Where each public name lives."""
+
+__all__ = [
+    "RESEARCH_ONLY",
+    "MrlinacError",
+    "Patient",
+    "PlanResult",
+    "PlanSpec",
+    "cache_clear",
+    "cache_info",
+    "check",
+    "check_output",
+    "compare",
+    "goal_text",
+    "known_names",
+    "load_patient",
+    "load_plan",
+    "load_result",
+    "make_plan",
+    "parse_set",
+    "patient_of",
+    "phantom",
+    "recalculate",
+    "write_phantom",
+    "write_report",
+]
 
 if TYPE_CHECKING:
+    from mrlinac.anatomy.patient import Patient
     from mrlinac.api import (
         cache_clear,
         cache_info,
@@ -41,10 +70,10 @@ if TYPE_CHECKING:
         check_output,
         compare,
         known_names,
-        patient_of,
         load_patient,
         load_result,
         make_plan,
+        patient_of,
         phantom,
         recalculate,
         write_phantom,
@@ -52,7 +81,8 @@ if TYPE_CHECKING:
     )
     from mrlinac.constants import RESEARCH_ONLY
     from mrlinac.errors import MrlinacError
-    from mrlinac.recipe.spec import load_plan
+    from mrlinac.recipe.result import PlanResult
+    from mrlinac.recipe.spec import PlanSpec, load_plan
     from mrlinac.report.tables import goal_text
     from mrlinac.spec import parse_set
 

@@ -11,7 +11,7 @@ from mrlinac import dicom, report, spec
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.recipe import planning
-from mrlinac.recipe.check import Check, check
+from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
 from mrlinac.recipe.spec import PlanSpec
@@ -53,8 +53,8 @@ def phantom(seed: int = 1) -> Patient:
     return thorax(seed)
 
 
-def write_phantom(folder: str | Path, *, seed: int = 1) -> list[Path]:
-    """Write the digital thorax as a CT series and a structure set; returns the files."""
+def write_phantom(folder: str | Path, *, seed: int = 1) -> Patient:
+    """Write the digital thorax as a CT series and a structure set; returns the patient that they hold."""
     return dicom.write_patient(thorax(seed), Path(folder))
 
 
@@ -62,7 +62,7 @@ def patient_of(plan: PlanSpec) -> Patient:
     """The patient a plan names: its folder, or the digital thorax."""
     if plan.patient.folder is not None:
         return load_patient(plan.patient.folder, rtstruct=plan.patient.rtstruct)
-    return thorax(plan.patient.phantom_seed if plan.patient.phantom_seed is not None else 1)
+    return thorax(plan.patient.phantom_seed)
 
 
 def make_plan(

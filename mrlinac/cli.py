@@ -36,12 +36,15 @@ err = Console(stderr=True)
 UNMET = 3
 
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the resolved plan; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the resolved plan; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the result.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the Monte Carlo (default: all cores).")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads of the Monte Carlo (default: all cores).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and estimate only.")]
 PatientFolder = Annotated[
     Path | None, typer.Option("--patient", help="Folder of DICOM files; the same as --set patient.folder=…")
@@ -124,8 +127,12 @@ def recalculate(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RESULT…", help="Folders of results; several are compared.")],
-    out_: Annotated[Path, typer.Option("--out", help="Folder of the comparison, or of the one report.")] = Path("report"),
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RESULT…", help="Folders of results; several are compared.")
+    ],
+    out_: Annotated[Path, typer.Option("--out", help="Folder of the comparison, or of the one report.")] = Path(
+        "report"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a result again, or one that sets several results side by side."""
@@ -155,11 +162,11 @@ def phantom(
     as_json: AsJson = False,
 ) -> None:
     """Write the built-in digital thorax patient as DICOM."""
-    files = mrlinac.write_phantom(folder, seed=seed)
+    written = mrlinac.write_phantom(folder, seed=seed)
     _say(
-        {"folder": str(folder), "files": len(files)},
+        {"folder": str(folder), "label": written.label, "structures": list(written.rois)},
         as_json,
-        lambda: out.print(f"{len(files)} files in {folder}. {mrlinac.RESEARCH_ONLY}"),
+        lambda: out.print(f"{written!r} written to {folder}. {mrlinac.RESEARCH_ONLY}"),
     )
 
 
@@ -167,7 +174,11 @@ def phantom(
 def list_(as_json: AsJson = False) -> None:
     """Names of the plans, protocols, machines and studies that are found by name."""
     names = mrlinac.known_names()
-    _say(names, as_json, lambda: [out.print(f"[bold]{kind}[/bold]: {', '.join(found)}") for kind, found in names.items()])
+    _say(
+        names,
+        as_json,
+        lambda: [out.print(f"[bold]{kind}[/bold]: {', '.join(found)}") for kind, found in names.items()],
+    )
 
 
 @cache.command("info")
@@ -187,7 +198,7 @@ def cache_clear(as_json: AsJson = False) -> None:
 def _changes(set_: list[str] | None, patient: Path | None) -> dict[str, Any]:
     changes = dict(mrlinac.parse_set(text) for text in set_ or [])
     if patient is not None:
-        changes["patient"] = {"folder": str(patient)}
+        changes["patient.folder"] = str(patient)
     return changes
 
 

@@ -108,9 +108,7 @@ def solve(
         history.append((objective, best_bound))
         gap = (objective - best_bound) / max(abs(objective), 1e-12)
         converged = gap <= relative_gap
-        outcome = Outcome(
-            point.x, point.t, point.e, point.mu, objective, best_bound, iteration, converged, history
-        )
+        outcome = Outcome(point.x, point.t, point.e, point.mu, objective, best_bound, iteration, converged, history)
         if progress is not None:
             # The gap falls about geometrically; from 10 to the goal is the whole way.
             share = np.log(10 / min(max(gap, relative_gap), 10.0)) / np.log(10 / relative_gap)
@@ -211,9 +209,7 @@ class _Method:
         d = self.tiled.times(q.x)
         s = np.maximum(self.residual(d, q.t), 0)
         e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.to_limits(s) - self.h, 0)
-        return float(
-            self._smooth_value(q, d) + s @ (0.5 * self.square * s + self.linear) + self.price * e.sum()
-        )
+        return float(self._smooth_value(q, d) + s @ (0.5 * self.square * s + self.linear) + self.price * e.sum())
 
     def _smooth_value(self, q: _Point, d: Array) -> float:
         return float(
@@ -266,9 +262,7 @@ class _Method:
         trial = q.moved(affine, a_primal, a_dual)
         reached = sum(float(getattr(trial, a) @ getattr(trial, b)) for a, b in pairs) / count
         sigma = (reached / centre) ** 3
-        corrected = {
-            a: products[a] + getattr(affine, a) * getattr(affine, b) - sigma * centre for a, b in pairs
-        }
+        corrected = {a: products[a] + getattr(affine, a) * getattr(affine, b) - sigma * centre for a, b in pairs}
         step = self._step(q, residuals, corrected, solver)
         a_primal, a_dual = self._lengths(q, step, STEP)
         if self.row_weight.any() or self.square.any() or self.smooth.nnz:
@@ -326,9 +320,7 @@ class _Method:
             np.add.at(limits, (self.limit[tailed], n + self.tail[tailed]), -(self.share * psi * self.sign)[tailed])
             solved = linalg.cho_solve(factor, limits.T, check_finite=False)
             schur = limits @ solved
-            own = np.bincount(
-                self.limit[held], weights=(self.share**2 * psi * phi)[held], minlength=self.m
-            )
+            own = np.bincount(self.limit[held], weights=(self.share**2 * psi * phi)[held], minlength=self.m)
             schur[np.diag_indices(self.m)] += q.u / q.mu + q.e / q.o + own
         else:
             solved, schur = np.zeros((n + tails, 0)), np.zeros((0, 0))

@@ -129,9 +129,7 @@ class Planner:
         See :func:`mrlinac.optimise.rows.select`.
     """
 
-    def __init__(
-        self, influence: Influence, structures: StructureSet, protocol: Protocol, **selection: Any
-    ) -> None:
+    def __init__(self, influence: Influence, structures: StructureSet, protocol: Protocol, **selection: Any) -> None:
         self.influence, self.protocol = influence, protocol
         self.rows = select(influence, structures, protocol, **selection)
         self._tiled: Tiled | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mrlinac.anatomy.contours import rasterise
-from mrlinac.anatomy.from_ct import CouchGeometry, calculation_grid, medium_of
+from mrlinac.anatomy.from_ct import CouchGeometry, MetalOverride, Override, calculation_grid, medium_of, metal_in
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Note, Notes, Patient
@@ -64,10 +65,11 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     couch = couch_of(spec.machine, patient)
     grid = calculation_grid(patient, couch, spec.numerics.grid_mm)
     drawn = rasterise(patient.rois, grid)
-    structures, derived_notes = derive(drawn, spec.protocol.structures)
-    medium, medium_notes = medium_of(
-        patient, grid, drawn, couch=couch, overrides=spec.patient.density_overrides, metal=spec.patient.metal
+    metal = None if spec.patient.metal is None else metal_in(patient, grid, spec.patient.metal.threshold_HU)
+    structures, derived_notes = derive(
+        drawn if metal is None else drawn.having(metal), spec.protocol.structures, imaged_z_mm=imaged_z_mm(patient)
     )
+    medium, medium_notes = medium_of(patient, grid, drawn, couch=couch, **overrides_of(spec))
     isocentre = isocentre_of(spec.machine, structures, couch)
     maps = beams_of(spec, structures, isocentre, patient.position)
     return Case(
@@ -78,8 +80,30 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
         isocentre_xyz_mm=isocentre,
         field_xyz_T=field_xyz_T(spec.machine.field_iec_T, patient.position),
         maps=maps,
-        notes=Notes(patient.notes.entries + derived_notes.entries + medium_notes.entries),
+        notes=Notes(
+            patient.notes.entries
+            + derived_notes.entries
+            + medium_notes.entries
+            + (() if metal is None else (crossing_note(maps, structures, metal.name),))
+        ),
     )
+
+
+def imaged_z_mm(patient: Patient) -> tuple[float, float]:
+    """Outer edges of the imaged range along z."""
+    return patient.image.grid.lower_xyz_mm[2], patient.image.grid.upper_xyz_mm[2]
+
+
+def overrides_of(spec: PlanSpec) -> dict[str, Any]:
+    """The density overrides of a plan, as ``medium_of`` takes them."""
+    metal = spec.patient.metal
+    return {
+        "overrides": {
+            name: Override(given.density_g_cm3, given.material)
+            for name, given in spec.patient.density_overrides.items()
+        },
+        "metal": None if metal is None else MetalOverride(metal.density_g_cm3, metal.material, metal.threshold_HU),
+    }
 
 
 def couch_of(machine: Machine, patient: Patient) -> CouchGeometry:
@@ -145,18 +169,18 @@ def centroid_xyz_mm(structures: StructureSet, name: str) -> Triple:
     return (float(x), float(y), float(z))
 
 
-def crossing_notes(case_maps: tuple[BeamletMap, ...], structures: StructureSet, name: str) -> Note | None:
-    """Which beams cross a structure (metal, say), as one sentence; None where no beam does."""
-    index = np.argwhere(structures[name].occupancy > 0.5)
-    if not len(index):
-        return None
+def crossing_note(maps: tuple[BeamletMap, ...], structures: StructureSet, name: str) -> Note:
+    """Which beams cross a structure (metal, say), as one sentence."""
+    index = np.argwhere(structures[name].occupancy > 0)
     points = structures.grid.position_xyz_mm(index.astype(float))
     crossed = []
-    for beamlets in case_maps:
+    for beamlets in maps:
         size = np.array(beamlets.size_uv_mm)
         open_ = {(int(u), int(v)) for u, v in beamlets.lattice_uv}
         hit = np.unique(np.floor(beamlets.beam.project_uv_mm(points) / size).astype(int), axis=0)
         if any((int(u), int(v)) in open_ for u, v in hit):
             crossed.append(f"{beamlets.beam.gantry_deg:g}°")
-    text = f"{name}: crossed by the beams at gantry {', '.join(crossed)}" if crossed else f"{name}: no beam crosses it"
+    text = (
+        f"{name}: crossed by the beams at gantry {', '.join(crossed)}" if crossed else f"{name}: no beam crosses it"
+    )
     return Note("info", text)

@@ -27,19 +27,25 @@ class DensityOverride(spec.Spec):
     material: str
 
 
+class Metal(DensityOverride):
+    """What voxels are made of that no HU curve covers; without a threshold, those where the CT is saturated."""
+
+    threshold_HU: float | None = None
+    source: str = ""
+
+
 class PatientSource(spec.Spec):
     """Where the patient comes from: a folder of DICOM files, or the built-in digital thorax."""
 
     folder: str | None = None
     rtstruct: str | None = None  # the structure set to use, where the folder has several or it lies elsewhere
-    phantom_seed: int | None = None
+    phantom_seed: Annotated[int, Field(ge=0)] = 1  # the digital patient, used where no folder is given
     density_overrides: dict[str, DensityOverride] = Field(default_factory=dict)
+    metal: Metal | None = None
     identify: bool = False  # write the patient's name and ID into the DICOM output
 
     @model_validator(mode="after")
-    def _one_source(self) -> PatientSource:
-        if self.folder is not None and self.phantom_seed is not None:
-            raise ValueError("give either folder or phantom_seed, not both")
+    def _consistent(self) -> PatientSource:
         if self.rtstruct is not None and self.folder is None:
             raise ValueError("rtstruct needs folder")
         return self
