@@ -103,6 +103,25 @@ class Grid:
         bz, by, bx = before_zyx
         return Grid((shape[0], shape[1], shape[2]), self.spacing_zyx_mm, (x - bx * dx, y - by * dy, z - bz * dz))
 
+    def touching(self, lower_xyz_mm: Triple, upper_xyz_mm: Triple) -> tuple[Grid, tuple[slice, slice, slice]]:
+        """The part of the lattice whose voxels touch a box, and the slices ``[z, y, x]`` that cut it out of an array.
+
+        Where the box is larger, the part ends with the grid.
+
+        Raises
+        ------
+        ValueError
+            When no voxel touches the box.
+        """
+        low = np.floor(self.index_zyx(np.array(lower_xyz_mm)) + 0.5).astype(int)
+        high = np.ceil(self.index_zyx(np.array(upper_xyz_mm)) + 0.5).astype(int)
+        shape = np.array(self.shape_zyx)
+        low, high = np.clip(low, 0, shape), np.clip(high, 0, shape)
+        if np.any(low >= high):
+            raise ValueError("no voxel of the grid touches the box")
+        part = self.padded((-low).tolist(), (high - shape).tolist())
+        return part, (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+
     @classmethod
     def covering(cls, lower_xyz_mm: Sequence[float], upper_xyz_mm: Sequence[float], spacing_zyx_mm: Triple) -> Grid:
         """Smallest grid whose outer corners enclose a box; its centre is the box's centre."""

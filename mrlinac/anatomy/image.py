@@ -34,10 +34,5 @@ class Image:
 
     def cropped(self, lower_xyz_mm: Triple, upper_xyz_mm: Triple) -> Image:
         """The part of the image whose voxels touch a box; the whole image where the box is larger."""
-        low = np.floor(self.grid.index_zyx(np.array(lower_xyz_mm)) + 0.5).astype(int)
-        high = np.ceil(self.grid.index_zyx(np.array(upper_xyz_mm)) - 0.5).astype(int) + 1
-        shape = np.array(self.grid.shape_zyx)
-        low, high = np.clip(low, 0, shape - 1), np.clip(high, 1, shape)
-        grid = self.grid.padded((-low).tolist(), (high - shape).tolist())
-        (z0, y0, x0), (z1, y1, x1) = low, high
-        return Image(grid, self.values[z0:z1, y0:y1, x0:x1], self.quantity)
+        grid, part = self.grid.touching(lower_xyz_mm, upper_xyz_mm)
+        return Image(grid, self.values[part], self.quantity)

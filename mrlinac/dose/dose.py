@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.grid import Grid, frozen
+from mrlinac.anatomy.grid import Grid, Triple, frozen
 from mrlinac.provenance import Provenance
 
 
@@ -50,6 +50,12 @@ class Dose:
         if self.fractions != 1:
             raise ValueError(f"a dose of {self.fractions} fractions cannot be repeated {fractions} times")
         return self.times(fractions, fractions=fractions)
+
+    def cropped(self, lower_xyz_mm: Triple, upper_xyz_mm: Triple) -> Dose:
+        """The part of the dose whose voxels touch a box."""
+        grid, part = self.grid.touching(lower_xyz_mm, upper_xyz_mm)
+        sigma = None if self.rel_sigma is None else self.rel_sigma[part]
+        return replace(self, grid=grid, dose_Gy=self.dose_Gy[part], rel_sigma=sigma)
 
     def mean_rel_sigma(self, above: float = 0.5) -> float:
         """Mean relative standard deviation of the voxels above a share of the maximum."""

@@ -18,6 +18,7 @@ import tomli_w
 from dicompylercore.dvh import DVH
 
 from mrlinac import dicom
+from mrlinac.anatomy.contours import contours_of
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
@@ -47,7 +48,7 @@ class PlanResult:
     patient : Patient or None
         For DICOM output; None for a result loaded from a folder.
     ct : Image
-        The patient's image on the calculation grid, for display.
+        The patient's image, cropped to the calculation grid, for display.
     structures : StructureSet
         Drawn and derived, on the calculation grid.
     medium : Medium
@@ -193,10 +194,22 @@ def _write_files(result: PlanResult, folder: Path) -> None:
 
 
 def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
+    """RTSTRUCT with drawn and derived structures, and RTDOSE over the imaged body, in the patient's frame."""
     folder.mkdir()
     identify = result.spec.patient.identify
-    dicom.write_structures(patient, result.structures, folder / "rtstruct.dcm", result.fingerprint, identify=identify)
-    dicom.write_dose(result.dose, patient, folder / "rtdose.dcm", result.fingerprint, identify=identify)
+    planes_z_mm = patient.image.grid.z_mm
+    derived = {
+        name: replace(contours_of(s.occupancy, result.structures.grid, name, s.role, planes_z_mm=planes_z_mm), derived=True)
+        for name, s in result.structures.structures.items()
+        if name not in patient.rois and s.occupancy.any()
+    }
+    rois = {**patient.rois, **derived}
+    dicom.write_structures(patient, rois, folder / "rtstruct.dcm", result.fingerprint, identify=identify)
+    body_mm = [contour.points_xy_mm for roi in patient.rois.values() if roi.role == "external" for contour in roi.contours]
+    (x0, y0), (x1, y1) = np.concatenate(body_mm).min(0), np.concatenate(body_mm).max(0)
+    z0, z1 = float(planes_z_mm[0]), float(planes_z_mm[-1])
+    dose = result.dose.cropped((float(x0), float(y0), z0), (float(x1), float(y1), z1))
+    dicom.write_dose(dose, patient, folder / "rtdose.dcm", result.fingerprint, identify=identify)
 
 
 def _grid_arrays(grid: Grid) -> dict[str, np.ndarray]:
@@ -207,14 +220,16 @@ def _grid_arrays(grid: Grid) -> dict[str, np.ndarray]:
     }
 
 
-def _grid_from(arrays: Mapping[str, np.ndarray]) -> Grid:
-    shape, spacing, origin = (arrays[k].tolist() for k in ("shape_zyx", "spacing_zyx_mm", "origin_xyz_mm"))
+def _grid_from(arrays: Mapping[str, np.ndarray], prefix: str = "") -> Grid:
+    keys = ("shape_zyx", "spacing_zyx_mm", "origin_xyz_mm")
+    shape, spacing, origin = (arrays[prefix + key].tolist() for key in keys)
     return Grid(tuple(shape), tuple(spacing), tuple(origin))
 
 
 def _case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
     arrays = {
         "ct": np.round(result.ct.values).astype(np.int16),
+        **{f"ct_{key}": value for key, value in _grid_arrays(result.ct.grid).items()},
         "density_g_cm3": result.medium.density_g_cm3,
         "material": result.medium.material,
         **_grid_arrays(result.medium.grid),
@@ -292,7 +307,7 @@ def load_result(folder: str | Path) -> PlanResult:
             spec=spec,
             label=record["label"],
             patient=None,
-            ct=Image(grid, case["ct"].astype(np.float32), record["ct_quantity"]),
+            ct=Image(_grid_from(case, "ct_"), case["ct"].astype(np.float32), record["ct_quantity"]),
             structures=StructureSet(grid, structures),
             medium=Medium(grid, case["density_g_cm3"], case["material"], tuple(record["materials"])),
             isocentre_xyz_mm=tuple(record["isocentre_xyz_mm"]),
