@@ -6,21 +6,35 @@ material is that of the part with most mass. ``docs/theory/anatomy.md`` gives th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from mrlinac import spec
 from mrlinac.anatomy import materials
 from mrlinac.anatomy.contours import occupancy
+from mrlinac.anatomy.couch import CouchGeometry, add_couch
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.materials import HuCurve, known_materials
 from mrlinac.anatomy.medium import Medium
+from mrlinac.anatomy.mixture import Mixture, total_cc
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.resample import Resampler
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
 from mrlinac.errors import DataError, raise_all
+
+__all__ = [
+    "CouchGeometry",
+    "MetalOverride",
+    "Override",
+    "calculation_grid",
+    "medium_of",
+    "metal_in",
+    "saturation_HU",
+]
 
 Floats = NDArray[np.float32]
 
@@ -37,49 +51,17 @@ DENSE_OUTSIDE_HU = -500.0
 """What is denser than this outside the external is worth a sentence: couch, clothes, an arm."""
 
 
-@dataclass(frozen=True)
-class Override:
-    """A density and a material that replace the CT's."""
+class Override(spec.Spec):
+    """A density and a material that replace the CT's; may stand in a plan file."""
 
-    density_g_cm3: float
+    density_g_cm3: Annotated[float, Field(gt=0)]
     material: str
 
 
-@dataclass(frozen=True)
 class MetalOverride(Override):
     """Metal found by its CT number: the voxels at and above a threshold, by default those that are saturated."""
 
     threshold_HU: float | None = None
-
-
-@dataclass(frozen=True)
-class CouchGeometry:
-    """A flat couch: layers from the top down, along all of z.
-
-    Attributes
-    ----------
-    layers : sequence of (thickness_mm, density_g_cm3, material)
-    width_mm : float
-    midline_x_mm : float
-    top_y_mm : float or None
-        None: the patient's ``couch_top_y_mm`` or, without one, the external's posterior-most point.
-    """
-
-    layers: Sequence[tuple[float, float, str]]
-    width_mm: float
-    midline_x_mm: float = 0.0
-    top_y_mm: float | None = None
-
-    @property
-    def thickness_mm(self) -> float:
-        """Of all layers."""
-        return float(sum(thickness for thickness, _, _ in self.layers))
-
-    def top_of_mm(self, patient: Patient) -> float:
-        """Where the couch's top lies under a patient."""
-        if self.top_y_mm is not None:
-            return self.top_y_mm
-        return patient.couch_top_y_mm if patient.couch_top_y_mm is not None else _extent_mm(patient)[1][1]
 
 
 def calculation_grid(
@@ -103,8 +85,7 @@ def calculation_grid(
     air_mm, continued_mm : float
         At least so much air beyond body and couch in x and y, and so much of the end slices beyond the images.
     """
-    lower, upper = _extent_mm(patient)[0].copy(), _extent_mm(patient)[1].copy()
-    lower, upper = np.array([lower[0], lower[1]]), np.array([upper[0], upper[1]])
+    lower, upper = patient.external.extent_xy_mm()
     if couch is not None:
         top = couch.top_of_mm(patient)
         half = np.array([couch.width_mm / 2, 0.0])
@@ -167,10 +148,10 @@ def medium_of(
     raise_all(
         DataError, "the CT cannot be turned into densities:", _problems(patient, structures, overrides, metal, couch)
     )
-    external = _external(patient)
+    external = patient.external
     ct, hu = _cropped(patient, grid)
     body = occupancy(external, ct, continued=(True, True))
-    mixture = _Mixture(grid, table)
+    mixture = Mixture(grid, table)
     notes = [*_outside_notes(hu, body, ct), *_field_of_view_notes(external, patient)]
 
     resample = Resampler(ct, grid, continue_ends=True)
@@ -181,11 +162,11 @@ def medium_of(
         claimed += taken
         share = resample(taken)
         mixture.add(share, override.density_g_cm3, override.material)
-        notes.append(Note("done", f"{name}: {_cc(share, grid):.1f} cc set to {_described(override)}"))
+        notes.append(Note("done", f"{name}: {total_cc(share, grid):.1f} cc set to {_described(override)}"))
     notes += _add_metal(mixture, metal, table, patient, hu, body, claimed, resample)
     _add_tissue(mixture, table, hu, body, claimed, resample)
     notes.append(Note("done", f"HU to density and material: {table.title}"))
-    notes += _add_couch(mixture, couch, patient, grid)
+    notes += add_couch(mixture, couch, patient, grid)
     return mixture.medium(), Notes(tuple(notes))
 
 
@@ -206,54 +187,15 @@ def metal_in(
     """Voxels inside the body at or above a threshold (default: saturated) as a structure; None if there are none."""
     limit = saturation_HU(patient) if threshold_HU is None else threshold_HU
     ct, hu = _cropped(patient, grid)
-    body = occupancy(_external(patient), ct, continued=(True, True))
+    body = occupancy(patient.external, ct, continued=(True, True))
     dense = np.where(hu >= limit, body, 0.0).astype(np.float32)
     if not dense.any():
         return None
     return Structure(name, "metal", np.clip(Resampler(ct, grid)(dense), 0.0, 1.0))
 
 
-class _Mixture:
-    """Collects, voxel by voxel, parts of volume with their mass; what is left over in the end is air."""
-
-    def __init__(self, grid: Grid, curve: HuCurve) -> None:
-        self.grid, self.air_g_cm3 = grid, curve.air_g_cm3
-        self.names = [curve.materials[0]]
-        self.filled = np.zeros(grid.shape_zyx, np.float32)
-        self.mass = np.zeros(grid.shape_zyx, np.float32)  # g/cm³ of the whole voxel
-        self.heaviest = np.zeros(grid.shape_zyx, np.float32)
-        self.material = np.zeros(grid.shape_zyx, np.uint8)
-
-    def index_of(self, name: str) -> int:
-        """Number of a material, new ones at the end."""
-        if name not in self.names:
-            self.names.append(name)
-        return self.names.index(name)
-
-    def add(self, share: Floats, density_g_cm3: Floats | float, material: NDArray[np.uint8] | str) -> None:
-        """Fill a share of each voxel, as far as there is room left."""
-        share = np.clip(np.minimum(share, 1.0 - self.filled), 0.0, None)
-        mass = share * np.asarray(density_g_cm3, np.float32)
-        self.filled += share
-        self.mass += mass
-        heavier = mass > self.heaviest
-        index = np.uint8(self.index_of(material)) if isinstance(material, str) else material
-        self.material = np.where(heavier, index, self.material)
-        self.heaviest = np.where(heavier, mass, self.heaviest)
-
-    def medium(self) -> Medium:
-        """Fill the rest with air; keep the materials that occur."""
-        rest = np.clip(1.0 - self.filled, 0.0, None)
-        self.add(rest, self.air_g_cm3, self.names[0])
-        used = np.unique(np.concatenate([[0], np.unique(self.material)]))
-        renumbered = np.zeros(len(self.names), np.uint8)
-        renumbered[used] = np.arange(len(used), dtype=np.uint8)
-        names = tuple(self.names[i] for i in used)
-        return Medium(self.grid, self.mass, renumbered[self.material], names)
-
-
 def _add_tissue(
-    mixture: _Mixture, curve: HuCurve, hu: Floats, body: Floats, claimed: Floats, resample: Resampler
+    mixture: Mixture, curve: HuCurve, hu: Floats, body: Floats, claimed: Floats, resample: Resampler
 ) -> None:
     """Tissue by the HU curve. Only CT voxels wholly inside the body say what the tissue is; where a grid voxel has
     none of these, those partly inside must do, weighted by their part."""
@@ -274,7 +216,7 @@ def _add_tissue(
 
 
 def _add_metal(
-    mixture: _Mixture,
+    mixture: Mixture,
     metal: MetalOverride | None,
     curve: HuCurve,
     patient: Patient,
@@ -287,7 +229,7 @@ def _add_metal(
     saturated = saturation_HU(patient)
     limit = saturated if metal is None or metal.threshold_HU is None else metal.threshold_HU
     taken = np.where(hu >= limit, np.clip(body - claimed, 0.0, None), 0.0).astype(np.float32)
-    count, volume_cc = int(np.count_nonzero(taken)), _cc(taken, resample.source)
+    count, volume_cc = int(np.count_nonzero(taken)), total_cc(taken, resample.source)
     if count == 0:
         return []
     found = f"{count} CT voxels ({volume_cc:.2f} cc) inside the external are at or above {limit:g} HU"
@@ -301,50 +243,6 @@ def _add_metal(
             "that covers them, or a metal override (titanium alloy, steel) for all saturated voxels"
         )
     return [Note("warning", f"{found}: saturated; the end of the HU curve was used")]
-
-
-def _add_couch(mixture: _Mixture, couch: CouchGeometry | None, patient: Patient, grid: Grid) -> list[Note]:
-    """Insert the layers; the body keeps its part of shared voxels."""
-    if couch is None:
-        return [Note("warning", "no couch: posterior skin sees air, which in a magnetic field is wrong")]
-    top = couch.top_of_mm(patient)
-    half = couch.width_mm / 2
-    low, high = grid.lower_xyz_mm, grid.upper_xyz_mm
-    fits_x = low[0] <= couch.midline_x_mm - half and couch.midline_x_mm + half <= high[0]
-    if not fits_x or not (low[1] <= top and top + couch.thickness_mm <= high[1]):
-        raise DataError(
-            f"the couch (x {couch.midline_x_mm - half:g} … {couch.midline_x_mm + half:g}, "
-            f"y {top:g} … {top + couch.thickness_mm:g} mm) does not fit the grid; make it with calculation_grid()"
-        )
-    across = _interval(grid.x_mm, grid.spacing_zyx_mm[2], couch.midline_x_mm - half, couch.midline_x_mm + half)
-    before = mixture.filled.copy()
-    y = top
-    for thickness, density, material in couch.layers:
-        down = _interval(grid.y_mm, grid.spacing_zyx_mm[1], y, y + thickness)
-        share = np.broadcast_to((down[:, None] * across[None, :]), grid.shape_zyx).astype(np.float32)
-        mixture.add(share, density, material)
-        y += thickness
-    lost = couch.width_mm * couch.thickness_mm * grid.shape_zyx[0] * grid.spacing_zyx_mm[0] / 1000
-    lost -= _cc(mixture.filled - before, grid)
-    posterior = _extent_mm(patient)[1][1]
-    notes = [Note("done", f"couch of {couch.thickness_mm:g} mm inserted with its top at y = {top:.1f} mm")]
-    if posterior - top > 1.0:
-        notes.append(
-            Note(
-                "warning",
-                f"the external reaches {posterior - top:.1f} mm into the couch; the body keeps {lost:.0f} cc",
-            )
-        )
-    elif top - posterior > 1.0:
-        notes.append(Note("warning", f"there are {top - posterior:.1f} mm of air between external and couch"))
-    return notes
-
-
-def _interval(centres_mm: NDArray[np.float64], step_mm: float, low_mm: float, high_mm: float) -> NDArray[np.float64]:
-    """Share of each interval of a lattice that lies between two coordinates."""
-    common = np.minimum(centres_mm + step_mm / 2, high_mm) - np.maximum(centres_mm - step_mm / 2, low_mm)
-    share: NDArray[np.float64] = np.clip(common / step_mm, 0.0, 1.0)
-    return share
 
 
 def _problems(
@@ -369,19 +267,6 @@ def _problems(
         if material not in known_materials():
             found.append(f"unknown material '{material}' (known: {', '.join(known_materials())})")
     return found
-
-
-def _external(patient: Patient) -> Roi:
-    externals = [roi for roi in patient.rois.values() if roi.role == "external"]
-    if len(externals) != 1:
-        raise DataError(f"exactly one structure of role 'external' is needed, not {len(externals)}: draw or map it")
-    return externals[0]
-
-
-def _extent_mm(patient: Patient) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smallest and largest x, y of the external."""
-    points = np.concatenate([contour.points_xy_mm for contour in _external(patient).contours])
-    return points.min(axis=0), points.max(axis=0)
 
 
 def _cropped(patient: Patient, grid: Grid) -> tuple[Grid, Floats]:
@@ -421,10 +306,6 @@ def _field_of_view_notes(external: Roi, patient: Patient) -> list[Note]:
         return []
     text = f"the external is cut by the field of view in {len(set(cut))} slices ({min(cut):g} … {max(cut):g} mm): "
     return [Note("warning", text + "skin metrics are not valid there")]
-
-
-def _cc(share: Floats, grid: Grid) -> float:
-    return float(share.sum(dtype=np.float64)) * grid.voxel_cc
 
 
 def _described(override: Override) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.structures import Roi
+from mrlinac.errors import DataError
 
 Position = Literal["HFS", "FFS", "HFP", "FFP", "HFDL", "HFDR", "FFDL", "FFDR"]
 Severity = Literal["info", "done", "decide", "warning"]
@@ -78,6 +79,24 @@ class Patient:
     slice_uids: tuple[str, ...] = ()
     notes: Notes = field(default_factory=Notes)
     identifiers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def external(self) -> Roi:
+        """The one structure of role ``external``.
+
+        Raises
+        ------
+        DataError
+            When there is none, or more than one.
+        """
+        found = [roi for roi in self.rois.values() if roi.role == "external"]
+        if len(found) != 1 or not found[0].contours:
+            names = ", ".join(f"'{roi.name}'" for roi in found) or "none"
+            raise DataError(
+                f"{self.label}: exactly one drawn structure of role 'external' is needed, there is {names}: "
+                "draw the body's outline or map its name"
+            )
+        return found[0]
 
     def __repr__(self) -> str:
         nz, ny, nx = self.image.grid.shape_zyx

@@ -17,7 +17,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mrlinac import spec
 from mrlinac.anatomy import booleans
@@ -131,6 +138,12 @@ class StructureRule(spec.Spec):
         if self.rind_mm is not None and self.ring is not None:
             raise ValueError("'rind_mm' and 'ring' exclude each other; make two structures")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_in_a_file(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """``from`` is a word of Python's: the field has another name, the file has not."""
+        values: dict[str, Any] = handler(self)
+        return {"from" if key == "from_" else key: value for key, value in values.items()}
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -62,6 +62,11 @@ class Roi:
     derived: bool = False
     color_rgb: tuple[int, int, int] = (128, 128, 128)
 
+    def extent_xy_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Smallest and largest x, y over all contours; there must be one."""
+        points = np.concatenate([contour.points_xy_mm for contour in self.contours])
+        return points.min(axis=0), points.max(axis=0)
+
 
 @dataclass(frozen=True)
 class Structure:
