@@ -4,6 +4,6 @@ from mrlinac.dicom.dose import read_dose, write_dose
 from mrlinac.dicom.names import naming
 from mrlinac.dicom.patient import read_patient
 from mrlinac.dicom.write_common import with_uids
-from mrlinac.dicom.write_patient import write_patient, write_structures
+from mrlinac.dicom.writing import write_patient, write_structures
 
 __all__ = ["naming", "read_dose", "read_patient", "with_uids", "write_dose", "write_patient", "write_structures"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
@@ -345,8 +347,6 @@ def _even_odd_area_mm2(loops: Sequence[NDArray[np.float64]]) -> float:
     if len(loops) == 1:
         x, y = (loops[0] - loops[0][0]).T  # shoelace, about a vertex to keep the digits
         return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
-    import shapely
-
     # Points inside an odd number of loops: the symmetric difference of them all.
     polygons = [shapely.make_valid(shapely.Polygon(loop)) for loop in loops]
-    return float(shapely.symmetric_difference_all(polygons).area)
+    return float(reduce(shapely.symmetric_difference, polygons).area)

@@ -2,9 +2,9 @@
 
     python tests/data/dicom/make_crop.py FOLDER_OF_UNPACKED_CT rtstruct-planning.dcm
 
-Every fifth slice, 8×8 pixels averaged to one; the planning structures on those slices, thinned to 1 mm. The headers stay
-as the planning system wrote them (implicit VR, unsigned pixels, no tube voltage) but for what the crop changes and for
-elements that nothing reads.
+Every fifth slice, 8×8 pixels averaged to one; the planning structures on those slices, thinned to 1 mm. The headers
+stay as the planning system wrote them (implicit VR, unsigned pixels, no tube voltage) but for what the crop changes
+and for elements that nothing reads.
 """
 
 import sys
