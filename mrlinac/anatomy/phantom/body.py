@@ -57,6 +57,8 @@ RIBS: tuple[tuple[float, float, float | None], ...] = (
     (1.45, 72.0, None),
     (0.95, 42.0, None),
 )
+BACK_Y = 124.0
+"""Where a lying back is flattened."""
 RIB_OFFSET, RIB_HALF_THICK, RIB_HALF_HEIGHT = 5.6, 3.6, 6.3
 
 
@@ -109,7 +111,7 @@ def frame(plane: Plane, build: Build) -> Frame:
     front, back = float(_SKIN_FRONT(z)) - extra, float(_SKIN_BACK(z)) + 0.3 * extra
     skin_a, skin_b, skin_y = float(_SKIN_A(z)) + extra, (back - front) / 2, (back + front) / 2
     lean = 1.0 + 0.07 * np.clip((y - skin_y) / skin_b, -1.2, 1.2)
-    skin = superellipse(x / lean, y - skin_y, skin_a, skin_b, 2.35)
+    skin = superellipse((x / lean).astype(np.float32), y - skin_y, skin_a, skin_b, 2.35)
     # latissimus and the lifted shoulder: a bulge at the side and behind, from the arm pit upwards
     for side in (-1.0, 1.0):
         shoulder = Ellipsoid((side * 138.0, 48.0, 112.0), (52.0 + extra, 62.0, 118.0)).distance(plane, 60.0)
@@ -117,13 +119,10 @@ def frame(plane: Plane, build: Build) -> Frame:
         breast = Ellipsoid((side * 70.0, -92.0, -38.0), (56.0, 28.0 + 0.5 * extra, 70.0)).distance(plane, 40.0)
         skin = soft_min(skin, breast, 30.0)
     # a shallow groove over the sternum and over the spinous processes
-    skin = skin + 3.0 * np.exp(-((x / 16) ** 2)) * (np.abs(y) > 60)
+    skin = (skin + 3.0 * np.exp(-((x / 16) ** 2)) * (np.abs(y) > 60)).astype(np.float32)
     # lying: the back is flattened by the couch
     skin = soft_max(skin, (y - BACK_Y).astype(np.float32), 24.0)
     return Frame(plane, skin.astype(np.float32), cavity, angle, spine_y(z))
-
-
-BACK_Y = 124.0
 
 
 def rib_height(index: int, angle: Field) -> Field:
@@ -333,7 +332,7 @@ def muscles(frame_: Frame, build: Build, girdle_muscle: Field) -> Field:
             [Ellipsoid((s * 100.0, -4.0, 60.0), (19, 24, 60)).distance(plane) for s in (-1, 1)]
         )
         mass = np.maximum.reduce([70.0 - np.abs(x), -34.0 - y, -arm_pit])
-        mass = np.maximum(mass, np.float32(60.0 - z))
+        mass = np.maximum(mass, np.float32(0.7 * (60.0 - z)))
         muscle = soft_min(muscle, mass.astype(np.float32), 6.0)
     cover = 0.55 * build.fat_mm
     return soft_max(muscle.astype(np.float32), frame_.skin + np.float32(cover), 4.0)

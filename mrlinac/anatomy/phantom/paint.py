@@ -73,9 +73,10 @@ def tissue(
     streak = 95.0 * np.clip(1.0 - np.abs(coarse + 0.35 * middle - 0.5) / 0.16, 0, 1)
     lay(muscle + 0.8 * middle, hu["muscle"] + 6 * fine - streak)
     inner_wall = np.maximum(frame.cavity - 3.0, frame.skin + 6.0)
-    lay(np.maximum(inner_wall, plane.z - 4.0 - rib_height(0, frame.angle)), hu["muscle"] - 8)
+    neck = plane.z - 4.0 - rib_height(0, frame.angle)  # above the first rib there is no chest
+    lay(np.maximum(inner_wall, neck), hu["muscle"] - 8)
     lay(
-        np.maximum(frame.cavity + 1.5, plane.z - 4.0 - rib_height(0, frame.angle)),
+        np.maximum(frame.cavity + 1.5, neck),
         hu["fat"] + 12 + 8 * fine + 8 * middle,
     )
 

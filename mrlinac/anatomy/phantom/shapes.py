@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,8 @@ def occupancy(distance: Field, pixel_mm: float) -> Field:
     return np.clip(0.5 - distance / pixel_mm, 0.0, 1.0).astype(np.float32)
 
 
-def table(z_mm: Sequence[float], values: Sequence[float]) -> PchipInterpolator:
+@lru_cache(maxsize=256)
+def table(z_mm: tuple[float, ...], values: tuple[float, ...]) -> PchipInterpolator:
     """Monotone interpolation of a quantity over height, constant at the ends."""
     order = np.argsort(z_mm)
     z, v = np.asarray(z_mm, float)[order], np.asarray(values, float)[order]
