@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.grid import Grid, frozen
+from mrlinac.anatomy.grid import Grid, Triple, frozen
+from mrlinac.errors import DataError
 
 Role = Literal["external", "target", "oar", "support", "metal", "other"]
 
@@ -122,6 +123,23 @@ class StructureSet:
     def volume_cc(self, name: str) -> float:
         """Volume by occupancy, in cubic centimetres."""
         return float(self.structures[name].occupancy.sum(dtype=np.float64)) * self.grid.voxel_cc
+
+    def centroid_xyz_mm(self, name: str) -> Triple:
+        """Centroid by occupancy, in LPS.
+
+        Raises
+        ------
+        DataError
+            When there is no such structure, or it is empty on this grid.
+        """
+        if name not in self or not self[name].occupancy.any():
+            raise DataError(f"the structure '{name}' is missing or empty; present: {', '.join(self)}")
+        grid, weight = self.grid, self[name].occupancy
+        total = weight.sum(dtype=np.float64)
+        x = weight.sum((0, 1), dtype=np.float64) @ grid.x_mm / total
+        y = weight.sum((0, 2), dtype=np.float64) @ grid.y_mm / total
+        z = weight.sum((1, 2), dtype=np.float64) @ grid.z_mm / total
+        return (float(x), float(y), float(z))
 
     def having(self, *more: Structure) -> StructureSet:
         """A new set with structures added or replaced."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mrlinac.anatomy.contours import rasterise
-from mrlinac.anatomy.from_ct import CouchGeometry, MetalOverride, Override, calculation_grid, medium_of, metal_in
+from mrlinac.anatomy.couch import CouchGeometry
+from mrlinac.anatomy.from_ct import calculation_grid, medium_of, metal_in
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Note, Notes, Patient
@@ -62,14 +62,17 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     DataError
         When the patient lacks what the protocol or the machine needs; all problems at once.
     """
+    source = spec.patient
     couch = couch_of(spec.machine, patient)
     grid = calculation_grid(patient, couch, spec.numerics.grid_mm)
     drawn = rasterise(patient.rois, grid)
-    metal = None if spec.patient.metal is None else metal_in(patient, grid, spec.patient.metal.threshold_HU)
+    metal = None if source.metal is None else metal_in(patient, grid, source.metal.threshold_HU)
     structures, derived_notes = derive(
         drawn if metal is None else drawn.having(metal), spec.protocol.structures, imaged_z_mm=imaged_z_mm(patient)
     )
-    medium, medium_notes = medium_of(patient, grid, drawn, couch=couch, **overrides_of(spec))
+    medium, medium_notes = medium_of(
+        patient, grid, drawn, couch=couch, overrides=source.density_overrides, metal=source.metal
+    )
     isocentre = isocentre_of(spec.machine, structures, couch)
     maps = beams_of(spec, structures, isocentre, patient.position)
     return Case(
@@ -94,38 +97,31 @@ def imaged_z_mm(patient: Patient) -> tuple[float, float]:
     return patient.image.grid.lower_xyz_mm[2], patient.image.grid.upper_xyz_mm[2]
 
 
-def overrides_of(spec: PlanSpec) -> dict[str, Any]:
-    """The density overrides of a plan, as ``medium_of`` takes them."""
-    metal = spec.patient.metal
-    return {
-        "overrides": {
-            name: Override(given.density_g_cm3, given.material)
-            for name, given in spec.patient.density_overrides.items()
-        },
-        "metal": None if metal is None else MetalOverride(metal.density_g_cm3, metal.material, metal.threshold_HU),
-    }
-
-
 def couch_of(machine: Machine, patient: Patient) -> CouchGeometry:
     """The machine's couch, in contact with the patient, its midline under the body's."""
     layers = tuple((layer.thickness_mm, layer.density_g_cm3, layer.material) for layer in machine.couch.layers)
-    external = next(roi for roi in patient.rois.values() if roi.role == "external")
-    x_mm = np.concatenate([c.points_xy_mm[:, 0] for c in external.contours])
-    y_mm = np.concatenate([c.points_xy_mm[:, 1] for c in external.contours])
+    lower_xy_mm, upper_xy_mm = patient.external.extent_xy_mm()
     return CouchGeometry(
         layers=layers,
         width_mm=machine.couch.width_mm,
-        top_y_mm=float(y_mm.max()),
-        midline_x_mm=float(np.round((x_mm.min() + x_mm.max()) / 2)),
+        top_y_mm=float(upper_xy_mm[1]),
+        midline_x_mm=float(np.round((lower_xy_mm[0] + upper_xy_mm[0]) / 2)),
     )
 
 
 def isocentre_of(machine: Machine, structures: StructureSet, couch: CouchGeometry) -> Triple:
-    """The isocentre by the machine's rule, never by the PTV, rounded to 1 mm."""
-    x, y, z = centroid_xyz_mm(structures, "CTV")
+    """The isocentre by the machine's rule, never by the PTV, rounded to 1 mm.
+
+    Where the table is fixed, only the longitudinal coordinate is free: the middle of the CTV's extent, so that the
+    longest target that the field can cover is covered.
+    """
+    x, y, z = structures.centroid_xyz_mm("CTV")
     if machine.isocentre.rule == "fixed-table":
-        height = machine.isocentre.height_above_table_mm or 0.0
-        return (couch.midline_x_mm, couch.top_y_mm - height, float(np.round(z)))
+        height_mm, top_mm = machine.isocentre.height_above_table_mm, couch.top_y_mm
+        assert height_mm is not None  # the schema refuses a rule without it
+        assert top_mm is not None
+        planes_mm = structures.grid.z_mm[structures["CTV"].occupancy.any((1, 2))]
+        return (couch.midline_x_mm, top_mm - height_mm, float(np.round((planes_mm[0] + planes_mm[-1]) / 2)))
     return (float(np.round(x)), float(np.round(y)), float(np.round(z)))
 
 
@@ -149,24 +145,6 @@ def beams_of(
         )
     except ValueError as error:
         raise DataError(f"{spec.protocol.prescription.target}: {error}") from error
-
-
-def centroid_xyz_mm(structures: StructureSet, name: str) -> Triple:
-    """Centroid of a structure by occupancy, in LPS.
-
-    Raises
-    ------
-    DataError
-        When there is no such structure or it is empty.
-    """
-    if name not in structures or not structures[name].occupancy.any():
-        raise DataError(f"the structure '{name}' is missing or empty: the isocentre rule needs it")
-    grid, weight = structures.grid, structures[name].occupancy
-    total = weight.sum(dtype=np.float64)
-    x = weight.sum((0, 1), dtype=np.float64) @ grid.x_mm / total
-    y = weight.sum((0, 2), dtype=np.float64) @ grid.y_mm / total
-    z = weight.sum((1, 2), dtype=np.float64) @ grid.z_mm / total
-    return (float(x), float(y), float(z))
 
 
 def crossing_note(maps: tuple[BeamletMap, ...], structures: StructureSet, name: str) -> Note:

@@ -205,8 +205,7 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
     }
     rois = {**patient.rois, **derived}
     dicom.write_structures(patient, rois, folder / "rtstruct.dcm", result.fingerprint, identify=identify)
-    body_mm = [contour.points_xy_mm for roi in patient.rois.values() if roi.role == "external" for contour in roi.contours]
-    (x0, y0), (x1, y1) = np.concatenate(body_mm).min(0), np.concatenate(body_mm).max(0)
+    (x0, y0), (x1, y1) = patient.external.extent_xy_mm()
     z0, z1 = float(planes_z_mm[0]), float(planes_z_mm[-1])
     dose = result.dose.cropped((float(x0), float(y0), z0), (float(x1), float(y1), z1))
     dicom.write_dose(dose, patient, folder / "rtdose.dcm", result.fingerprint, identify=identify)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from mrlinac import spec
+from mrlinac.anatomy.from_ct import MetalOverride, Override
 from mrlinac.errors import SpecError
 from mrlinac.machine.model import Machine
 from mrlinac.protocol.model import Protocol
@@ -20,28 +21,14 @@ NUMERICS_FILE = Path(__file__).resolve().parent.parent / "data" / "numerics.toml
 NAMED = ("protocol", "machine", "numerics")  # tables that a plan file may give by name
 
 
-class DensityOverride(spec.Spec):
-    """Density and material to use inside a structure, in place of the HU curve."""
-
-    density_g_cm3: Positive
-    material: str
-
-
-class Metal(DensityOverride):
-    """What voxels are made of that no HU curve covers; without a threshold, those where the CT is saturated."""
-
-    threshold_HU: float | None = None
-    source: str = ""
-
-
 class PatientSource(spec.Spec):
     """Where the patient comes from: a folder of DICOM files, or the built-in digital thorax."""
 
     folder: str | None = None
     rtstruct: str | None = None  # the structure set to use, where the folder has several or it lies elsewhere
     phantom_seed: Annotated[int, Field(ge=0)] = 1  # the digital patient, used where no folder is given
-    density_overrides: dict[str, DensityOverride] = Field(default_factory=dict)
-    metal: Metal | None = None
+    density_overrides: dict[str, Override] = Field(default_factory=dict)
+    metal: MetalOverride | None = None
     identify: bool = False  # write the patient's name and ID into the DICOM output
 
     @model_validator(mode="after")
