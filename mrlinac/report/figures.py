@@ -309,12 +309,13 @@ def dvh(content: ReportContent) -> Figure:
     ax = figure.add_subplot()
     names = dvh_names(content.dvhs, content.structures)
     far = content.prescription_Gy * 1.15
+    colors = style.structure_colors(names)
     for number, name in enumerate(names):
         dose, volume = dvh_curve(content.dvhs[name])
-        ax.plot(dose, volume, **_curve_style(name, number, content.structures), label=name)
+        ax.plot(dose, volume, color=colors[name], **_curve_style(name, number, content.structures), label=name)
     draw_prescription(ax, content.prescription_Gy)
     for _, goal in content.goals.iterrows():
-        _draw_goal(ax, goal, content.dvhs)
+        _draw_goal(ax, goal.to_dict(), content.dvhs, colors)
     dress_dvh(ax, far)
     handles = ax.get_legend_handles_labels()[0]
     handles += [
@@ -333,7 +334,6 @@ def _curve_style(name: str, number: int, structures: StructureSet) -> dict[str, 
     target = name in structures and structures[name].role == "target"
     dashes: tuple[object, ...] = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
     return {
-        "color": style.structure_color(name),
         "lw": 2.4 if target else 1.7,
         # Names that share a stem share a hue: dashes tell them apart, and help where hues look alike.
         "ls": dashes[number % len(dashes)],
@@ -364,15 +364,15 @@ def dress_dvh(ax: Axes, far_Gy: float) -> None:
     ax.set_title(ax.get_title(loc="left"), pad=18)
 
 
-def _draw_goal(ax: Axes, goal: Mapping[str, object], dvhs: Mapping[str, DVH]) -> None:
+def _draw_goal(ax: Axes, goal: Mapping[Any, Any], dvhs: Mapping[str, DVH], colors: Mapping[str, str]) -> None:
     name, limit = str(goal["structure"]), goal["limit"]
-    if name not in dvhs or limit is None or not np.isfinite(float(str(limit))) or goal["verdict"] == "report":
+    if name not in dvhs or limit is None or not np.isfinite(float(limit)) or goal["verdict"] == "report":
         return
-    point = goal_mark(str(goal["metric"]), float(str(limit)), float(dvhs[name].cumulative.counts.max()))
+    point = goal_mark(str(goal["metric"]), float(limit), float(dvhs[name].cumulative.counts.max()))
     if point is None:
         return
     failed = goal["verdict"] == "fail"
-    color = style.structure_color(name)
+    color = colors.get(name, style.INK)
     shape = ("v" if is_upper(goal["direction"]) else "^") if str(goal["direction"]).strip() else "o"
     ax.plot(
         *point,

@@ -86,7 +86,8 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
     Raises
     ------
     DataError
-        For fewer than two plans, more than line styles can tell apart, or doses of different courses.
+        For fewer than two plans, more than line styles can tell apart, labels that give the same file names,
+        or doses of different fractionation.
     """
     folder = Path(folder)
     if not 2 <= len(contents) <= MAX_PLANS:
@@ -95,6 +96,8 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
     if len({fractions for _, fractions in courses.values()}) > 1:
         listed = ", ".join(f"{label}: {rx:g} Gy in {n}" for label, (rx, n) in courses.items())
         raise DataError(f"doses of different fractionation do not subtract ({listed}); convert through EQD2 first")
+    if len({_slug(label) for label in contents}) < len(contents):
+        raise DataError(f"the plans' labels give the same file names: {', '.join(contents)}; use plainer labels")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _comparison_pictures(contents, folder / "figures")
     page = (
@@ -246,12 +249,12 @@ def _tally(content: ReportContent) -> list[tuple[str, int, str]]:
     counts = content.goals["verdict"].value_counts()
     met = int(content.constraints["met"].astype(bool).sum())
     found = [
-        (verdict, int(counts.get(verdict, 0)), words)
+        (verdict, int(counts.get(verdict, 0)), words.format(s="" if counts.get(verdict, 0) == 1 else "s"))
         for verdict, words in (
-            ("fail", "goals not met"),
-            ("near", "goals nearly met"),
-            ("pass", "goals met"),
-            ("report", "values reported without a goal"),
+            ("fail", "goal{s} not met"),
+            ("near", "goal{s} nearly met"),
+            ("pass", "goal{s} met"),
+            ("report", "value{s} reported without a goal"),
         )
     ]
     found = [entry for entry in found if entry[1]]
