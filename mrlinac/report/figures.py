@@ -408,6 +408,7 @@ def fluences(content: ReportContent) -> Figure:
     edges = [fluence_edges(m, mu) for m, mu in zip(maps, content.fluence.mu, strict=True) if len(m)]
     low_u, high_u = min(e[0][0] for e in edges) - 6, max(e[0][-1] for e in edges) + 6
     low_v, high_v = min(e[1][0] for e in edges) - 6, max(e[1][-1] for e in edges) + 6
+    low_v -= 0.12 * (high_v - low_v)  # room for the arrow of leaf travel
     width_in = 10.6
     cell_in = (width_in - 1.2) / columns - 0.45
     height_in = rows * (cell_in * (high_v - low_v) / (high_u - low_u) + 0.42) + 0.9

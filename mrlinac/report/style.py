@@ -69,7 +69,7 @@ ISODOSE: tuple[tuple[float, str], ...] = (
 STRUCTURE: dict[str, str] = {
     "PTV": "#e41a1c",
     "CTV": "#ff9da7",
-    "ITV": "#f781bf",
+    "ITV": "#a678f0",
     "GTV": "#8b0000",
     "GTVn": "#a0522d",
     "Lungs": "#0b3c6f",
@@ -163,7 +163,7 @@ def _settle(figure: Figure) -> None:
     The layout solver's last bits depend on addresses in memory; they would change identifiers in the SVG.
     """
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # a placeholder engine would have every file drawn twice
     for ax in figure.axes:
         left, bottom, width, height = (round(float(v), 5) for v in ax.get_position(original=True).bounds)
         ax.set_position((left, bottom, width, height))
