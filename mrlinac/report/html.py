@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from mrlinac.errors import DataError
-from mrlinac.report import compare, figures, skin, style, tables
+from mrlinac.report import compare, diagrams, figures, skin, style, tables
 from mrlinac.report.content import ReportContent
 
 MAX_PLANS = len(compare.LINES)
@@ -143,7 +143,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 f"Eight axial CT slices with isodose lines and structure outlines through {content.target}.",
             ),
             _picture(
-                figures.dvh(content),
+                diagrams.dvh(content),
                 folder,
                 "dvh",
                 "Cumulative DVHs. Triangles mark goals (▽ stay below, △ stay above) in their structure's colour; a "
@@ -160,7 +160,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 "the skin metrics stand in the table.",
             ),
             _picture(
-                figures.fluences(content),
+                diagrams.fluences(content),
                 folder,
                 "fluences",
                 "Fluence of every beam as seen from the source, MU per beamlet and fraction, on one colour scale. "

@@ -10,7 +10,7 @@ import pytest
 from mrlinac.anatomy.grid import Grid
 from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import Beam, BeamletMap
-from mrlinac.report import compare, figures, skin, style
+from mrlinac.report import compare, diagrams, figures, skin, style
 
 
 def test_planes_go_through_the_target_not_the_isocentre(content):
@@ -21,7 +21,7 @@ def test_planes_go_through_the_target_not_the_isocentre(content):
 
 
 def test_dvh_curve_starts_whole_and_ends_empty(content):
-    dose, volume = figures.dvh_curve(content.dvhs["PTV"])
+    dose, volume = diagrams.dvh_curve(content.dvhs["PTV"])
     assert dose[0] == 0
     assert volume[0] == pytest.approx(100, abs=1e-4)
     assert volume[-1] == 0
@@ -34,7 +34,7 @@ def test_dvh_curve_starts_whole_and_ends_empty(content):
 def test_fluence_map_puts_beamlets_in_their_rectangles():
     lattice = np.array([[-2, 1], [0, 1], [0, -1]], np.int32)
     beamlets = BeamletMap(Beam(0, (0, 0, 0), 1000.0), lattice, (5.0, 7.0))
-    u, v, values = figures.fluence_edges(beamlets, np.array([1.0, 2.0, 3.0]))
+    u, v, values = diagrams.fluence_edges(beamlets, np.array([1.0, 2.0, 3.0]))
     assert (u[0], u[-1], v[0], v[-1]) == (-10, 5, -7, 14)
     assert values.shape == (3, 3)
     for (i, j), mu in zip(lattice, (1.0, 2.0, 3.0), strict=True):
@@ -104,8 +104,8 @@ def test_every_figure_carries_the_statement(content):
     with style.styled():
         for figure in (
             figures.isodoses(content),
-            figures.dvh(content),
-            figures.fluences(content),
+            diagrams.dvh(content),
+            diagrams.fluences(content),
             figures.uncertainty(content),
             skin.skin_map(content),
         ):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mrlinac.report import tables
-from mrlinac.report.figures import dvh_curve, goal_mark
+from mrlinac.report.diagrams import dvh_curve, goal_mark
 
 
 def test_goals_round_trip(content, tmp_path):
