@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from mrlinac.report import figures, planes, skin, style, tables
+from mrlinac.report import diagrams, figures, planes, skin, style, tables
 from mrlinac.report.content import ReportContent
 
 LINES: tuple[object, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
@@ -26,19 +26,22 @@ def dvhs(contents: Mapping[str, ReportContent]) -> Figure:
     first = next(iter(contents.values()))
     figure = style.new_figure(11.0, 6.2)
     ax = figure.add_subplot()
-    names = figures.dvh_names(first.dvhs, first.structures)
+    names: list[str] = []
+    for content in contents.values():  # a structure that only one plan has is shown, not dropped
+        names += [n for n in diagrams.dvh_names(content.dvhs, content.structures) if n not in names]
+    colors = style.structure_colors(names)
     for content, line in zip(contents.values(), LINES, strict=False):
         for name in names:
             if name in content.dvhs:
-                ax.plot(*figures.dvh_curve(content.dvhs[name]), color=style.structure_color(name), ls=line, lw=1.8)
+                ax.plot(*diagrams.dvh_curve(content.dvhs[name]), color=colors[name], ls=line, lw=1.8)
     ax.set_title("DVHs: colour is the structure, line style the plan")
     for prescription_Gy in sorted({content.prescription_Gy for content in contents.values()}):
-        figures.draw_prescription(ax, prescription_Gy)
-    figures.dress_dvh(ax, max(content.prescription_Gy for content in contents.values()) * 1.15)
+        diagrams.draw_prescription(ax, prescription_Gy)
+    diagrams.dress_dvh(ax, max(content.prescription_Gy for content in contents.values()) * 1.15)
     handles = [
         Line2D([], [], color=style.INK, ls=line, lw=1.8, label=p) for p, line in zip(contents, LINES, strict=False)
     ]
-    handles += [Line2D([], [], color=style.structure_color(name), lw=3, label=name) for name in names]
+    handles += [Line2D([], [], color=colors[name], lw=3, label=name) for name in names]
     figure.legend(handles=handles, loc="outside right upper", labelspacing=0.55, handlelength=3.0)
     style.footer(figure, first.research_statement)
     return figure

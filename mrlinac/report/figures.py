@@ -1,28 +1,22 @@
-"""The pictures of one plan: isodoses, DVH, fluences, uncertainty. Functions return a Figure and write nothing."""
+"""Pictures of one plan on its CT: isodoses, slices, uncertainty. Functions return a Figure and write nothing."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from dicompylercore.dvh import DVH
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Triple
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.structures import StructureSet
-from mrlinac.machine.beams import BeamletMap
 from mrlinac.report import planes, style
-from mrlinac.report.content import ReportContent, is_upper
-
-Edges = NDArray[np.float64]
+from mrlinac.report.content import ReportContent
 
 # Level and width in HU. "thorax" shows lung and soft tissue at once under a colour wash; the other two are the
 # usual settings of a CT console.
@@ -271,197 +265,6 @@ def slices(content: ReportContent, count: int = 8) -> Figure:
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 10), fontsize=8)
     style.footer(figure, content.research_statement)
     return figure
-
-
-# ------------------------------------------------------------------------------------------------------------ DVH
-
-
-def dvh_curve(dvh: DVH) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Dose in Gy and the volume in % that receives at least that dose, from 100 % down to 0 %."""
-    cumulative = dvh.cumulative.relative_volume
-    dose = np.asarray(cumulative.bins, float)
-    volume = np.append(np.asarray(cumulative.counts, float), 0.0)
-    return dose, volume[: len(dose)]
-
-
-def dvh_names(dvhs: Mapping[str, DVH], structures: StructureSet) -> list[str]:
-    """Structures in the order of the legend: targets, then organs; no body, couch or helpers of the optimiser."""
-    order = {"target": 0, "oar": 1}
-    shown = [n for n in dvhs if n not in structures or structures[n].role in ("target", "oar", "other")]
-    shown = [n for n in shown if n != "External" and not n.startswith(("z_", "_", "Ring", "Body-"))]
-    return sorted(shown, key=lambda n: order.get(structures[n].role, 2) if n in structures else 2)
-
-
-def goal_mark(metric: str, limit: float, volume_cc: float) -> tuple[float, float] | None:
-    """Where a goal lies in the DVH diagram: dose in Gy and volume in %; None for goals that are no point there."""
-    if match := re.fullmatch(r"D(\d+(?:\.\d+)?)(%|cc)", metric):
-        volume = float(match[1]) if match[2] == "%" else float(match[1]) / volume_cc * 100
-        return (limit, volume)
-    if match := re.fullmatch(r"V(\d+(?:\.\d+)?)Gy\[(%|cc)\]", metric):
-        volume = limit if match[2] == "%" else limit / volume_cc * 100
-        return (float(match[1]), volume)
-    return None
-
-
-def dvh(content: ReportContent) -> Figure:
-    """Cumulative DVHs with the prescription and a mark at every goal that is a point of the diagram."""
-    figure = style.new_figure(11.0, 6.0)
-    ax = figure.add_subplot()
-    names = dvh_names(content.dvhs, content.structures)
-    far = content.prescription_Gy * 1.15
-    for number, name in enumerate(names):
-        dose, volume = dvh_curve(content.dvhs[name])
-        ax.plot(dose, volume, **_curve_style(name, number, content.structures), label=name)
-    draw_prescription(ax, content.prescription_Gy)
-    for _, goal in content.goals.iterrows():
-        _draw_goal(ax, goal, content.dvhs)
-    dress_dvh(ax, far)
-    handles = ax.get_legend_handles_labels()[0]
-    handles += [
-        Line2D([], [], ls="", marker="v", color=style.INK, mfc="none", label="goal: stay below"),
-        Line2D([], [], ls="", marker="^", color=style.INK, mfc="none", label="goal: stay above"),
-        Line2D([], [], ls="", marker="o", color=style.INK, mfc="none", label="goal: this value"),
-        Line2D([], [], ls="", marker="X", color=style.INK, label="goal not met (filled cross)"),
-    ]
-    figure.legend(handles=handles, loc="outside right upper", labelspacing=0.55)
-    ax.set_title("Cumulative dose–volume histograms, weighted by occupancy, dose to medium")
-    style.footer(figure, content.research_statement)
-    return figure
-
-
-def _curve_style(name: str, number: int, structures: StructureSet) -> dict[str, Any]:
-    target = name in structures and structures[name].role == "target"
-    dashes: tuple[object, ...] = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-    return {
-        "color": style.structure_color(name),
-        "lw": 2.4 if target else 1.7,
-        # Names that share a stem share a hue: dashes tell them apart, and help where hues look alike.
-        "ls": dashes[number % len(dashes)],
-    }
-
-
-def draw_prescription(ax: Axes, prescription_Gy: float) -> None:
-    ax.axvline(prescription_Gy, color=style.INK, lw=1.0, ls=(0, (1, 2)))
-    ax.text(
-        prescription_Gy,
-        101.5,
-        f"prescription {prescription_Gy:g} Gy",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-        color=style.INK,
-    )
-
-
-def dress_dvh(ax: Axes, far_Gy: float) -> None:
-    ax.set_xlim(0, far_Gy)
-    ax.set_ylim(0, 100)
-    ax.set_xlabel("dose of the course (Gy)")
-    ax.set_ylabel("volume (%)")
-    ax.set_yticks(range(0, 101, 10))
-    ax.grid(True)
-    ax.title.set_position((0, 1.04))
-    ax.set_title(ax.get_title(loc="left"), pad=18)
-
-
-def _draw_goal(ax: Axes, goal: Mapping[str, object], dvhs: Mapping[str, DVH]) -> None:
-    name, limit = str(goal["structure"]), goal["limit"]
-    if name not in dvhs or limit is None or not np.isfinite(float(str(limit))) or goal["verdict"] == "report":
-        return
-    point = goal_mark(str(goal["metric"]), float(str(limit)), float(dvhs[name].cumulative.counts.max()))
-    if point is None:
-        return
-    failed = goal["verdict"] == "fail"
-    color = style.structure_color(name)
-    shape = ("v" if is_upper(goal["direction"]) else "^") if str(goal["direction"]).strip() else "o"
-    ax.plot(
-        *point,
-        marker="X" if failed else shape,
-        ms=9,
-        mec="white" if failed else color,
-        mfc=color if failed else "white",
-        mew=0.8 if failed else 1.8,
-        zorder=5,
-        clip_on=False,
-        ls="",
-    )
-
-
-# ------------------------------------------------------------------------------------------------------- fluences
-
-
-def fluence_edges(beamlets: BeamletMap, mu: NDArray[np.float64]) -> tuple[Edges, Edges, Edges]:
-    """Edges in u and v (mm) and MU on the rectangle that holds a beam's lattice; NaN where there is no beamlet."""
-    lattice = beamlets.lattice_uv
-    low, high = lattice.min(axis=0), lattice.max(axis=0)
-    values = np.full((high[1] - low[1] + 1, high[0] - low[0] + 1), np.nan)
-    values[lattice[:, 1] - low[1], lattice[:, 0] - low[0]] = mu
-    du, dv = beamlets.size_uv_mm
-    return np.arange(low[0], high[0] + 2) * du, np.arange(low[1], high[1] + 2) * dv, values
-
-
-def fluences(content: ReportContent) -> Figure:
-    """Every beam as seen from the source, in MU per beamlet, on one colour scale."""
-    maps = content.fluence.maps
-    columns = min(5 if len(maps) > 9 else 3, len(maps))
-    rows = -(-len(maps) // columns)
-    edges = [fluence_edges(m, mu) for m, mu in zip(maps, content.fluence.mu, strict=True) if len(m)]
-    low_u, high_u = min(e[0][0] for e in edges) - 6, max(e[0][-1] for e in edges) + 6
-    low_v, high_v = min(e[1][0] for e in edges) - 6, max(e[1][-1] for e in edges) + 6
-    width_in = 10.6
-    cell_in = (width_in - 1.2) / columns - 0.45
-    height_in = rows * (cell_in * (high_v - low_v) / (high_u - low_u) + 0.42) + 0.9
-    figure = style.new_figure(width_in, min(height_in, 17.0))
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    everything = content.fluence.vector
-    # A few hot beamlets would leave all others dark; those above the scale are shown in its last colour.
-    top = float(np.quantile(everything[everything > 0], 0.995)) if (everything > 0).any() else 1.0
-    mesh = None
-    for ax, beamlets, mu in zip(axes.ravel(), maps, content.fluence.mu, strict=False):
-        ax.set_title(f"gantry {beamlets.beam.gantry_deg:g}°   highest {mu.max(initial=0):.2g} MU", fontsize=9)
-        if len(beamlets):
-            u, v, values = fluence_edges(beamlets, mu)
-            mesh = ax.imshow(
-                values, extent=(u[0], u[-1], v[0], v[-1]), origin="lower", cmap="viridis", vmin=0, vmax=top
-            )
-        ax.axhline(0, color=style.FAINT, lw=0.6, ls=":")
-        ax.axvline(0, color=style.FAINT, lw=0.6, ls=":")
-        ax.set(xlim=(low_u, high_u), ylim=(low_v, high_v), aspect="equal")
-        ax.tick_params(labelsize=7.5)
-    for ax in axes.ravel()[len(maps) :]:
-        ax.set_axis_off()
-    _travel_arrow(axes[0, 0], content.leaf_travel)
-    for ax in axes[-1]:
-        ax.set_xlabel("u = X (mm)", fontsize=8)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("v = Y (mm)", fontsize=8)
-    if mesh is not None:
-        figure.colorbar(
-            mesh, ax=axes, label="MU per beamlet and fraction", shrink=0.6, pad=0.015, aspect=35, extend="max"
-        )
-    du, dv = maps[0].size_uv_mm
-    figure.suptitle(
-        f"Beam's-eye view from the source, isocentre plane; beamlets {du:g} × {dv:g} mm; leaves of "
-        f"{content.leaf_width_mm:g} mm travel along {content.leaf_travel}; relative until segmented",
-        fontsize=9,
-        x=0.01,
-        ha="left",
-    )
-    style.footer(figure, content.research_statement)
-    return figure
-
-
-def _travel_arrow(ax: Axes, travel: str) -> None:
-    start, end = ((0.06, 0.08), (0.36, 0.08)) if travel == "u" else ((0.08, 0.06), (0.08, 0.36))
-    ax.annotate(
-        "",
-        xy=end,
-        xytext=start,
-        xycoords="axes fraction",
-        arrowprops={"arrowstyle": "<->", "color": style.INK, "lw": 1.2},
-    )
-    at = (0.06, 0.11) if travel == "u" else (0.12, 0.08)
-    ax.text(*at, "leaf travel", fontsize=7, transform=ax.transAxes)
 
 
 # ---------------------------------------------------------------------------------------------------- uncertainty

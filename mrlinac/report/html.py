@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from mrlinac.errors import DataError
-from mrlinac.report import compare, figures, skin, style, tables
+from mrlinac.report import compare, diagrams, figures, skin, style, tables
 from mrlinac.report.content import ReportContent
 
 MAX_PLANS = len(compare.LINES)
@@ -86,7 +86,8 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
     Raises
     ------
     DataError
-        For fewer than two plans, more than line styles can tell apart, or doses of different courses.
+        For fewer than two plans, more than line styles can tell apart, labels that give the same file names,
+        or doses of different fractionation.
     """
     folder = Path(folder)
     if not 2 <= len(contents) <= MAX_PLANS:
@@ -95,6 +96,8 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
     if len({fractions for _, fractions in courses.values()}) > 1:
         listed = ", ".join(f"{label}: {rx:g} Gy in {n}" for label, (rx, n) in courses.items())
         raise DataError(f"doses of different fractionation do not subtract ({listed}); convert through EQD2 first")
+    if len({_slug(label) for label in contents}) < len(contents):
+        raise DataError(f"the plans' labels give the same file names: {', '.join(contents)}; use plainer labels")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _comparison_pictures(contents, folder / "figures")
     page = (
@@ -140,7 +143,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 f"Eight axial CT slices with isodose lines and structure outlines through {content.target}.",
             ),
             _picture(
-                figures.dvh(content),
+                diagrams.dvh(content),
                 folder,
                 "dvh",
                 "Cumulative DVHs. Triangles mark goals (▽ stay below, △ stay above) in their structure's colour; a "
@@ -157,7 +160,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 "the skin metrics stand in the table.",
             ),
             _picture(
-                figures.fluences(content),
+                diagrams.fluences(content),
                 folder,
                 "fluences",
                 "Fluence of every beam as seen from the source, MU per beamlet and fraction, on one colour scale. "
@@ -246,12 +249,12 @@ def _tally(content: ReportContent) -> list[tuple[str, int, str]]:
     counts = content.goals["verdict"].value_counts()
     met = int(content.constraints["met"].astype(bool).sum())
     found = [
-        (verdict, int(counts.get(verdict, 0)), words)
+        (verdict, int(counts.get(verdict, 0)), words.format(s="" if counts.get(verdict, 0) == 1 else "s"))
         for verdict, words in (
-            ("fail", "goals not met"),
-            ("near", "goals nearly met"),
-            ("pass", "goals met"),
-            ("report", "values reported without a goal"),
+            ("fail", "goal{s} not met"),
+            ("near", "goal{s} nearly met"),
+            ("pass", "goal{s} met"),
+            ("report", "value{s} reported without a goal"),
         )
     ]
     found = [entry for entry in found if entry[1]]

@@ -138,7 +138,7 @@ def goals_table(content: ReportContent) -> Table:
         for goal in content.goals.to_dict("records")
     )
     return Table(
-        "Goals, judged on the forward Monte Carlo dose after normalisation",
+        "Goals, judged on the dose shown here",
         ("Structure", "Metric", "Value", "Goal", "Verdict", "Margin", "Source"),
         rows,
     )

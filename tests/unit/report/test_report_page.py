@@ -1,0 +1,203 @@
+"""The page: whole, self-contained, readable without colours, the same bytes twice."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from mrlinac import report
+from mrlinac.constants import RESEARCH_ONLY
+from mrlinac.errors import DataError
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and complains about tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> without a start"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    def of(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+    @property
+    def text(self):
+        return re.sub(r"[ \n]+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def written(content, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    return report.write(content, folder)
+
+
+@pytest.fixture(scope="module")
+def compared(content, other, tmp_path_factory):
+    return report.write_comparison({"1.5 T": content, "0 T": other}, tmp_path_factory.mktemp("compare"))
+
+
+def test_everything_is_written(written):
+    folder = written.parent
+    for name in ("report.html", "goals.csv", "dvh.csv", "timing.csv"):
+        assert (folder / name).stat().st_size > 0
+    names = {"isodoses", "slices", "dvh", "skin", "fluences", "uncertainty"}
+    assert {p.stem for p in (folder / "figures").iterdir()} == names
+    for name in names:
+        ElementTree.parse(folder / "figures" / f"{name}.svg")
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("which", ["written", "compared"])
+def test_page_needs_no_network(which, request):
+    path = request.getfixturevalue(which)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.of("img")
+    for image in page.of("img"):
+        head, data = image["src"].split(",", 1)
+        assert head == "data:image/svg+xml;base64"
+        svg = ElementTree.fromstring(base64.b64decode(data))
+        assert svg.tag.endswith("svg")
+        for element in svg.iter():  # nothing inside a picture points outside it
+            for key, value in element.attrib.items():
+                if key.endswith("href"):
+                    assert value.startswith(("#", "data:"))
+        assert len(image["alt"]) > 20
+    for _, attributes in page.tags:
+        for key in ("href", "src"):
+            assert attributes.get(key, "#").startswith(("#", "data:"))
+    assert not page.of("script")
+    assert not page.of("link")
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+@pytest.mark.parametrize("which", ["written", "compared"])
+def test_page_says_what_it_is(which, request):
+    path = request.getfixturevalue(which)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.tags[0][0] == "html"
+    assert page.tags[0][1]["lang"] == "en"
+    assert any(attributes.get("class") == "banner" for attributes in page.of("p"))
+    shown = [attributes.get("id", "") for attributes in page.of("figure")]
+    with_dose = [name for name in shown if name != "figure-fluences"]
+    # the banner, the foot, and every picture of a dose
+    assert page.text.count(RESEARCH_ONLY) == 2 + len(with_dose)
+
+
+def test_tables_have_heads(written):
+    page = Page(written.read_text(encoding="utf-8"))
+    assert len(page.of("caption")) == len(page.of("table")) >= 7
+    assert all(head.get("scope") in ("col", "row") for head in page.of("th"))
+
+
+def test_verdicts_are_words_not_only_colours(written):
+    text = Page(written.read_text(encoding="utf-8")).text
+    for words in ("✓ pass", "≈ near", "✗ fail", "· reported"):
+        assert words in text
+    assert "1 goal not met" in text
+    assert "1 of 1 hard constraints met" in text
+
+
+def test_text_is_escaped_and_complete(written, content):
+    raw = written.read_text(encoding="utf-8")
+    assert "<2 lines>" not in raw
+    text = Page(raw).text
+    for sentence in (
+        "a source, <2 lines> & more",
+        *content.thinning,
+        *content.neglected,
+        *content.warnings,
+        *(note.text for note in content.notes.entries),
+        "ctv boost",
+        "optimal",
+        "120\u202f000\u202f000",
+        "66 Gy in 33 fractions to PTV",
+    ):
+        assert sentence in text
+
+
+def test_same_content_same_bytes(content, other, written, compared, tmp_path):
+    again = report.write(content, tmp_path / "again").parent
+    for path in sorted(p for p in written.parent.rglob("*") if p.is_file()):
+        assert (again / path.relative_to(written.parent)).read_bytes() == path.read_bytes(), path.name
+    twice = report.write_comparison({"1.5 T": content, "0 T": other}, tmp_path / "twice")
+    assert twice.read_bytes() == compared.read_bytes()
+
+
+def test_matplotlib_is_left_as_it_was(content, tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    with report.style.styled():
+        assert matplotlib.rcParams["svg.hashsalt"] == "mrlinac"
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_bare_plan_is_reported_and_says_what_is_missing(plain, tmp_path):
+    path = report.write(plain, tmp_path)
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert "No skin metrics were given." in text
+    assert "No map of the skin" in text
+    assert "carries no statistical uncertainty" in text
+    assert "No certificate" in text
+    assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"isodoses", "slices", "dvh", "fluences"}
+
+
+def test_comparison_shows_both(compared):
+    text = Page(compared.read_text(encoding="utf-8")).text
+    assert "0 T − 1.5 T" in text
+    assert "+9.00" in text  # the skin D2cc that the second plan has more
+    names = {p.stem for p in (compared.parent / "figures").iterdir()}
+    assert {"dvh", "skin_bars", "skin_maps", "difference_0-t", "isodoses_0-t", "isodoses_1-5-t"} <= names
+
+
+def test_comparison_refuses_what_it_cannot_compare(content, tmp_path):
+    with pytest.raises(DataError, match="2 to"):
+        report.write_comparison({"one": content}, tmp_path)
+    short = replace(content, fractions=5, dose=replace(content.dose, fractions=5))
+    with pytest.raises(DataError, match="EQD2"):
+        report.write_comparison({"a": content, "b": short}, tmp_path)
+    with pytest.raises(DataError, match="same file names"):
+        report.write_comparison({"a b": content, "a-b": content}, tmp_path)
+
+
+def test_content_names_every_problem_at_once(content):
+    with pytest.raises(DataError) as caught:
+        replace(
+            content,
+            target="ITV",
+            prescription_Gy=0.0,
+            fractions=20,
+            goals=pd.DataFrame({"structure": [], "metric": []}),
+        )
+    message = str(caught.value)
+    for part in ("ITV", "PTV", "must be positive", "Dose.course()", "lacks the columns value"):
+        assert part in message
