@@ -18,6 +18,7 @@ from mrlinac.errors import SpecError
 
 FORMS = {
     "D95%": "Gy to the hottest 95 % of the volume",
+    "D98%[%]": "the same in per cent of the prescription",
     "D0.1cc": "Gy: the lowest dose of the hottest 0.1 cc",
     "V20Gy[%]": "per cent of the volume with at least 20 Gy",
     "V20Gy[cc]": "cc with at least 20 Gy",
@@ -30,7 +31,7 @@ FORMS = {
 """Every known form of a metric, by example, and what it says."""
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_DOSE_AT = re.compile(rf"D{_NUMBER}(%|cc)")
+_DOSE_AT = re.compile(rf"D{_NUMBER}(%|cc)(\[%\])?")
 _VOLUME_AT = re.compile(rf"V{_NUMBER}(Gy|%)\[(%|cc)\]")
 _CONFORMITY = re.compile(rf"CI(?:{_NUMBER}%)?")
 _NOISY = {"max", "min", "dmax", "dmin", "maximum", "minimum", "d100%", "d0%", "d0cc"}
@@ -62,7 +63,8 @@ class Metric:
     @property
     def needs_prescription(self) -> bool:
         """Whether the value depends on the prescribed dose."""
-        return self.form == "conformity" or (self.form == "volume_at" and self.level_unit == "%")
+        relative = self.level_unit if self.form == "volume_at" else self.unit
+        return self.form == "conformity" or relative == "%"
 
 
 def parse(text: str) -> Metric:
@@ -83,7 +85,7 @@ def parse(text: str) -> Metric:
         level = float(match[1])
         if match[2] == "%" and not 0 < level < 100:
             raise SpecError(f"metric '{text}': the volume must lie between 0 and 100 %")
-        return Metric(bare, "dose_at", level, match[2], "Gy")
+        return Metric(bare, "dose_at", level, match[2], "%" if match[3] else "Gy")
     if match := _VOLUME_AT.fullmatch(bare):
         return Metric(bare, "volume_at", float(match[1]), match[2], match[3])
     if bare == "mean":
@@ -162,11 +164,12 @@ def value_of(
         return float(dose_Gy @ volume_cc) / total_cc
     if wanted.form == "dose_at":
         volume = wanted.level if wanted.level_unit == "cc" else wanted.level / 100 * total_cc
-        return float(dose_at_volume(dose_Gy, volume_cc, np.array([volume]))[0])
+        value_Gy = float(dose_at_volume(dose_Gy, volume_cc, np.array([volume]))[0])
+        return value_Gy if wanted.unit == "Gy" else 100 * value_Gy / float(prescription_Gy or np.nan)
     if wanted.form == "volume_at":
         level_Gy = wanted.level
         if wanted.level_unit == "%":
-            level_Gy *= float(prescription_Gy or 0) / 100
+            level_Gy *= float(prescription_Gy or np.nan) / 100
         inside_cc = float(volume_cc[dose_Gy >= level_Gy].sum())
         return inside_cc if wanted.unit == "cc" else 100 * inside_cc / total_cc
     if wanted.form == "homogeneity":

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
-from mrlinac.optimise.planner import LimitState, ObjectiveState, Planner, Solution, solve
+from mrlinac.optimise.correction import Correction, Normalisation, Round, correct, normalise
+from mrlinac.optimise.planner import Judgement, LimitState, ObjectiveState, Planner, Solution, solve
 
-__all__ = ["LimitState", "ObjectiveState", "Planner", "Solution", "solve"]
+__all__ = [
+    "Correction",
+    "Judgement",
+    "LimitState",
+    "Normalisation",
+    "ObjectiveState",
+    "Planner",
+    "Round",
+    "Solution",
+    "correct",
+    "normalise",
+    "solve",
+]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mrlinac.optimise.rows import Rows
 from mrlinac.protocol import kinds
-from mrlinac.protocol.model import Protocol
+from mrlinac.protocol.model import Constraint, Protocol
 
 PRICE_PER_Gy = 1e4
 """Price of exceeding a limit by 1 Gy, in units of the objective (Gy², times the protocol's weights)."""
@@ -238,11 +238,15 @@ def build(
         programme.mean_offset = {name: rows.mean_of(name, offset_Gy) for name in rows.mean}
     for objective in protocol.objectives:
         programme.add_objective(objective.of, objective.weight)
-    for constraint in protocol.constraints:
-        if constraint.optional and constraint.of.structure not in rows.mean:
-            continue
-        limit_Gy = constraint.limit_Gy(protocol.prescription)
-        if constraint.at_least_percent is not None:
-            limit_Gy *= level_factor
+    for constraint, limit_Gy in limits_of(protocol, rows, level_factor):
         programme.add_limit(constraint.of, constraint.name, limit_Gy, constraint.upper)
     return programme
+
+
+def limits_of(protocol: Protocol, rows: Rows, level_factor: float = 1.0) -> list[tuple[Constraint, float]]:
+    """The constraints whose structure is there, each with its limit in Gy of the course."""
+    return [
+        (c, c.limit_Gy(protocol.prescription) * (level_factor if c.relative else 1.0))
+        for c in protocol.constraints
+        if c.of.structure in rows.mean
+    ]

@@ -2,8 +2,8 @@
 
 Every hinge's slack belongs to one row, so it is eliminated by hand; what is left is a system of the size of the
 fluence, K = S + N/X + Dᵀ diag(θ) D (with one more line per tail), and one line per limit, solved by its Schur
-complement. Mehrotra's predictor-corrector (Mehrotra 1992, SIAM J Optim 2:575). Primal feasibility holds from the start
-(the slacks are chosen so, the limits are elastic); dual feasibility is reached on the way.
+complement. Mehrotra's predictor-corrector (Mehrotra 1992, SIAM J Optim 2:575). The objective shown is always that of a
+feasible point (smallest slacks for x and t) and the bound that of feasible multipliers, so the gap needs no tolerance.
 
 Notation: p = s - r >= 0 with multiplier y, s >= 0 with w, e >= 0 (elastic) with o = ρ - μ, u >= 0 (slack of a limit)
 with μ, x >= 0 with ν.
@@ -179,7 +179,7 @@ class _Method:
 
     # -- start --------------------------------------------------------------------------------------------------
     def start(self, start_x: Array | None) -> _Point:
-        """A strictly feasible primal point; duals centred hinge by hinge."""
+        """A centred point; the hinges' slacks are feasible, limits and multipliers become so on the way."""
         x = np.ones(self.n) if start_x is None else np.maximum(start_x, 0.05)
         t = np.zeros(self.tails)
         d = self.tiled.times(x)
@@ -192,16 +192,15 @@ class _Method:
         scale = 3.0  # Gy: the size of a typical over- or underdose
         s = np.maximum(r, 0) + scale
         p = s - r
+        # All products of slack and multiplier start equal, at the mean of what the hinges themselves suggest; a start
+        # that is feasible but far from the central path costs half as many iterations again.
+        force = self.square * s + self.linear + self.from_limits(np.ones(self.m))
+        centre = max(float(np.mean(force * s * p / (s + p))) if len(s) else 0.0, 1e-6)
         over = self.G @ np.concatenate([x, t]) + self.to_limits(s) - self.h
-        e = np.maximum(over, 0) + scale
-        u = e - over
-        mu = np.full(self.m, 1.0)
-        force = self.square * s + self.linear + self.from_limits(mu)
-        y, w = force * s / (s + p), force * p / (s + p)
-        gradient = (self.smooth_gradient(x, d) + self.adjoint(y) + self.G.T @ mu)[: self.n]
-        typical = max(float(np.abs(gradient).mean()), 1e-6)
-        nu = np.maximum(gradient, typical)
-        return _Point(x, t, s, p, e, u, y, w, mu, self.price - mu, nu)
+        u = np.maximum(-over, scale)
+        mu = np.minimum(centre / u, 0.5 * self.price)
+        o = self.price - mu
+        return _Point(x, t, s, p, centre / o, u, centre / p, centre / s, mu, o, centre / x)
 
     # -- certificate --------------------------------------------------------------------------------------------
     def objective(self, q: _Point) -> float:

@@ -74,7 +74,11 @@ class Tiled:
             if not root.any():
                 continue
             scaled = t.block * root[:, None]
-            out[np.ix_(t.columns, t.columns)] += scaled.T @ scaled  # numpy sees one array twice and calls syrk
+            part = scaled.T @ scaled  # numpy sees one array twice and calls syrk
+            if len(t.columns) == self.shape[1]:
+                out += part
+            else:
+                out[np.ix_(t.columns, t.columns)] += part
         return out
 
 

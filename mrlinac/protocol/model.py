@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mrlinac import spec
+from mrlinac.anatomy.rules import StructureRule
 from mrlinac.dose import metrics
 from mrlinac.errors import SpecError
 from mrlinac.protocol import kinds
@@ -101,12 +102,16 @@ class Objective(Spec):
         return describe(self.of)
 
 
+_LIMITS = ("at_most_Gy", "at_least_Gy", "at_most_percent", "at_least_percent")
+
+
 class Constraint(Fractionated):
     """A kind in Gy with a hard limit."""
 
     of: AnyLimitKind
     at_most_Gy: Positive | None = None
     at_least_Gy: Positive | None = None
+    at_most_percent: Positive | None = None
     at_least_percent: Positive | None = None
     source: str
     optional: bool = False
@@ -116,14 +121,13 @@ class Constraint(Fractionated):
     def _flat(cls, values: Any) -> Any:
         return _gathered(
             values,
-            {"at_most_Gy", "at_least_Gy", "at_least_percent", "source", "fraction_Gy", "alpha_beta_Gy", "optional"},
+            {*_LIMITS, "source", "fraction_Gy", "alpha_beta_Gy", "optional"},
         )
 
     @model_validator(mode="after")
     def _convex(self) -> Constraint:
-        limits = [v for v in (self.at_most_Gy, self.at_least_Gy, self.at_least_percent) if v is not None]
-        if len(limits) != 1:
-            raise ValueError("give exactly one of at_most_Gy, at_least_Gy and at_least_percent (of the prescription)")
+        if sum(getattr(self, key) is not None for key in _LIMITS) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_LIMITS)} (per cent are of the prescription)")
         if self.upper and self.of.curvature == "concave":
             raise ValueError(f"an upper limit on {self.of.kind} is not convex; use upper_tail")
         if not self.upper and self.of.curvature == "convex":
@@ -133,7 +137,12 @@ class Constraint(Fractionated):
     @property
     def upper(self) -> bool:
         """Whether the limit is a ceiling."""
-        return self.at_most_Gy is not None
+        return self.at_most_Gy is not None or self.at_most_percent is not None
+
+    @property
+    def relative(self) -> bool:
+        """Whether the limit is relative to the prescription, and so needs no fractionation."""
+        return self.at_most_percent is not None or self.at_least_percent is not None
 
     @property
     def name(self) -> str:
@@ -142,8 +151,9 @@ class Constraint(Fractionated):
 
     def limit_Gy(self, prescription: Prescription) -> float:
         """The limit of the course."""
-        if self.at_least_percent is not None:
-            return self.at_least_percent / 100 * prescription.dose_Gy
+        percent = self.at_most_percent or self.at_least_percent
+        if percent is not None:
+            return percent / 100 * prescription.dose_Gy
         return self.for_prescription(float(self.at_most_Gy or self.at_least_Gy or 0), prescription)
 
 
@@ -187,7 +197,7 @@ class Protocol(Spec):
     title: str
     citation: str
     prescription: Prescription
-    structures: dict[str, Any] = Field(default_factory=dict)
+    structures: dict[str, StructureRule] = Field(default_factory=dict)
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     goals: tuple[Goal, ...] = ()
@@ -197,7 +207,7 @@ class Protocol(Spec):
         problems = [
             f"{c.name}: {reason}"
             for c in self.constraints
-            if c.at_least_percent is None and (reason := c.problem(self.prescription))
+            if not c.relative and (reason := c.problem(self.prescription))
         ]
         for goal in self.goals:
             if goal.names_absolute_dose and (reason := goal.problem(self.prescription)):

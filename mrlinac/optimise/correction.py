@@ -1,0 +1,228 @@
+"""The dose-difference loop: plan, compute the real dose, give the difference back to the planner, plan again.
+
+What an influence leaves out (its noise, small entries cut away, beamlets that add up a little differently) is added
+to the prediction as a fixed dose. The offset is the running average over the rounds, so that the noise of one forward
+dose is not chased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.influence import Influence
+from mrlinac.machine.beams import Fluence
+from mrlinac.optimise.planner import Judgement, Planner, Progress, Solution, Solver
+from mrlinac.protocol.model import Protocol
+
+MOST_SCALING = 0.01
+"""Rule 7: a finished plan may be scaled to its prescription by so much; beyond it is planned again."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Scaling to the prescription.
+
+    Attributes
+    ----------
+    factor : float
+        Prescription over the D50 of the target, before scaling.
+    applied : bool
+        Whether fluence and dose were scaled by it; False where it would be more than 1 %.
+    """
+
+    factor: float
+    applied: bool
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: what the model promised and what the forward dose kept, on the target and for the protocol.
+
+    Attributes
+    ----------
+    predicted, forward : dict
+        D98, D50, D2 (Gy) and HI of the prescription's target, on the solver's rows.
+    rms_difference_Gy : float
+        Over the target's rows.
+    promised, kept : Judgement
+        Objective and limits for the predicted and for the forward dose.
+    level_factor : float
+        The prescription the round aimed at, over the protocol's.
+    """
+
+    predicted: dict[str, float]
+    forward: dict[str, float]
+    rms_difference_Gy: float
+    promised: Judgement
+    kept: Judgement
+    level_factor: float
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The result of the loop.
+
+    Attributes
+    ----------
+    fluence : Fluence
+        Normalised where rule 7 allows.
+    dose : Dose
+        Forward dose of the course, normalised likewise.
+    solution : Solution
+        The solve that the fluence came from.
+    history : tuple of Round
+    chosen : int
+        Which round the result is.
+    normalisation : Normalisation
+    offset_Gy : array [z, y, x]
+        The last offset of the course.
+    """
+
+    fluence: Fluence
+    dose: Dose
+    solution: Solution
+    history: tuple[Round, ...]
+    chosen: int
+    normalisation: Normalisation
+    offset_Gy: NDArray[np.float32]
+
+
+def correct(
+    influence: Influence,
+    structures: StructureSet,
+    protocol: Protocol,
+    forward: Callable[[Fluence], Dose],
+    *,
+    rounds: int = 2,
+    planner: Planner | None = None,
+    solver: Solver = "interior",
+    relative_gap: float = 1e-3,
+    relax: bool = False,
+    progress: Progress | None = None,
+) -> Correction:
+    """Plan with forward doses in the loop, and normalise.
+
+    Parameters
+    ----------
+    influence, structures, protocol
+        As for :func:`mrlinac.optimise.solve`.
+    forward : callable
+        The dose of one fraction of a fluence.
+    rounds : int
+        Corrections after the first plan: ``rounds + 1`` plans and forward doses, one more if the target's median
+        dose is then still further than 1 % from the prescription.
+    planner : Planner, optional
+        Prepared rows, to save their preparation or to choose them otherwise.
+    relax : bool
+        Go on with the least relaxation where limits cannot be met.
+
+    Returns
+    -------
+    Correction
+        Of the round whose *forward* dose does best by the protocol: limits first, then the objective.
+
+    Raises
+    ------
+    SolverError
+        See :func:`mrlinac.optimise.solve`.
+    """
+    planner = planner or Planner(influence, structures, protocol)
+    rx = protocol.prescription
+    target = structures[rx.target]
+    offset: NDArray[np.float32] | None = None
+    guess: NDArray[np.float64] | None = None
+    level_factor = 1.0
+    history: list[Round] = []
+    found: list[tuple[Solution, Dose]] = []
+    extra = 0
+    while len(found) < rounds + 1 + extra:
+        solution = planner.solve(
+            offset_Gy=offset,
+            level_factor=level_factor,
+            solver=solver,
+            relative_gap=relative_gap,
+            relax=relax,
+            guess_mu=guess,
+            progress=progress,
+        )
+        guess = solution.fluence.vector
+        dose = forward(solution.fluence).course(rx.fractions)
+        history.append(_round(planner, solution, dose, offset, level_factor))
+        found.append((solution, dose))
+        difference = dose.dose_Gy - np.float32(rx.fractions) * influence.dose_Gy(guess)
+        offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
+        last = len(found) == rounds + 1 + extra
+        factor = _factor(dose, target, protocol)
+        if last and abs(factor - 1) > MOST_SCALING and extra == 0:
+            extra, level_factor = 1, level_factor * factor
+    chosen = _best(history, [_factor(dose, target, protocol) for _, dose in found])
+    solution, dose = found[chosen]
+    fluence, dose, normalisation = normalise(solution.fluence, dose, target, protocol)
+    assert offset is not None  # at least one round has run
+    return Correction(fluence, dose, solution, tuple(history), chosen, normalisation, offset)
+
+
+def normalise(
+    fluence: Fluence, dose: Dose, target: Structure, protocol: Protocol
+) -> tuple[Fluence, Dose, Normalisation]:
+    """Scale fluence and course dose so that D50 of the target is the prescription, if that takes at most 1 %.
+
+    Returns
+    -------
+    fluence, dose
+        Scaled, or as given where the factor is further from 1 than rule 7 allows.
+    Normalisation
+        The factor, and whether it was applied.
+    """
+    factor = _factor(dose, target, protocol)
+    if abs(factor - 1) > MOST_SCALING:
+        return fluence, dose, Normalisation(factor, False)
+    return fluence.times(factor), dose.times(factor), Normalisation(factor, True)
+
+
+def _factor(dose: Dose, target: Structure, protocol: Protocol) -> float:
+    rx = protocol.prescription
+    if dose.fractions != rx.fractions:
+        raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
+    median_Gy = metrics.metric(dose, target, "D50%")
+    if not median_Gy > 0:
+        raise ValueError(f"the forward dose gives nothing to {target.name}")
+    return rx.dose_Gy / median_Gy
+
+
+def _best(history: list[Round], factors: list[float]) -> int:
+    """Rounds that rule 7 lets stand go first; among them the best forward dose by the protocol."""
+    allowed = [i for i, f in enumerate(factors) if abs(f - 1) <= MOST_SCALING] or [len(factors) - 1]
+    return min(allowed, key=lambda i: history[i].kept.penalised)
+
+
+def _round(
+    planner: Planner, solution: Solution, dose: Dose, offset: NDArray[np.float32] | None, level_factor: float
+) -> Round:
+    rows, target = planner.rows, planner.protocol.prescription.target
+    mu = solution.fluence.vector
+    forward_Gy = rows.on_rows(dose.dose_Gy)
+    mine = rows.of[target] if target in rows.of else None
+    predicted, forward, rms = {}, {}, 0.0
+    if mine is not None:
+        predicted = _figures(solution.row_dose_Gy[mine.rows], mine.weights)
+        forward = _figures(forward_Gy[mine.rows], mine.weights)
+        square = (forward_Gy - solution.row_dose_Gy)[mine.rows] ** 2
+        rms = float(np.sqrt(np.average(square, weights=mine.weights)))
+    means = {name: rows.mean_of(name, dose.dose_Gy) for name in rows.mean}
+    kept = planner.judge(mu, forward_Gy, means, level_factor)
+    return Round(predicted, forward, rms, solution.judgement, kept, level_factor)
+
+
+def _figures(dose_Gy: NDArray[np.float64], volume_cc: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        name: metrics.value_of(dose_Gy, volume_cc, form)
+        for name, form in (("D98_Gy", "D98%"), ("D50_Gy", "D50%"), ("D2_Gy", "D2%"), ("HI", "HI"))
+    }
