@@ -26,6 +26,7 @@ Progress = Callable[[float, float, str], None]
 ENGINE = "mrlinac Monte Carlo 1"
 DOSE, INFLUENCE, SPREAD, ROULETTE, FREE = range(1, 6)  # purposes of random streams
 NEGLIGIBLE_g_cm3 = 1e-6  # voxels below it hold no matter to give a dose to
+THIN_g_cm3 = 0.1  # voxels below it are not searched for the maximum (rule 14)
 MIN_BATCHES = 10
 
 
@@ -147,7 +148,7 @@ def simulate(
                 raise KeyboardInterrupt
             if target_rel_sigma is not None and done >= MIN_BATCHES:
                 mean, sigma = _mean_sigma(total, square, done)
-                if _mean_relative(mean, sigma, mass) <= target_rel_sigma:
+                if _mean_relative(mean, sigma, mass, THIN_g_cm3 * medium.grid.voxel_cc) <= target_rel_sigma:
                     break
     mean, sigma = _mean_sigma(total, square, done)
     primaries = done * per_batch
@@ -172,9 +173,12 @@ def _mean_sigma(total: Array, square: Array, batches: int) -> tuple[Array, Array
     return mean, np.sqrt(variance)
 
 
-def _mean_relative(mean: Array, sigma: Array, mass: Array) -> float:
-    """Mean relative σ of the voxels above half of the maximum dose; infinite where nothing was deposited."""
-    dose = np.divide(mean, mass, out=np.zeros_like(mean), where=mass > 0)
+def _mean_relative(mean: Array, sigma: Array, mass: Array, thin: float) -> float:
+    """Mean relative σ of the voxels above half of the maximum dose; infinite where nothing was deposited.
+
+    Voxels with less than a tenth of water's mass are left out: a single track in air is not the maximum.
+    """
+    dose = np.divide(mean, mass, out=np.zeros_like(mean), where=mass > thin)
     high = dose > 0.5 * dose.max()
     return float((sigma[high] / mean[high]).mean()) if high.any() else float("inf")
 

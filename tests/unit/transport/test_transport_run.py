@@ -120,11 +120,13 @@ def test_influence_times_mu_is_the_dose(medium, maps, keep_above, field):
     )
     forward = run.dose(medium, Fluence(maps, mu), machine(True), field_xyz_T=field, photons=128_000)
     other = matrix.dose_Gy(np.concatenate(mu))
-    high = (forward.dose_Gy > 0.5 * forward.dose_Gy.max()) & (medium.density_g_cm3 > 0.1)
+    solid = medium.density_g_cm3 > 0.1
+    largest = forward.dose_Gy[solid].max()
+    high = solid & (forward.dose_Gy > 0.5 * largest)
     # 128 000 photons each; 5 mm voxels: the mean over some hundred voxels is good to 0.5 %.
     assert high.sum() > 100
     assert other[high].mean(dtype=float) == pytest.approx(forward.dose_Gy[high].mean(dtype=float), rel=0.012)
-    low = (forward.dose_Gy < 0.1 * forward.dose_Gy.max()) & (medium.density_g_cm3 > 0.1)
+    low = solid & (forward.dose_Gy < 0.1 * largest)
     assert other[low].mean(dtype=float) == pytest.approx(forward.dose_Gy[low].mean(dtype=float), rel=0.03)
 
 
@@ -153,10 +155,10 @@ def test_energy_that_enters_is_deposited_or_leaves(medium, maps):
 def test_stops_at_a_batch_end_when_good_enough(medium, maps):
     fluence = Fluence(maps, tuple(np.ones(len(m)) for m in maps))
     result = run.dose(
-        medium, fluence, machine(), field_xyz_T=FIELD, photons=200_000, target_rel_sigma=0.2, batches=20
+        medium, fluence, machine(), field_xyz_T=FIELD, photons=200_000, target_rel_sigma=0.1, batches=20
     )
     assert result.provenance.histories == 100_000
-    assert result.mean_rel_sigma() < 0.2
+    assert result.mean_rel_sigma() < 0.12
 
 
 def test_errors_name_the_remedy(medium, maps):
@@ -166,7 +168,13 @@ def test_errors_name_the_remedy(medium, maps):
     with pytest.raises(PhysicsError, match="nothing to transport"):
         run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=1000)
     with pytest.raises(PhysicsError, match="three finite numbers"):
-        run.dose(medium, fluence.times(1), machine(), field_xyz_T=(0.0, np.nan, 0.0), photons=1000)
+        run.dose(
+            medium,
+            Fluence(maps, tuple(np.ones(len(m)) for m in maps)),
+            machine(),
+            field_xyz_T=(0.0, np.nan, 0.0),
+            photons=1000,
+        )
     with pytest.raises(PhysicsError, match="photon_cut_MeV"):
         tables.Settings(photon_cut_MeV=0.001)
 
