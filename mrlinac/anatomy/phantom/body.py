@@ -35,7 +35,7 @@ _CAVITY_FRONT = table((-195, -110, -60, -20, 20, 50, 70, 85, 105), (-98, -101, -
 _CAVITY_DEPTH = table(
     (-195, -110, -20, 20, 50, 70, 85, 105), (36, 40, 40, 36, 30, 24, 19, 14)
 )  # behind the spine's y
-_SKIN_A = table((-195, -150, -110, -60, -20, 20, 60, 90, 105), (157, 159, 160, 163, 168, 174, 179, 180, 178))
+_SKIN_A = table((-195, -150, -110, -60, -20, 20, 60, 90, 105), (160, 162, 163, 166, 172, 178, 181, 181, 178))
 _SKIN_FRONT = table((-195, -110, -60, -20, 20, 50, 80, 105), (-121, -124, -122, -117, -109, -98, -86, -74))
 _SKIN_BACK = table((-195, -60, 20, 70, 105), (121, 127, 127, 123, 116))
 _BODY_A = table((-218, -187, -131, -80, -33, 11, 53, 90, 107), (21, 20, 18, 16.5, 15.5, 14.5, 14.5, 13.5, 12.5))
@@ -103,12 +103,12 @@ def frame(plane: Plane, build: Build) -> Frame:
     a, b, middle = cavity_size(z)
     # wider behind the middle than in front of it, as a chest is
     lean = 1.0 + 0.06 * np.clip((y - middle) / b, -1.2, 1.2)
-    lean = lean * np.where(x < 0, 1.012, 0.988)  # the right side is a little wider
+    lean = lean * np.where(x < 0, 1.018, 0.976)  # the right side is a little wider
     cavity = superellipse((x / lean).astype(np.float32), y - middle, a, b, 2.3)
     angle = np.arctan2(np.abs(x) / a, (y - middle) / b).astype(np.float32)
 
     extra = build.fat_mm - 14.0
-    front, back = float(_SKIN_FRONT(z)) - extra, float(_SKIN_BACK(z)) + 0.3 * extra
+    front, back = float(_SKIN_FRONT(z)) - 0.6 * extra, float(_SKIN_BACK(z)) + 0.3 * extra
     skin_a, skin_b, skin_y = float(_SKIN_A(z)) + extra, (back - front) / 2, (back + front) / 2
     lean = 1.0 + 0.07 * np.clip((y - skin_y) / skin_b, -1.2, 1.2)
     skin = superellipse((x / lean).astype(np.float32), y - skin_y, skin_a, skin_b, 2.35)

@@ -176,7 +176,7 @@ def diaphragm(plane: Plane, build: Build) -> Field:
     return (right * (1 - blend) + left * blend).astype(np.float32)
 
 
-def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Field | None) -> Organs:
+def organs(frame: Frame, column: Spine, rib: Field, build: Build, tubes: Plumbing, nodes: Field | None) -> Organs:
     """Everything inside the chest wall on a plane.
 
     ``nodes``: enlarged lymph nodes, which push the mediastinal pleura outwards.
@@ -194,6 +194,7 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     gullet = np.maximum(gullet, 1.0 - airway_wall)
     aorta = tubes.aorta.distance(plane)
     aorta = np.maximum(aorta, 0.8 - airway_wall)
+    gullet = np.maximum(gullet, 0.8 - aorta)
     branches = np.minimum.reduce([t.distance(plane) for t in tubes.branches])
     veins = _union([t.distance(plane) for t in tubes.veins], 5.0)
     outer = np.minimum.reduce([t.distance(plane) for t in tubes.subclavian + tubes.jugular])
@@ -252,15 +253,16 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     pleura = soft_max(cavity + 1.0, above.astype(np.float32), 7.0)
     pleura = np.maximum(pleura, (top * 0.7).astype(np.float32))
     pleura = soft_max(pleura, -mediastinum, 5.0)
-    pleura = np.maximum(pleura, 3.0 - column.arch)
+    pleura = np.maximum(pleura, np.maximum(3.0 - column.arch, 1.2 - rib))
     lung_r = np.maximum(pleura, x + 1.0)
     lung_l = np.maximum(pleura, 1.0 - x)
     hilum = np.minimum(np.minimum(pulmonary, pulmonary_veins), np.minimum(main, lobar) - 1.5)
 
     below = np.maximum(cavity + 4.0, (z - dome + 4.0) * np.float32(0.72))
     below = np.maximum(below, 6.0 - column.all)
+    edge = 12.0 - 0.9 * max(0.0, -150.0 - z)  # the left lobe ends higher than the right
     wavy = 5.0 * np.sin(y / 17.0 + z / 40.0)
-    liver = soft_max(below, (0.80 * (x - 18.0) + 0.60 * (y + 26.0) + wavy).astype(np.float32), 22.0)
+    liver = soft_max(below, (0.80 * (x - edge) + 0.60 * (y + 26.0) + wavy).astype(np.float32), 22.0)
     behind_plane = (y - (frame.spine_y + 26.0)).astype(np.float32)
     liver = soft_max(liver, behind_plane, 14.0)
     liver = np.maximum(liver, 0.4 - cava_below)
