@@ -57,6 +57,7 @@ RIBS: tuple[tuple[float, float, float | None], ...] = (
     (1.45, 72.0, None),
     (0.95, 42.0, None),
 )
+GUTTER_mm = 13.0
 BACK_Y = 124.0
 """Where a lying back is flattened."""
 RIB_OFFSET, RIB_HALF_THICK, RIB_HALF_HEIGHT = 5.6, 3.6, 6.3
@@ -105,6 +106,9 @@ def frame(plane: Plane, build: Build) -> Frame:
     lean = 1.0 + 0.06 * np.clip((y - middle) / b, -1.2, 1.2)
     lean = lean * np.where(x < 0, 1.018, 0.976)  # the right side is a little wider
     cavity = superellipse((x / lean).astype(np.float32), y - middle, a, b, 2.3)
+    # beside the spine the wall turns forwards: the gutter is deepest at the angles of the ribs
+    behind = 1 / (1 + np.exp(-np.clip((y - spine_y(z)) / 4.0, -30, 30)))
+    cavity = (cavity + GUTTER_mm * np.exp(-((x / 32.0) ** 2)) * behind).astype(np.float32)
     angle = np.arctan2(np.abs(x) / a, (y - middle) / b).astype(np.float32)
 
     extra = build.fat_mm - 14.0
@@ -158,7 +162,9 @@ def ribs(frame_: Frame) -> tuple[Field, Field]:
             continue
         a, half, middle = cavity_size(plane.z)
         for side in (-1.0, 1.0):
-            out = (side * (a + RIB_OFFSET) * np.sin(0.26), middle + (half + RIB_OFFSET) * np.cos(0.26))
+            out_x = (a + RIB_OFFSET) * np.sin(0.26)
+            forwards = GUTTER_mm * np.exp(-((out_x / 32.0) ** 2))
+            out = (side * out_x, middle + (half + RIB_OFFSET) * np.cos(0.26) - forwards)
             neck = segment(plane, (side * 15.0, frame_.spine_y + 10.0), out, 4.0, 3.6)
             bone = np.minimum(bone, np.hypot(np.maximum(neck, -4.0) + 4.0, (plane.z - head + 2) * 0.75) - 4.4)
     return np.clip(bone, -FAR_mm, FAR_mm).astype(np.float32), cartilage
@@ -312,7 +318,7 @@ def muscles(frame_: Frame, build: Build, girdle_muscle: Field) -> Field:
     sheet = np.where(theta > 2.95, 5.0, sheet).astype(np.float32)
     muscle = np.minimum(between, sheet)
     for side in (-1.0, 1.0):
-        erector = Ellipsoid((side * 27.0, y0 + 47.0, z), (22.0 * m, 13.5 * m, 50.0)).distance(plane)
+        erector = Ellipsoid((side * 27.0, y0 + 46.0, z), (23.0 * m, 15.0 * m, 50.0)).distance(plane)
         muscle = np.minimum(muscle, erector)
         latissimus = Ellipsoid((side * 146.0, 40.0, 30.0), (17.0 * m, 34.0, 85.0)).distance(plane)
         muscle = np.minimum(muscle, latissimus)

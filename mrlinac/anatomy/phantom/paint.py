@@ -70,7 +70,7 @@ def tissue(
     lay(frame.skin, hu["skin"])
     septa = 45.0 * np.clip(1.0 - np.abs(middle - 0.3) / 0.13, 0, 1) * np.clip(coarse, 0, 1)
     lay(frame.skin + 2.0, hu["fat"] + 5 * fine + septa)
-    streak = 95.0 * np.clip(1.0 - np.abs(coarse + 0.35 * middle - 0.5) / 0.16, 0, 1)
+    streak = 95.0 * np.clip(1.0 - np.abs(coarse + 0.35 * middle - 0.5) / 0.12, 0, 1)
     lay(muscle + 0.8 * middle, hu["muscle"] + 6 * fine - streak)
     inner_wall = np.maximum(frame.cavity - 3.0, frame.skin + 6.0)
     neck = plane.z - 4.0 - rib_height(0, frame.angle)  # above the first rib there is no chest
