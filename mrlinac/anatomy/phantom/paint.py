@@ -83,14 +83,14 @@ def tissue(
     # under the diaphragm
     z_below = plane.z - organs.dome
     lay(np.maximum(np.maximum(frame.cavity + 0.5, z_below * 0.72), -z_below * 0.72 - 3.2), hu["muscle"])
-    lay(organs.bowel + 1.5 * middle, hu["bowel"] + 10 * middle)
-    lay(organs.bowel + 5.0 + 3 * middle, hu["bowel"] - 25 + 15 * middle)
-    lay(organs.kidney, hu["kidney"])
-    lay(organs.liver, hu["liver"] + 3 * coarse - 12 * np.clip(np.abs(middle) - 1.5, 0, 1))
-    lay(organs.spleen, hu["spleen"])
-    lay(organs.stomach, hu["muscle"] - 10)
-    lay(organs.stomach + 4.0, hu["stomach"] + 8 * middle)
-    lay(organs.stomach_air, hu["air"])
+    lay(organs.abdomen.bowel + 1.5 * middle, hu["bowel"] + 10 * middle)
+    lay(organs.abdomen.bowel + 5.0 + 3 * middle, hu["bowel"] - 25 + 15 * middle)
+    lay(organs.abdomen.kidney, hu["kidney"])
+    lay(organs.abdomen.liver, hu["liver"] + 3 * coarse - 12 * np.clip(np.abs(middle) - 1.5, 0, 1))
+    lay(organs.abdomen.spleen, hu["spleen"])
+    lay(organs.abdomen.stomach, hu["muscle"] - 10)
+    lay(organs.abdomen.stomach + 4.0, hu["stomach"] + 8 * middle)
+    lay(organs.abdomen.stomach_air, hu["air"])
     lay(organs.cava_below, hu["blood"])
 
     # mediastinum
