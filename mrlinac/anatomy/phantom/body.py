@@ -35,7 +35,7 @@ _CAVITY_FRONT = table((-195, -110, -60, -20, 20, 50, 70, 85, 105), (-98, -101, -
 _CAVITY_DEPTH = table(
     (-195, -110, -20, 20, 50, 70, 85, 105), (36, 40, 40, 36, 30, 24, 19, 14)
 )  # behind the spine's y
-_SKIN_A = table((-195, -150, -110, -60, -20, 20, 60, 90, 105), (157, 159, 160, 163, 168, 174, 179, 180, 178))
+_SKIN_A = table((-195, -150, -110, -60, -20, 20, 60, 90, 105), (160, 162, 163, 166, 172, 178, 181, 181, 178))
 _SKIN_FRONT = table((-195, -110, -60, -20, 20, 50, 80, 105), (-121, -124, -122, -117, -109, -98, -86, -74))
 _SKIN_BACK = table((-195, -60, 20, 70, 105), (121, 127, 127, 123, 116))
 _BODY_A = table((-218, -187, -131, -80, -33, 11, 53, 90, 107), (21, 20, 18, 16.5, 15.5, 14.5, 14.5, 13.5, 12.5))
@@ -57,6 +57,7 @@ RIBS: tuple[tuple[float, float, float | None], ...] = (
     (1.45, 72.0, None),
     (0.95, 42.0, None),
 )
+GUTTER_mm = 13.0
 BACK_Y = 124.0
 """Where a lying back is flattened."""
 RIB_OFFSET, RIB_HALF_THICK, RIB_HALF_HEIGHT = 5.6, 3.6, 6.3
@@ -103,12 +104,15 @@ def frame(plane: Plane, build: Build) -> Frame:
     a, b, middle = cavity_size(z)
     # wider behind the middle than in front of it, as a chest is
     lean = 1.0 + 0.06 * np.clip((y - middle) / b, -1.2, 1.2)
-    lean = lean * np.where(x < 0, 1.012, 0.988)  # the right side is a little wider
+    lean = lean * np.where(x < 0, 1.018, 0.976)  # the right side is a little wider
     cavity = superellipse((x / lean).astype(np.float32), y - middle, a, b, 2.3)
+    # beside the spine the wall turns forwards: the gutter is deepest at the angles of the ribs
+    behind = 1 / (1 + np.exp(-np.clip((y - spine_y(z)) / 4.0, -30, 30)))
+    cavity = (cavity + GUTTER_mm * np.exp(-((x / 32.0) ** 2)) * behind).astype(np.float32)
     angle = np.arctan2(np.abs(x) / a, (y - middle) / b).astype(np.float32)
 
     extra = build.fat_mm - 14.0
-    front, back = float(_SKIN_FRONT(z)) - extra, float(_SKIN_BACK(z)) + 0.3 * extra
+    front, back = float(_SKIN_FRONT(z)) - 0.6 * extra, float(_SKIN_BACK(z)) + 0.3 * extra
     skin_a, skin_b, skin_y = float(_SKIN_A(z)) + extra, (back - front) / 2, (back + front) / 2
     lean = 1.0 + 0.07 * np.clip((y - skin_y) / skin_b, -1.2, 1.2)
     skin = superellipse((x / lean).astype(np.float32), y - skin_y, skin_a, skin_b, 2.35)
@@ -158,7 +162,9 @@ def ribs(frame_: Frame) -> tuple[Field, Field]:
             continue
         a, half, middle = cavity_size(plane.z)
         for side in (-1.0, 1.0):
-            out = (side * (a + RIB_OFFSET) * np.sin(0.26), middle + (half + RIB_OFFSET) * np.cos(0.26))
+            out_x = (a + RIB_OFFSET) * np.sin(0.26)
+            forwards = GUTTER_mm * np.exp(-((out_x / 32.0) ** 2))
+            out = (side * out_x, middle + (half + RIB_OFFSET) * np.cos(0.26) - forwards)
             neck = segment(plane, (side * 15.0, frame_.spine_y + 10.0), out, 4.0, 3.6)
             bone = np.minimum(bone, np.hypot(np.maximum(neck, -4.0) + 4.0, (plane.z - head + 2) * 0.75) - 4.4)
     return np.clip(bone, -FAR_mm, FAR_mm).astype(np.float32), cartilage
@@ -312,7 +318,7 @@ def muscles(frame_: Frame, build: Build, girdle_muscle: Field) -> Field:
     sheet = np.where(theta > 2.95, 5.0, sheet).astype(np.float32)
     muscle = np.minimum(between, sheet)
     for side in (-1.0, 1.0):
-        erector = Ellipsoid((side * 27.0, y0 + 47.0, z), (22.0 * m, 13.5 * m, 50.0)).distance(plane)
+        erector = Ellipsoid((side * 27.0, y0 + 46.0, z), (23.0 * m, 15.0 * m, 50.0)).distance(plane)
         muscle = np.minimum(muscle, erector)
         latissimus = Ellipsoid((side * 146.0, 40.0, 30.0), (17.0 * m, 34.0, 85.0)).distance(plane)
         muscle = np.minimum(muscle, latissimus)

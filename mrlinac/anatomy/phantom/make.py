@@ -69,10 +69,10 @@ def section(body: Body, plane: Plane) -> Section:
     nodal = None
     if body.nodes:
         nodal = np.minimum.reduce([n.distance(plane) for n in body.nodes.values()])
-    o = organs(f, column, body.build, body.tubes, nodal)
+    o = organs(f, column, rib, body.build, body.tubes, nodal)
     lumps = paint.Lumps(plane.far(), plane.far(), plane.far())
     if body.tumour is not None and nodal is not None:
-        keep_out = np.minimum.reduce([o.aorta, o.heart, o.gullet, o.airway_wall_main, column.all - 1.0])
+        keep_out = np.minimum.reduce([o.aorta, o.heart, o.gullet, o.airway_wall_main, column.all - 1.0, rib - 0.5])
         primary, spicules = body.tumour.distance(plane)
         above = (plane.z - o.dome) * 0.72 - 2.0
         primary = np.maximum.reduce([primary, 1.0 - keep_out, f.cavity + 1.0, -above.astype(np.float32)])

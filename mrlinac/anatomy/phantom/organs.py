@@ -133,7 +133,19 @@ def _union(parts: list[Field], blend_mm: float) -> Field:
     return out
 
 
-@dataclass
+@dataclass(frozen=True)
+class Abdomen:
+    """Organs under the diaphragm on one plane."""
+
+    liver: Field
+    spleen: Field
+    stomach: Field
+    stomach_air: Field
+    bowel: Field
+    kidney: Field
+
+
+@dataclass(frozen=True)
 class Organs:
     """Signed distances of the organs on one plane; negative inside."""
 
@@ -151,12 +163,7 @@ class Organs:
     lung_r: Field
     hilum: Field
     dome: Field
-    liver: Field
-    spleen: Field
-    stomach: Field
-    stomach_air: Field
-    bowel: Field
-    kidney: Field
+    abdomen: Abdomen
     cava_below: Field
 
 
@@ -176,12 +183,72 @@ def diaphragm(plane: Plane, build: Build) -> Field:
     return (right * (1 - blend) + left * blend).astype(np.float32)
 
 
-def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Field | None) -> Organs:
+def _mediastinum(frame: Frame, pieces: list[Field]) -> Field:
+    """Everything midline with its fat, under one smooth pleura."""
+    x, y, z = frame.plane.x, frame.plane.y, frame.plane.z
+    _, half, middle = cavity_size(z)
+    from_front = np.clip(y - np.float32(middle - half), 0, None)
+    slab_half = 6.0 + float(table((-195, -60, 0, 40, 60, 80), (10, 2, 0, 8, 22, 34))(z))
+    slab = np.abs(x + 1.0) - slab_half - 9.0 * np.exp(-(((from_front - 5.0) / 22.0) ** 2))
+    mediastinum = _union([slab.astype(np.float32), *pieces], 9.0)
+    fat_pad = Ellipsoid((48.0, -66.0, -112.0), (26.0, 22.0, 20.0)).distance(frame.plane)
+    fat_pad = np.minimum(fat_pad, Ellipsoid((-34.0, -68.0, -106.0), (18.0, 20.0, 20.0)).distance(frame.plane))
+    return soft_min(mediastinum, fat_pad, 10.0)
+
+
+def _pleura(frame: Frame, column: Spine, rib: Field, build: Build, mediastinum: Field, dome: Field) -> Field:
+    """Both pleural cavities: what chest wall, mediastinum, diaphragm and cupolae leave over."""
+    x, y, z = frame.plane.x, frame.plane.y, frame.plane.z
+    above = (dome - z) * np.float32(0.72)  # slope of the dome at mid height
+    # the cupola: a dome over each apex, flatter towards the front
+    dy = y - np.float32(spine_y(min(z, 80.0)) - 14.0)
+    fall = 0.012 * (np.abs(x) - 44.0) ** 2 + np.where(dy < 0, 0.0045, 0.013) * dy * dy
+    top = z - (APEX_mm + build.apex_mm - fall)
+    pleura = soft_max(frame.cavity + 1.0, above.astype(np.float32), 7.0)
+    pleura = np.maximum(pleura, (top * 0.7).astype(np.float32))
+    pleura = soft_max(pleura, -mediastinum, 5.0)
+    return np.maximum(pleura, np.maximum(3.0 - column.arch, 1.2 - rib))
+
+
+def _abdomen(frame: Frame, column: Spine, dome: Field, heart: Field, aorta: Field, cava_below: Field) -> Abdomen:
+    """What fills the space under the diaphragm, each organ clear of those before it."""
+    plane, cavity = frame.plane, frame.cavity
+    x, y, z = plane.x, plane.y, plane.z
+    below = np.maximum(cavity + 4.0, (z - dome + 4.0) * np.float32(0.72))
+    below = np.maximum(below, 6.0 - column.all)
+    edge = 12.0 - 0.9 * max(0.0, -150.0 - z)  # the left lobe ends higher than the right
+    wavy = 5.0 * np.sin(y / 17.0 + z / 40.0)
+    liver = soft_max(below, (0.80 * (x - edge) + 0.60 * (y + 26.0) + wavy).astype(np.float32), 22.0)
+    behind_plane = (y - (frame.spine_y + 26.0)).astype(np.float32)
+    liver = soft_max(liver, behind_plane, 14.0)
+    liver = np.maximum(liver, 0.4 - cava_below)
+    liver = np.maximum(liver, 2.0 - heart)
+    stomach = soft_max(Ellipsoid((60, -34, -150), (46, 44, 44)).distance(plane), below, 6.0)
+    stomach = soft_max(stomach, 5.0 - liver, 6.0)
+    stomach_air = np.maximum(stomach + 4.0, (y + 44.0).astype(np.float32))
+    spleen = soft_max(Ellipsoid((92, 48, -154), (27, 42, 46)).distance(plane), below, 5.0)
+    spleen = np.maximum(spleen, 3.0 - stomach)
+    spleen = np.maximum(spleen, 18.0 - aorta)
+    kidney = np.minimum.reduce([Ellipsoid((s * 54.0, 56.0, -202.0), (26, 24, 34)).distance(plane) for s in (-1, 1)])
+    kidney = np.maximum(kidney, np.maximum(below, 3.0 - spleen))
+    liver = np.maximum(liver, 4.0 - kidney)
+    bowel = np.minimum.reduce(
+        [
+            Ellipsoid((88, -30, -190), (24, 30, 26)).distance(plane),
+            Ellipsoid((34, -62, -200), (30, 22, 18)).distance(plane),
+            Ellipsoid((22, 2, -196), (22, 16, 18)).distance(plane),
+        ]
+    )
+    bowel = np.maximum(np.maximum(bowel, below), 3.0 - np.minimum(np.minimum(stomach, spleen), liver))
+    return Abdomen(liver, spleen, stomach, stomach_air, bowel, kidney)
+
+
+def organs(frame: Frame, column: Spine, rib: Field, build: Build, tubes: Plumbing, nodes: Field | None) -> Organs:
     """Everything inside the chest wall on a plane.
 
     ``nodes``: enlarged lymph nodes, which push the mediastinal pleura outwards.
     """
-    plane, z, cavity = frame.plane, frame.plane.z, frame.cavity
+    plane, z = frame.plane, frame.plane.z
     x, y = plane.x, plane.y
     trachea = tubes.trachea.distance(plane)
     trachea = np.maximum(trachea, np.float32(1.5 - z))
@@ -194,6 +261,7 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     gullet = np.maximum(gullet, 1.0 - airway_wall)
     aorta = tubes.aorta.distance(plane)
     aorta = np.maximum(aorta, 0.8 - airway_wall)
+    gullet = np.maximum(gullet, 0.8 - aorta)
     branches = np.minimum.reduce([t.distance(plane) for t in tubes.branches])
     veins = _union([t.distance(plane) for t in tubes.veins], 5.0)
     outer = np.minimum.reduce([t.distance(plane) for t in tubes.subclavian + tubes.jugular])
@@ -219,12 +287,7 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     veins = np.maximum(veins, -heart + 0.5)
     pulmonary = np.maximum(pulmonary, -heart + 0.5)
 
-    # mediastinum: everything midline with its fat, under one smooth pleura
-    from_front = np.clip(y - np.float32(cavity_size(z)[2] - cavity_size(z)[1]), 0, None)
-    slab_half = 6.0 + float(table((-195, -60, 0, 40, 60, 80), (10, 2, 0, 8, 22, 34))(z))
-    slab = np.abs(x + 1.0) - slab_half - 9.0 * np.exp(-(((from_front - 5.0) / 22.0) ** 2))
     pieces = [
-        slab.astype(np.float32),
         heart - 3.0,
         aorta - 2.5,
         veins - 2.5,
@@ -238,50 +301,14 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
     ]
     if nodes is not None:
         pieces.append(nodes - 1.5)
-    mediastinum = _union(pieces, 9.0)
-    fat_pad = Ellipsoid((48.0, -66.0, -112.0), (26.0, 22.0, 20.0)).distance(plane)
-    fat_pad = np.minimum(fat_pad, Ellipsoid((-34.0, -68.0, -106.0), (18.0, 20.0, 20.0)).distance(plane))
-    mediastinum = soft_min(mediastinum, fat_pad, 10.0)
-
+    mediastinum = _mediastinum(frame, pieces)
     dome = diaphragm(plane, build)
-    above = (dome - z) * np.float32(0.72)  # slope of the dome at mid height
-    # the cupola: a dome over each apex, flatter towards the front
-    dy = y - np.float32(spine_y(min(z, 80.0)) - 14.0)
-    fall = 0.012 * (np.abs(x) - 44.0) ** 2 + np.where(dy < 0, 0.0045, 0.013) * dy * dy
-    top = z - (APEX_mm + build.apex_mm - fall)
-    pleura = soft_max(cavity + 1.0, above.astype(np.float32), 7.0)
-    pleura = np.maximum(pleura, (top * 0.7).astype(np.float32))
-    pleura = soft_max(pleura, -mediastinum, 5.0)
-    pleura = np.maximum(pleura, 3.0 - column.arch)
+    pleura = _pleura(frame, column, rib, build, mediastinum, dome)
     lung_r = np.maximum(pleura, x + 1.0)
     lung_l = np.maximum(pleura, 1.0 - x)
     hilum = np.minimum(np.minimum(pulmonary, pulmonary_veins), np.minimum(main, lobar) - 1.5)
 
-    below = np.maximum(cavity + 4.0, (z - dome + 4.0) * np.float32(0.72))
-    below = np.maximum(below, 6.0 - column.all)
-    wavy = 5.0 * np.sin(y / 17.0 + z / 40.0)
-    liver = soft_max(below, (0.80 * (x - 18.0) + 0.60 * (y + 26.0) + wavy).astype(np.float32), 22.0)
-    behind_plane = (y - (frame.spine_y + 26.0)).astype(np.float32)
-    liver = soft_max(liver, behind_plane, 14.0)
-    liver = np.maximum(liver, 0.4 - cava_below)
-    liver = np.maximum(liver, 2.0 - heart)
-    stomach = soft_max(Ellipsoid((60, -34, -150), (46, 44, 44)).distance(plane), below, 6.0)
-    stomach = soft_max(stomach, 5.0 - liver, 6.0)
-    stomach_air = np.maximum(stomach + 4.0, (y + 44.0).astype(np.float32))
-    spleen = soft_max(Ellipsoid((92, 48, -154), (27, 42, 46)).distance(plane), below, 5.0)
-    spleen = np.maximum(spleen, 3.0 - stomach)
-    spleen = np.maximum(spleen, 18.0 - aorta)
-    kidney = np.minimum.reduce([Ellipsoid((s * 54.0, 56.0, -202.0), (26, 24, 34)).distance(plane) for s in (-1, 1)])
-    kidney = np.maximum(kidney, np.maximum(below, 3.0 - spleen))
-    liver = np.maximum(liver, 4.0 - kidney)
-    bowel = np.minimum.reduce(
-        [
-            Ellipsoid((88, -30, -190), (24, 30, 26)).distance(plane),
-            Ellipsoid((34, -62, -200), (30, 22, 18)).distance(plane),
-            Ellipsoid((22, 2, -196), (22, 16, 18)).distance(plane),
-        ]
-    )
-    bowel = np.maximum(np.maximum(bowel, below), 3.0 - np.minimum(np.minimum(stomach, spleen), liver))
+    abdomen = _abdomen(frame, column, dome, heart, aorta, cava_below)
     trunks = np.maximum(branches, np.abs(x) - 42.0)
     great = np.minimum(np.minimum(aorta, veins), np.minimum(pulmonary, trunks))
     vessels = np.minimum(np.minimum(np.minimum(great, branches), outer), np.minimum(azygos, pulmonary_veins))
@@ -300,11 +327,6 @@ def organs(frame: Frame, column: Spine, build: Build, tubes: Plumbing, nodes: Fi
         lung_r=lung_r,
         hilum=hilum,
         dome=dome,
-        liver=liver,
-        spleen=spleen,
-        stomach=stomach,
-        stomach_air=stomach_air,
-        bowel=bowel,
-        kidney=kidney,
+        abdomen=abdomen,
         cava_below=cava_below,
     )

@@ -70,7 +70,7 @@ def tissue(
     lay(frame.skin, hu["skin"])
     septa = 45.0 * np.clip(1.0 - np.abs(middle - 0.3) / 0.13, 0, 1) * np.clip(coarse, 0, 1)
     lay(frame.skin + 2.0, hu["fat"] + 5 * fine + septa)
-    streak = 95.0 * np.clip(1.0 - np.abs(coarse + 0.35 * middle - 0.5) / 0.16, 0, 1)
+    streak = 95.0 * np.clip(1.0 - np.abs(coarse + 0.35 * middle - 0.5) / 0.12, 0, 1)
     lay(muscle + 0.8 * middle, hu["muscle"] + 6 * fine - streak)
     inner_wall = np.maximum(frame.cavity - 3.0, frame.skin + 6.0)
     neck = plane.z - 4.0 - rib_height(0, frame.angle)  # above the first rib there is no chest
@@ -83,14 +83,14 @@ def tissue(
     # under the diaphragm
     z_below = plane.z - organs.dome
     lay(np.maximum(np.maximum(frame.cavity + 0.5, z_below * 0.72), -z_below * 0.72 - 3.2), hu["muscle"])
-    lay(organs.bowel + 1.5 * middle, hu["bowel"] + 10 * middle)
-    lay(organs.bowel + 5.0 + 3 * middle, hu["bowel"] - 25 + 15 * middle)
-    lay(organs.kidney, hu["kidney"])
-    lay(organs.liver, hu["liver"] + 3 * coarse - 12 * np.clip(np.abs(middle) - 1.5, 0, 1))
-    lay(organs.spleen, hu["spleen"])
-    lay(organs.stomach, hu["muscle"] - 10)
-    lay(organs.stomach + 4.0, hu["stomach"] + 8 * middle)
-    lay(organs.stomach_air, hu["air"])
+    lay(organs.abdomen.bowel + 1.5 * middle, hu["bowel"] + 10 * middle)
+    lay(organs.abdomen.bowel + 5.0 + 3 * middle, hu["bowel"] - 25 + 15 * middle)
+    lay(organs.abdomen.kidney, hu["kidney"])
+    lay(organs.abdomen.liver, hu["liver"] + 3 * coarse - 12 * np.clip(np.abs(middle) - 1.5, 0, 1))
+    lay(organs.abdomen.spleen, hu["spleen"])
+    lay(organs.abdomen.stomach, hu["muscle"] - 10)
+    lay(organs.abdomen.stomach + 4.0, hu["stomach"] + 8 * middle)
+    lay(organs.abdomen.stomach_air, hu["air"])
     lay(organs.cava_below, hu["blood"])
 
     # mediastinum

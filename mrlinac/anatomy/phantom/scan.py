@@ -57,7 +57,7 @@ def _outlines(s: Section) -> dict[str, Field]:
         "Bronchus_Main": np.maximum.reduce([lumen, -o.air["trachea"], 0.5 - s.lumps.primary]),
         "A_Aorta": o.aorta,
         "GreatVes": o.great,
-        "Liver": o.liver,
+        "Liver": o.abdomen.liver,
         "Ribs": s.bones.rib,
         "GTVp": s.lumps.primary,
         "GTVn": s.lumps.nodes,
