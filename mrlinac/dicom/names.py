@@ -72,10 +72,13 @@ def folded(name: str) -> str:
     >>> folded("Poumon_Gauche"), folded("Œsophage"), folded("LUNGS - GTV")
     ('poumongauche', 'oesophage', 'lungsgtv')
     """
+    # Twice, for letters whose decomposition has case again (mathematical alphabets).
+    for _ in range(2):
+        name = unicodedata.normalize("NFKD", name).casefold()
     # Ligatures and strokes are letters of their own to Unicode and do not decompose.
     for letter, plain in (("œ", "oe"), ("æ", "ae"), ("ø", "o"), ("ł", "l"), ("đ", "d"), ("ı", "i")):
-        name = name.replace(letter, plain).replace(letter.upper(), plain)
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
+        name = name.replace(letter, plain)
+    decomposed = unicodedata.normalize("NFKD", name)
     return "".join(c for c in decomposed if c.isalnum() or c == "+")
 
 
