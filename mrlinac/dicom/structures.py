@@ -24,6 +24,8 @@ PLANE_TOLERANCE_mm = 0.1
 FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 """Contour Geometric Types that enclose area; loops of one plane combine by the even–odd rule."""
 
+SURENESS = ("exact", "alias", "pattern", "type", "none")
+
 DEFAULT_COLOR = (128, 128, 128)
 
 
@@ -176,7 +178,7 @@ def _check_frame(rtstruct: Found, frame_uid: str, findings: Findings) -> None:
 def _chosen_names(
     rtstruct: Found, types: Mapping[int, str], names: Mapping[str, str] | None, findings: Findings
 ) -> dict[int, tuple[str, Naming]]:
-    """A distinct name for every ROI number: exact TG-263 spellings first, then the others in file order."""
+    """A distinct name for every ROI number; the surest go first (exact spellings, then what the table knows)."""
     wanted: dict[int, tuple[str, Naming]] = {}
     for item in rois_of(rtstruct):
         number, clinic_name = integer(item, "ROINumber"), text(item, "ROIName")
@@ -191,7 +193,7 @@ def _chosen_names(
             wanted[number] = (clinic_name, naming(clinic_name, types.get(number, ""), names))
     taken: dict[str, str] = {}
     settled: dict[int, tuple[str, Naming]] = {}
-    for number in sorted(wanted, key=lambda n: wanted[n][1].matched != "exact"):
+    for number in sorted(wanted, key=lambda n: SURENESS.index(wanted[n][1].matched)):
         clinic_name, as_named = wanted[number]
         if as_named.name in taken:
             other, name = as_named.name, clinic_name
@@ -267,7 +269,7 @@ def _slice_spacing_mm(name: str, contours: Sequence[Contour], grid: Grid, findin
     """Thickness a contour stands for: the CT's spacing, unless the planes themselves are spaced otherwise.
 
     The most frequent step between neighbouring planes decides (single planes: the CT's spacing); larger steps are
-    gaps, which are left empty and reported.
+    gaps, which are reported.
     """
     spacing = grid.spacing_zyx_mm[0]
     steps = np.diff(np.unique(np.round([c.z_mm for c in contours], 2)))
@@ -285,7 +287,7 @@ def _slice_spacing_mm(name: str, contours: Sequence[Contour], grid: Grid, findin
         )
     gaps = int(np.sum(np.round(steps[steps > 1.5 * usual] / usual) - 1))
     if gaps:
-        findings.note("warning", f"'{name}' has no contour on {gaps} plane(s) between others: left empty there.")
+        findings.note("warning", f"'{name}' has no contour on {gaps} plane(s) between others.")
     return usual
 
 
@@ -308,7 +310,9 @@ def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings) 
         f"{roi.name}{as_what}: {roi.role}, {volume_cc:.{0 if volume_cc >= 100 else 1}f} cc on {planes} plane(s)"
         f"{', drawn by software' if roi.derived else ''}.",
     )
-    if as_named.matched in ("type", "none") and known(roi.name) is None:
+    if as_named.matched == "type" and roi.role == "external":
+        findings.note("decide", f"'{roi.original_name}' is taken for External because it is typed EXTERNAL.")
+    elif as_named.matched in ("type", "none") and known(roi.name) is None:
         findings.note("decide", f"'{roi.original_name}' is not in the name table: kept as it is, as {roi.role}.")
     elif interpreted == "EXTERNAL" and roi.role != "external":
         findings.note("decide", f"'{roi.original_name}' is typed EXTERNAL but its name says {roi.role}: {roi.role}.")
