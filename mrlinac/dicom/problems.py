@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,13 +112,21 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's warnings away: they quote element values, and those may identify the patient."""
+    """Keep pydicom's warnings and log lines away: they quote element values, and those may identify the patient.
+
+    Values are converted when first looked at, so whoever reads a patient does all of it in here.
+    """
+    logger = logging.getLogger("pydicom")
+    was_disabled = logger.disabled
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom.*")
-        yield
+        warnings.filterwarnings("ignore", module="pydicom")
+        logger.disabled = True
+        try:
+            yield
+        finally:
+            logger.disabled = was_disabled
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
     """Read a file that may lack preamble and file meta information. Raises whatever pydicom raises."""
-    with quiet_pydicom():
-        return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+    return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)

@@ -75,6 +75,17 @@ def test_no_identifier_in_report_or_repr(crop: Path) -> None:
     assert patient.study_uid not in shown
 
 
+def test_pydicom_says_nothing_about_values(
+    folder: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = folder / "CT_0001.dcm"
+    path.write_bytes(path.read_bytes().replace(b"LO\x06\0ID4711", b"LO\x06\0ID\x1b$B1"))
+    path.write_bytes(path.read_bytes().replace(b"DA\0\0", b"DA\2\0XX", 1))
+    read_patient(folder)
+    assert not [w for w in recwarn if "pydicom" in w.filename]
+    assert not caplog.records
+
+
 def test_written_cylinder_reads_back(folder: Path, cylinder: Patient) -> None:
     patient = read_patient(folder)
     assert patient.image.grid == cylinder.image.grid
@@ -368,6 +379,17 @@ def test_gap_between_contours_is_noted(folder: Path) -> None:
 
     roi_edit(folder, 1, gap)
     assert notes_with(read_patient(folder), "'Heart' has no contour on 1 plane(s) between others")
+
+
+def test_parts_far_apart_are_no_gap(folder: Path) -> None:
+    def parts(item: pydicom.Dataset) -> None:
+        del item.ContourSequence[2:7]
+
+    roi_edit(folder, 0, parts)
+    patient = read_patient(folder)
+    assert notes_with(patient, "'External' has 2 parts along z")
+    assert not notes_with(patient, "between others")
+    assert notes_with(patient, "External is missing on 5 of 9 slices")
 
 
 def test_structure_drawn_on_every_other_slice(folder: Path) -> None:
