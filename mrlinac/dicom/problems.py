@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
@@ -125,6 +125,16 @@ def quiet_pydicom() -> Iterator[None]:
             yield
         finally:
             logger.disabled = was_disabled
+
+
+def open_sequences(dataset: Dataset) -> None:
+    """Parse every nested sequence now. Raises on damage, which would else surface wherever one is first looked at."""
+    for raw in list(dataset.elements()):
+        written = raw.VR if isinstance(raw, RawDataElement) else str(raw.VR)
+        known = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN"
+        if written == "SQ" or (written in (None, "UN") and known == "SQ"):
+            for item in dataset[raw.tag].value or []:
+                open_sequences(item)
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
