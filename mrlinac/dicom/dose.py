@@ -14,7 +14,7 @@ from mrlinac.anatomy.patient import Patient
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dicom.ct import AXIAL, TILT_TOLERANCE, POSITION_TOLERANCE_mm
 from mrlinac.dicom.pixels import stored_values
-from mrlinac.dicom.problems import Findings, integer, numbers, read_dataset, text
+from mrlinac.dicom.problems import Findings, integer, numbers, open_sequences, quiet_pydicom, read_dataset, text
 from mrlinac.dicom.scan import RT_DOSE, RT_PLAN
 from mrlinac.dicom.write_common import decimal, decimals, new_object, save, source_of, with_uids
 from mrlinac.dose.dose import Dose
@@ -127,6 +127,7 @@ def _overview(dose: Dose, label: str) -> Dataset:
     return overview
 
 
+@quiet_pydicom()
 def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patient | None = None) -> Dose:
     """Read an RTDOSE: axial, head-first supine axes, even frame offsets, Gy, 16 or 32 bits.
 
@@ -149,6 +150,7 @@ def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patien
     try:
         ds = read_dataset(path)
         kind = text(ds, "SOPClassUID")
+        open_sequences(ds)
     except Exception as error:
         raise DataError(f"{path.name}: cannot be read ({type(error).__name__}). Give an RTDOSE file.") from None
     if kind != RT_DOSE:

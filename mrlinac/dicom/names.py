@@ -72,10 +72,13 @@ def folded(name: str) -> str:
     >>> folded("Poumon_Gauche"), folded("Œsophage"), folded("LUNGS - GTV")
     ('poumongauche', 'oesophage', 'lungsgtv')
     """
+    # Twice, for letters whose decomposition has case again (mathematical alphabets).
+    for _ in range(2):
+        name = unicodedata.normalize("NFKD", name).casefold()
     # Ligatures and strokes are letters of their own to Unicode and do not decompose.
     for letter, plain in (("œ", "oe"), ("æ", "ae"), ("ø", "o"), ("ł", "l"), ("đ", "d"), ("ı", "i")):
-        name = name.replace(letter, plain).replace(letter.upper(), plain)
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
+        name = name.replace(letter, plain)
+    decomposed = unicodedata.normalize("NFKD", name)
     return "".join(c for c in decomposed if c.isalnum() or c == "+")
 
 
@@ -120,7 +123,7 @@ def naming(clinic_name: str, interpreted_type: str = "", overrides: Mapping[str,
     Returns
     -------
     Naming
-        ``matched`` says by what; an unknown name stays as it is.
+        ``matched`` says by what. An unknown name stays as it is; only what is typed EXTERNAL becomes External.
     """
     typed = INTERPRETED.get(interpreted_type.upper(), "other")
     chosen = {folded(key): value for key, value in (overrides or {}).items()}.get(folded(clinic_name))
@@ -133,6 +136,10 @@ def naming(clinic_name: str, interpreted_type: str = "", overrides: Mapping[str,
     for family in name_table().family:
         if re.fullmatch(family.pattern, spelling, re.IGNORECASE):
             return Naming(name=spelling, role=family.role, color=family.color, matched="pattern")
+    if typed == "external" and chosen is None:
+        outline = known("External")  # the type says what it is, whatever its name
+        if outline is not None:
+            return Naming(name=outline.name, role=outline.role, color=outline.color, matched="type")
     matched = "alias" if chosen is not None else "type" if typed != "other" else "none"
     return Naming(name=spelling, role=typed, color=None, matched=matched)
 

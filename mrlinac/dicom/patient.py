@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from mrlinac.anatomy.patient import Patient, Position
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.ct import Series, read_series
-from mrlinac.dicom.problems import Findings, text
+from mrlinac.dicom.problems import Findings, quiet_pydicom, text
 from mrlinac.dicom.scan import ENHANCED_CT, RT_STRUCT, Catalogue, Found, examine, scan, series_key
 from mrlinac.dicom.structures import frames, mapped_count, read_structures, referenced_series
 from mrlinac.errors import DataError
@@ -30,6 +30,7 @@ IDENTIFIERS = (
 """What is needed to write objects back into the same patient and study."""
 
 
+@quiet_pydicom()
 def read_patient(
     folder: str | Path,
     *,

@@ -38,6 +38,9 @@ def stored_values(dataset: Dataset, name: str, findings: Findings) -> NDArray[np
         findings.problem(f"is {high} with Bits Stored {stored}", "Export it again", file=name, keyword="HighBit")
         return None
     syntax = UID(text(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID") or "1.2.840.10008.1.2")
+    if not syntax.is_transfer_syntax:
+        findings.problem("is not a known one", "Export it again", file=name, keyword="TransferSyntaxUID")
+        return None
     if syntax.is_compressed and not syntax.is_deflated:
         values = _decompressed(dataset, syntax, name, findings)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
@@ -111,13 +112,31 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's warnings away: they quote element values, and those may identify the patient."""
+    """Keep pydicom's warnings and log lines away: they quote element values, and those may identify the patient.
+
+    Values are converted when first looked at, so whoever reads a patient does all of it in here.
+    """
+    logger = logging.getLogger("pydicom")
+    was_disabled = logger.disabled
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom.*")
-        yield
+        warnings.filterwarnings("ignore", module="pydicom")
+        logger.disabled = True
+        try:
+            yield
+        finally:
+            logger.disabled = was_disabled
+
+
+def open_sequences(dataset: Dataset) -> None:
+    """Parse every nested sequence now. Raises on damage, which would else surface wherever one is first looked at."""
+    for raw in list(dataset.elements()):
+        written = raw.VR if isinstance(raw, RawDataElement) else str(raw.VR)
+        known = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN"
+        if written == "SQ" or (written in (None, "UN") and known == "SQ"):
+            for item in dataset[raw.tag].value or []:
+                open_sequences(item)
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
     """Read a file that may lack preamble and file meta information. Raises whatever pydicom raises."""
-    with quiet_pydicom():
-        return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+    return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)

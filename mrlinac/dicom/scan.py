@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from mrlinac.dicom.problems import Findings, read_dataset, text
+from mrlinac.dicom.problems import Findings, open_sequences, read_dataset, text
 from mrlinac.errors import DataError
 from mrlinac.provenance import fingerprint
 
@@ -133,6 +133,7 @@ def examine(path: Path, name: str, findings: Findings) -> Found | None:
     try:
         header = read_dataset(path, pixels=False)
         kind = text(header, "SOPClassUID")
+        open_sequences(header)
     except Exception as error:  # pydicom raises many types on damaged files
         if has_preamble:
             findings.problem(

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 
 import numpy as np
-import shapely
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from mrlinac.anatomy.contours import FILLED_GAP_SLICES, polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour, Roi, Role
 from mrlinac.dicom.names import Naming, known, naming
@@ -23,6 +21,8 @@ PLANE_TOLERANCE_mm = 0.1
 
 FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 """Contour Geometric Types that enclose area; loops of one plane combine by the even–odd rule."""
+
+SURENESS = ("exact", "alias", "pattern", "type", "none")
 
 DEFAULT_COLOR = (128, 128, 128)
 
@@ -176,7 +176,7 @@ def _check_frame(rtstruct: Found, frame_uid: str, findings: Findings) -> None:
 def _chosen_names(
     rtstruct: Found, types: Mapping[int, str], names: Mapping[str, str] | None, findings: Findings
 ) -> dict[int, tuple[str, Naming]]:
-    """A distinct name for every ROI number: exact TG-263 spellings first, then the others in file order."""
+    """A distinct name for every ROI number; the surest go first (exact spellings, then what the table knows)."""
     wanted: dict[int, tuple[str, Naming]] = {}
     for item in rois_of(rtstruct):
         number, clinic_name = integer(item, "ROINumber"), text(item, "ROIName")
@@ -191,7 +191,7 @@ def _chosen_names(
             wanted[number] = (clinic_name, naming(clinic_name, types.get(number, ""), names))
     taken: dict[str, str] = {}
     settled: dict[int, tuple[str, Naming]] = {}
-    for number in sorted(wanted, key=lambda n: wanted[n][1].matched != "exact"):
+    for number in sorted(wanted, key=lambda n: SURENESS.index(wanted[n][1].matched)):
         clinic_name, as_named = wanted[number]
         if as_named.name in taken:
             other, name = as_named.name, clinic_name
@@ -267,7 +267,7 @@ def _slice_spacing_mm(name: str, contours: Sequence[Contour], grid: Grid, findin
     """Thickness a contour stands for: the CT's spacing, unless the planes themselves are spaced otherwise.
 
     The most frequent step between neighbouring planes decides (single planes: the CT's spacing); larger steps are
-    gaps, which are left empty and reported.
+    gaps, which are reported (what happens to them is for ``anatomy.contours``).
     """
     spacing = grid.spacing_zyx_mm[0]
     steps = np.diff(np.unique(np.round([c.z_mm for c in contours], 2)))
@@ -283,9 +283,16 @@ def _slice_spacing_mm(name: str, contours: Sequence[Contour], grid: Grid, findin
             f"'{name}' is drawn every {usual:g} mm on slices {spacing:g} mm apart: each contour stands for"
             f" {usual:g} mm.",
         )
-    gaps = int(np.sum(np.round(steps[steps > 1.5 * usual] / usual) - 1))
-    if gaps:
-        findings.note("warning", f"'{name}' has no contour on {gaps} plane(s) between others: left empty there.")
+    missing = np.round(steps / usual).astype(int) - 1
+    filled = (missing > 0) & (steps <= FILLED_GAP_SLICES * usual)
+    if filled.any():
+        findings.note(
+            "warning",
+            f"'{name}' has no contour on {missing[filled].sum()} plane(s) between others: where the neighbouring"
+            " contours overlap, the nearer one stands for them.",
+        )
+    if (missing[~filled] > 0).any():
+        findings.note("info", f"'{name}' has {(missing[~filled] > 0).sum() + 1} parts along z, with nothing between.")
     return usual
 
 
@@ -301,14 +308,16 @@ def _color(item: Dataset | None, as_named: Naming) -> tuple[int, int, int]:
 
 def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings) -> None:
     planes = len({c.z_mm for c in roi.contours})
-    volume_cc = drawn_volume_cc(roi)
+    volume_cc = polygon_volume_cc(roi)
     as_what = "" if roi.name == roi.original_name else f" (here '{roi.original_name}')"
     findings.note(
         "info",
         f"{roi.name}{as_what}: {roi.role}, {volume_cc:.{0 if volume_cc >= 100 else 1}f} cc on {planes} plane(s)"
         f"{', drawn by software' if roi.derived else ''}.",
     )
-    if as_named.matched in ("type", "none") and known(roi.name) is None:
+    if as_named.matched == "type" and roi.role == "external":
+        findings.note("decide", f"'{roi.original_name}' is taken for External because it is typed EXTERNAL.")
+    elif as_named.matched in ("type", "none") and known(roi.name) is None:
         findings.note("decide", f"'{roi.original_name}' is not in the name table: kept as it is, as {roi.role}.")
     elif interpreted == "EXTERNAL" and roi.role != "external":
         findings.note("decide", f"'{roi.original_name}' is typed EXTERNAL but its name says {roi.role}: {roi.role}.")
@@ -333,20 +342,3 @@ def _note_external(rois: Mapping[str, Roi], grid: Grid, findings: Findings) -> N
         empty = [z for z in grid.z_mm if round(float(z), 2) not in planes]
         if empty:
             findings.note("warning", f"{roi.name} is missing on {len(empty)} of {grid.shape_zyx[0]} slices.")
-
-
-def drawn_volume_cc(roi: Roi) -> float:
-    """Volume of the polygons: even–odd area of each plane times the thickness a contour stands for."""
-    planes: dict[float, list[NDArray[np.float64]]] = {}
-    for contour in roi.contours:
-        planes.setdefault(contour.z_mm, []).append(contour.points_xy_mm)
-    return sum(_even_odd_area_mm2(loops) for loops in planes.values()) * roi.slice_spacing_mm / 1000.0
-
-
-def _even_odd_area_mm2(loops: Sequence[NDArray[np.float64]]) -> float:
-    if len(loops) == 1:
-        x, y = (loops[0] - loops[0][0]).T  # shoelace, about a vertex to keep the digits
-        return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
-    # Points inside an odd number of loops: the symmetric difference of them all.
-    polygons = [shapely.make_valid(shapely.Polygon(loop)) for loop in loops]
-    return float(reduce(shapely.symmetric_difference, polygons).area)

@@ -6,16 +6,16 @@ import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
-import mrlinac
 from mrlinac.anatomy.patient import Patient
 from mrlinac.errors import DataError
-from mrlinac.provenance import dicom_uid, fingerprint
+from mrlinac.provenance import dicom_uid, fingerprint, versions
 
 ANONYMOUS_NAME = "MRLINAC^RESEARCH"
 IMPLEMENTATION_UID = UID(dicom_uid("mrlinac", "implementation"))
@@ -25,6 +25,12 @@ DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 
 
 SERIES_NUMBER = {"CT": 1, "RTSTRUCT": 2, "RTDOSE": 3}
+
+
+@cache
+def software_version() -> str:
+    """Our own version, as installed."""
+    return versions()["mrlinac"]
 
 
 def with_uids(patient: Patient) -> Patient:
@@ -79,7 +85,7 @@ def new_object(
     ds.Manufacturer = "mrlinac"
     ds.ReferringPhysicianName = known.get("ReferringPhysicianName", "")
     ds.ManufacturerModelName = "research simulator"
-    ds.SoftwareVersions = mrlinac.__version__
+    ds.SoftwareVersions = software_version()
     ds.PatientName = known.get("PatientName", "") if identify else ANONYMOUS_NAME
     ds.PatientID = known.get("PatientID", "") if identify else patient.label[:64]
     ds.PatientBirthDate = known.get("PatientBirthDate", "")
@@ -119,7 +125,7 @@ def save(ds: Dataset, path: Path, *, implicit: bool = False) -> None:
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_UID
-    meta.ImplementationVersionName = f"MRLINAC_{mrlinac.__version__}"[:16]
+    meta.ImplementationVersionName = f"MRLINAC_{software_version()}"[:16]
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".mrlinac-", suffix=".part", dir=path.parent)
     try:

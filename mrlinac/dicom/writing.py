@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
@@ -236,17 +236,15 @@ def _contour_item(contour: Contour, patient: Patient) -> Dataset:
     item.ContourGeometricType = "CLOSED_PLANAR"
     item.NumberOfContourPoints = len(contour.points_xy_mm)
     data = _contour_data(contour.points_xy_mm, contour.z_mm)
-    # The bytes as they go to the file: pydicom would make an object of each number.
-    tag = Tag(0x3006, 0x0050)
-    item[tag] = RawDataElement(tag, "DS", len(data), data, 0, True, True)
+    # The text as it goes to the file ("already converted"): pydicom would make an object of each number.
+    item.add(DataElement(Tag(0x3006, 0x0050), "DS", data, already_converted=True))
     return item
 
 
-def _contour_data(points_xy_mm: NDArray[np.float64], z_mm: float) -> bytes:
+def _contour_data(points_xy_mm: NDArray[np.float64], z_mm: float) -> str:
     # Adding zero turns "-0.000" into "0.000".
     rounded = np.round(points_xy_mm, 3) + 0.0
-    text = "\\".join(f"{x:.3f}\\{y:.3f}\\{z_mm:.3f}" for x, y in rounded.tolist())
-    return (text + " " * (len(text) % 2)).encode("ascii")
+    return "\\".join(f"{x:.3f}\\{y:.3f}\\{z_mm:.3f}" for x, y in rounded.tolist())
 
 
 def _observation_item(number: int, roi: Roi) -> Dataset:

@@ -71,7 +71,6 @@ def test_helpers_are_not_mistaken(clinic: str) -> None:
 @pytest.mark.parametrize(
     ("interpreted", "role"),
     [
-        ("EXTERNAL", "external"),
         ("PTV", "target"),
         ("ORGAN", "oar"),
         ("SUPPORT", "support"),
@@ -82,6 +81,12 @@ def test_helpers_are_not_mistaken(clinic: str) -> None:
 def test_unknown_names_take_the_role_of_their_type(interpreted: str, role: str) -> None:
     found = naming("Xyzzy", interpreted)
     assert (found.name, found.role) == ("Xyzzy", role)
+
+
+def test_what_is_typed_external_is_the_external() -> None:
+    found = naming("Contour 1", "EXTERNAL")
+    assert (found.name, found.role, found.matched) == ("External", "external", "type")
+    assert naming("Contour 1", "EXTERNAL", {"contour 1": "Shell"}).name == "Shell"
 
 
 def test_overrides_go_first() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from mrlinac.anatomy.contours import polygon_volume_cc
 from mrlinac.dicom import read_dose, read_patient
-from mrlinac.dicom.structures import drawn_volume_cc
 from mrlinac.errors import DataError
 
 pytestmark = pytest.mark.data
@@ -36,7 +36,7 @@ def test_planning_structures(real_ct: Path, real_data: Path) -> None:
     assert grid.origin_xyz_mm == (-250.0, -163.019, -1132.0)
     assert len(patient.rois) == 15
     for name, stated in STATED_cc.items():
-        assert drawn_volume_cc(patient.rois[name]) == pytest.approx(stated, rel=0.02), name
+        assert polygon_volume_cc(patient.rois[name]) == pytest.approx(stated, rel=0.02), name
     assert float(patient.image.values.min()) == -1000
     assert any("6878 voxels are saturated at 2976 HU" in note for note in patient.notes.of("decide"))
     assert any("No tube voltage" in note for note in patient.notes.of("decide"))
@@ -50,7 +50,7 @@ def test_original_structures(real_ct: Path, real_data: Path) -> None:
         "Carina": ("Carina_c40", "oar"),
         "Vertebra": ("Vertebra_c40", "oar"),
     }
-    assert drawn_volume_cc(patient.rois["GTVp"]) == pytest.approx(67.6, rel=0.005)
+    assert polygon_volume_cc(patient.rois["GTVp"]) == pytest.approx(67.6, rel=0.005)
     assert any("One External is needed" in note for note in patient.notes.of("decide"))
 
 
