@@ -1,0 +1,23 @@
+"""Coupled photon and electron Monte Carlo in a magnetic field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mrlinac.transport.run import dose, estimate, influence
+    from mrlinac.transport.tables import Settings
+
+__all__ = ["Settings", "dose", "estimate", "influence"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("dose", "influence", "estimate"):
+        from mrlinac.transport import run
+
+        return getattr(run, name)
+    if name == "Settings":
+        from mrlinac.transport.tables import Settings
+
+        return Settings
+    raise AttributeError(f"module 'mrlinac.transport' has no attribute '{name}'")

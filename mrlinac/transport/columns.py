@@ -1,0 +1,166 @@
+"""Columns of the influence: one beamlet into a thread's scratch, then out of it as a sparse column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mrlinac.jit import kernel
+from mrlinac.transport import cpu, history, rng
+from mrlinac.transport.tables import Tables
+
+Array = NDArray[np.float64]
+
+ENTRIES_AT_10K = 9000.0  # kept entries of a column, 10 000 photons, 3 mm voxels, keep_above 0.003: for estimates
+SAMPLED, PARTS = 8, 10  # beamlets whose noise is measured, and into how many parts each is split
+
+
+@kernel
+def harvest(tally, gray_per_MeV, factor, solid, score, keep_above, name, index, value):
+    """Empty the scratch into a sparse column: dose per MU, small entries by Russian roulette; its length."""
+    touched = tally.counter[history.N_TOUCHED]
+    largest = 0.0
+    for n in range(touched):
+        i = tally.touched[n]
+        if solid[i]:
+            largest = max(largest, np.float64(tally.deposit[i]) * gray_per_MeV[i])
+    floor = keep_above * largest
+    rng.start(tally.rng, 0, name)
+    kept = 0
+    for n in range(touched):
+        i = tally.touched[n]
+        x = np.float64(tally.deposit[i]) * gray_per_MeV[i]
+        tally.deposit[i] = 0.0
+        if x < floor:
+            x = floor if rng.uniform(tally.rng) * floor < x else 0.0
+        if x > 0.0 and (score.shape[0] == 0 or score[i]):
+            index[kept] = i
+            value[kept] = x * factor
+            kept += 1
+    tally.counter[history.N_TOUCHED] = 0
+    return kept
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What every column needs; arrays by beamlet where the first axis is theirs."""
+
+    rows: Array
+    per_MU: Array
+    photons: int
+    shared: history.Beamline
+    table: Tables
+    geometry: history.Geometry
+    gray_per_MeV: NDArray[np.float32]
+    solid: NDArray[np.bool_]
+    score: NDArray[np.bool_] | None
+    keep_above: float
+    names: NDArray[np.uint64]
+    roulette_names: NDArray[np.uint64]
+    spread_names: NDArray[np.uint64]
+
+    def run(
+        self,
+        voxels: int,
+        threads: int | None,
+        progress: Callable[[float, float, str], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> tuple[sp.csc_array, float, int]:
+        """All columns as one matrix, the typical relative σ of large entries, and electrons cut short."""
+        beamlets = len(self.rows)
+        workers = max(1, min(cpu.threads_or_default(threads), beamlets))
+        index: list[NDArray[np.int32]] = []
+        value: list[NDArray[np.float32]] = []
+        truncated = [0]
+        tallies = [cpu.new_tally(voxels, True) for _ in range(workers + 1)]
+
+        def add(_: int, tally: history.Tally, result: object) -> None:
+            column: Any = result
+            index.append(column[0])
+            value.append(column[1])
+            truncated[0] += int(tally.counter[history.N_TRUNCATED])
+            tally.counter[:] = 0
+
+        with cpu.Pool(workers, tallies) as pool:
+            for done in pool.ordered(lambda j, tally: self.column(j, tally, pool), beamlets, add):
+                if progress is not None:
+                    progress(done + 1, beamlets, "influence")
+                if cancelled is not None and cancelled():
+                    raise KeyboardInterrupt
+            sample = np.unique(np.linspace(0, max(beamlets - 1, 0), min(SAMPLED, beamlets)).astype(int))
+            spreads: list[float] = []
+            for _ in pool.ordered(
+                lambda n, tally: self.spread(int(sample[n]), tally, pool),
+                len(sample),
+                lambda n, tally, result: spreads.append(float(result)),  # type: ignore[arg-type]
+            ):
+                pass
+        found = [s for s in spreads if np.isfinite(s)]
+        return _assembled(index, value, voxels), float(np.mean(found)) if found else 1.0, truncated[0]
+
+    def column(self, j: int, tally: history.Tally, pool: cpu.Pool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Beamlet ``j``: indices (increasing) and Gy per MU."""
+        counts = np.array([self.photons], np.int64)
+        cpu.follow(
+            self.rows[j : j + 1],
+            counts,
+            self.names[j : j + 1],
+            self.shared,
+            self.table,
+            self.geometry,
+            tally,
+            pool.stop,
+        )
+        touched = int(tally.counter[history.N_TOUCHED])
+        index, value = np.empty(touched, np.int32), np.empty(touched, np.float32)
+        score = self.score if self.score is not None else np.zeros(0, bool)
+        factor = self.per_MU[j] / self.photons
+        kept = harvest(
+            tally, self.gray_per_MeV, factor, self.solid, score, self.keep_above, self.roulette_names[j], index, value
+        )
+        order = np.argsort(index[:kept])
+        return index[:kept][order], value[:kept][order]
+
+    def spread(self, j: int, tally: history.Tally, pool: cpu.Pool) -> float:
+        """Mean relative σ of beamlet ``j``'s entries above half of its maximum, from parts with their own streams."""
+        number = max(1, self.photons // PARTS)
+        parts = []
+        for part in range(PARTS):
+            name = self.spread_names[j : j + 1].copy()
+            name[:, 1] ^= np.uint64(part)
+            counts = np.array([number], np.int64)
+            cpu.follow(self.rows[j : j + 1], counts, name, self.shared, self.table, self.geometry, tally, pool.stop)
+            used = tally.touched[: tally.counter[history.N_TOUCHED]].copy()
+            parts.append((used, tally.deposit[used].astype(float)))
+            tally.deposit[used] = 0
+            tally.counter[:] = 0
+        everywhere = np.unique(np.concatenate([used for used, _ in parts]))
+        if not len(everywhere):
+            return float("nan")
+        values = np.zeros((PARTS, len(everywhere)))
+        for row, (used, deposit) in zip(values, parts, strict=True):
+            row[np.searchsorted(everywhere, used)] = deposit * self.gray_per_MeV[used]
+        values = values[:, self.solid[everywhere]]
+        if not values.size or values.max() <= 0:
+            return float("nan")
+        mean = values.mean(0)
+        high = mean > 0.5 * mean.max()
+        sigma = values[:, high].std(0, ddof=1) / np.sqrt(PARTS)
+        return float((sigma / mean[high]).mean() * np.sqrt(number * PARTS / self.photons))
+
+
+def _assembled(index: list[NDArray[np.int32]], value: list[NDArray[np.float32]], voxels: int) -> sp.csc_array:
+    """One matrix from the columns, each freed as it is copied."""
+    lengths = np.array([len(i) for i in index], np.int64)
+    pointer = np.concatenate([[0], np.cumsum(lengths)])
+    kind = np.int32 if pointer[-1] < 2**31 else np.int64
+    indices, data = np.empty(pointer[-1], kind), np.empty(pointer[-1], np.float32)
+    for j in range(len(index)):
+        indices[pointer[j] : pointer[j + 1]], data[pointer[j] : pointer[j + 1]] = index[j], value[j]
+        index[j], value[j] = index[j][:0], value[j][:0]
+    return sp.csc_array((data, indices, pointer.astype(kind)), shape=(voxels, len(lengths)))

@@ -1,0 +1,176 @@
+"""The processor's side: the medium packed for kernels, threads with scratch of their own, batches in order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mrlinac.anatomy.medium import Medium
+from mrlinac.errors import PhysicsError
+from mrlinac.transport import history, rng
+from mrlinac.transport.electron import PC_PER_T_MM
+from mrlinac.transport.source import Emission
+from mrlinac.transport.tables import TOTAL, Tables
+
+Array = NDArray[np.float64]
+Progress = Callable[[float, float, str], None]
+
+CHUNK = 20_000  # primaries between two looks at the stop flag
+
+
+def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> history.Geometry:
+    """The medium as kernels read it.
+
+    Raises
+    ------
+    PhysicsError
+        For more materials than fit, or a field that is not three finite numbers.
+    """
+    if len(medium.materials) > history.MATERIAL_BITS + 1:
+        raise PhysicsError(f"{len(medium.materials)} materials: at most {history.MATERIAL_BITS + 1} fit a medium")
+    field = np.asarray(field_xyz_T, float)
+    if field.shape != (3,) or not np.all(np.isfinite(field)):
+        raise PhysicsError(f"field_xyz_T must be three finite numbers, not {field_xyz_T!r}")
+    density = np.ascontiguousarray(medium.density_g_cm3, np.float32)
+    # The step of an electron is chosen for the densest voxel it can reach in one step.
+    near = ndimage.maximum_filter(density, size=3, mode="nearest")
+    # Rounded to the nearest of the values that leave the low six bits free.
+    bits = (density.view(np.uint32) + np.uint32(32)) & np.uint32(0xFFFFFFC0)
+    voxel = (near.view(np.uint32).astype(np.uint64) << np.uint64(32)) | (bits | medium.material).astype(np.uint64)
+    spacing = np.array(medium.grid.spacing_zyx_mm[::-1])
+    shape = np.array(medium.grid.shape_zyx[::-1], np.int64)
+    size = float(np.linalg.norm(field))
+    return history.Geometry(
+        voxel=np.ascontiguousarray(voxel.reshape(-1)),
+        shape=shape,
+        size=shape * spacing,
+        inverse_spacing=1 / spacing,
+        inverse_majorant=_inverse_majorant(bits.view(np.float32), medium.material, table),
+        field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), PC_PER_T_MM * size]),
+        shortest_mm=np.array([spacing.min()]),
+    )
+
+
+def _inverse_majorant(
+    density: NDArray[np.float32], material: NDArray[np.uint8], table: Tables
+) -> NDArray[np.float32]:
+    """Woodcock's mean free path by row, in mm: never longer than any voxel's, between the rows too."""
+    count = len(table.photon)
+    densest = np.zeros(count)
+    np.maximum.at(densest, material.reshape(-1), density.reshape(-1))
+    majorant = (np.asarray(table.photon)[:, :, TOTAL].astype(float) * densest[:, None]).max(0)
+    inverse = 1 / np.maximum(majorant, 1e-12)
+    # Between two rows 1/µ is interpolated, and a straight line lies above the hyperbola 1/µ by less than
+    # (Δµ/µ)²/8; the factor pays for that and for rounding.
+    step = np.abs(np.diff(majorant)) / np.maximum(majorant[1:], 1e-12)
+    excess = np.concatenate([step, step[-1:]]) ** 2 / 4
+    excess[1:] = np.maximum(excess[1:], excess[:-1])
+    return (inverse / (1 + excess + 1e-5)).astype(np.float32)
+
+
+def new_tally(voxels: int, touched: bool) -> history.Tally:
+    """A thread's scratch."""
+    return history.Tally(
+        deposit=np.zeros(voxels, np.float32),
+        touched=np.zeros(voxels if touched else 0, np.int32),
+        counter=np.zeros(8, np.int64),
+        energy=np.zeros(2),
+        stack=np.zeros((history.STACK, 8)),
+        rng=np.zeros(2, np.uint64),
+    )
+
+
+def beamline(emission: Emission) -> history.Beamline:
+    """The shared source arrays for the kernels."""
+    return history.Beamline(emission.edge_MeV, emission.accept, emission.other, emission.fluence)
+
+
+def threads_or_default(threads: int | None) -> int:
+    """The number of threads asked for, or one per processor this process may use."""
+    if threads is not None:
+        if threads < 1:
+            raise PhysicsError(f"threads must be at least 1, not {threads}")
+        return threads
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+class Pool:
+    """Tasks on threads, each with a tally of its own; results in the order of submission.
+
+    Leaving the ``with`` block early (an error, Ctrl-C) tells running tasks to stop at their next chunk.
+    """
+
+    def __init__(self, threads: int, tallies: Sequence[history.Tally]) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="transport")
+        self._free: SimpleQueue[history.Tally] = SimpleQueue()
+        for tally in tallies:
+            self._free.put(tally)
+        self._window = len(tallies)
+        self.stop = threading.Event()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.stop.set()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def ordered(
+        self,
+        task: Callable[[int, history.Tally], object],
+        count: int,
+        use: Callable[[int, history.Tally, object], None],
+    ) -> Iterator[int]:
+        """Run ``task(i, tally)`` for i < count; in order of i call ``use(i, tally, result)`` here and yield i."""
+        waiting: deque[tuple[int, history.Tally, Future[object]]] = deque()
+        following = 0
+        while following < count or waiting:
+            while following < count and len(waiting) < self._window:
+                tally = self._free.get()
+                waiting.append((following, tally, self._executor.submit(task, following, tally)))
+                following += 1
+            index, tally, future = waiting.popleft()
+            result = future.result()
+            use(index, tally, result)
+            self._free.put(tally)
+            yield index
+
+
+def follow(
+    rows: Array,
+    counts: NDArray[np.int64],
+    names: NDArray[np.uint64],
+    shared: history.Beamline,
+    table: Tables,
+    geometry: history.Geometry,
+    tally: history.Tally,
+    stop: threading.Event,
+) -> None:
+    """Follow the primaries of source rows, in chunks of whole rows, until done or told to stop."""
+    edges = np.searchsorted(np.cumsum(counts), np.arange(CHUNK, counts.sum() + CHUNK, CHUNK), side="left") + 1
+    begin = 0
+    for end in [*np.unique(np.minimum(edges, len(rows))), len(rows)]:
+        if stop.is_set():
+            return
+        if end > begin:
+            history.run(rows[begin:end], counts[begin:end], names[begin:end], shared, table, geometry, tally)
+        begin = end
+
+
+def stream_names(seed: int, purpose: int, words: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Names of streams (n, 5) from rows of three integers."""
+    key = rng.words(seed, purpose, 0, 0, 0)[:2]
+    names = np.empty((len(words), 5), np.uint64)
+    names[:, :2] = key
+    names[:, 2:] = words.astype(np.int64) & 0xFFFFFFFF
+    return names

@@ -1,0 +1,460 @@
+"""One primary to extinction: photon flight, electron steps, the stack between them.
+
+Coordinates are in mm from the grid's lower corner, energies in MeV. A particle on the stack is a row
+(x, y, z, u, v, w, energy, kind). Nothing is allocated here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.jit import device, kernel
+from mrlinac.transport import electron as el
+from mrlinac.transport import photon as ph
+from mrlinac.transport import rng as random
+from mrlinac.transport import scatter, source, tables
+from mrlinac.transport.photon import MEC2, azimuth, turn
+from mrlinac.transport.rng import uniform
+from mrlinac.transport.tables import row_of
+
+PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
+STACK = 256
+MAX_STEPS = 4000  # of one electron: reached only on a long spiral through air or vacuum
+MATERIAL_BITS = 63
+
+# tally.counter
+N_TOUCHED, N_TRUNCATED, N_OVERFLOW, N_STEPS, N_FLIGHTS, N_ENTERED = range(6)
+# tally.energy
+EMITTED, ESCAPED = range(2)
+
+
+class Geometry(NamedTuple):
+    """The medium as kernels see it."""
+
+    voxel: NDArray[np.uint64]  # flat: material in the low 6 bits of float32 density; above it the local maximum
+    shape: NDArray[np.int64]  # nx, ny, nz
+    size: NDArray[np.float64]  # mm, x y z
+    inverse_spacing: NDArray[np.float64]  # per mm, x y z
+    inverse_majorant: NDArray[np.float32]  # mm by energy row: Woodcock's mean free path
+    field: NDArray[np.float64]  # unit vector, then rad MeV per mm: 0.2998 B
+    shortest_mm: NDArray[np.float64]  # shortest side of a voxel
+
+
+class Tally(NamedTuple):
+    """Where a thread writes."""
+
+    deposit: NDArray[np.float32]  # MeV by voxel
+    touched: NDArray[np.int32]  # voxels with a deposit, or empty where nobody asks
+    counter: NDArray[np.int64]
+    energy: NDArray[np.float64]
+    stack: NDArray[np.float64]
+    rng: NDArray[np.uint64]
+
+
+class Beamline(NamedTuple):
+    """What the beamlets share."""
+
+    edge: NDArray[np.float64]
+    accept: NDArray[np.float64]
+    other: NDArray[np.int64]
+    fluence: NDArray[np.float64]
+
+
+@kernel
+def run(rows, counts, names, beamline, table, geometry, tally):
+    """Follow ``counts[i]`` primaries of source row ``i``, each in the stream of ``names[i]`` and its number."""
+    for i in range(rows.shape[0]):
+        row = rows[i]
+        for history in range(counts[i]):
+            random.start(tally.rng, history, names[i])
+            weight, top = emit(row, beamline, geometry, tally)
+            extinguish(top, weight, table, geometry, tally)
+
+
+@device
+def emit(row, beamline, geometry, tally):
+    """Put a primary (and its contaminant electron) on the stack; its weight, and how many lie there."""
+    rng = tally.rng
+    aim_u = row[source.U0] + (row[source.U1] - row[source.U0]) * uniform(rng)
+    aim_v = row[source.V0] + (row[source.V1] - row[source.V0]) * uniform(rng)
+    radius = math.sqrt(aim_u * aim_u + aim_v * aim_v)
+    k = min(int(radius), beamline.fluence.shape[0] - 2)
+    part = min(radius - k, 1.0)
+    fluence = beamline.fluence[k] * (1.0 - part) + beamline.fluence[k + 1] * part
+    weight = fluence * row[source.INVERSE_FLUENCE]
+    start_u = start_v = 0.0
+    if row[source.SPOT_U] > 0.0 or row[source.SPOT_V] > 0.0:
+        a, b = source.normal_pair(rng)
+        start_u, start_v = a * row[source.SPOT_U], b * row[source.SPOT_V]
+    energy = source.photon_energy(beamline.edge, beamline.accept, beamline.other, rng)
+    energy *= 1.0 - row[source.SOFTENING] * radius
+    x, y, z, u, v, w = source.line_through(row, aim_u, aim_v, row[source.COLLIMATOR], start_u, start_v)
+    top = put(0, x, y, z, u, v, w, energy, PHOTON, weight, geometry, tally)
+    if row[source.ELECTRONS] > 0.0 and uniform(rng) < row[source.ELECTRONS]:
+        a, b = source.normal_pair(rng)
+        aim_u += a * row[source.ELECTRON_SPREAD]
+        aim_v += b * row[source.ELECTRON_SPREAD]
+        mean, limit = row[source.ELECTRON_MEAN], row[source.ELECTRON_MAX]
+        kinetic = -mean * math.log(1.0 - uniform(rng) * (1.0 - math.exp(-limit / mean)))
+        x, y, z, u, v, w = source.line_through(row, aim_u, aim_v, row[source.SAD], 0.0, 0.0)
+        top = put(top, x, y, z, u, v, w, kinetic, ELECTRON, weight, geometry, tally)
+    return weight, top
+
+
+@device
+def put(top, x, y, z, u, v, w, energy, kind, weight, geometry, tally):
+    """Put a primary where its line enters the grid, if it does."""
+    distance = source.enter(x, y, z, u, v, w, geometry.size)
+    if distance < 0.0:
+        return top
+    distance += 1e-7
+    tally.energy[EMITTED] += weight * energy
+    tally.counter[N_ENTERED] += 1
+    return push(tally, top, x + distance * u, y + distance * v, z + distance * w, u, v, w, energy, kind)
+
+
+@device
+def push(tally, top, x, y, z, u, v, w, energy, kind):
+    """Add a particle; the stack's size after it. A full stack (never seen) loses it and counts it."""
+    if top >= STACK:
+        tally.counter[N_OVERFLOW] += 1
+        return top
+    p = tally.stack[top]
+    p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7] = x, y, z, u, v, w, energy, kind
+    return top + 1
+
+
+@device
+def extinguish(top, weight, table, geometry, tally):
+    """Follow every particle on the stack, and those they make, to the end."""
+    while top > 0:
+        top -= 1
+        if tally.stack[top, 7] == PHOTON:
+            top = photon(top, weight, table, geometry, tally)
+        else:
+            top = charged(top, weight, table, geometry, tally)
+
+
+@device
+def voxel_at(x, y, z, geometry):
+    """Flat index of the voxel at a point, −1 outside."""
+    if not (x >= 0.0 and y >= 0.0 and z >= 0.0):
+        return -1
+    i = int(x * geometry.inverse_spacing[0])
+    j = int(y * geometry.inverse_spacing[1])
+    k = int(z * geometry.inverse_spacing[2])
+    if i >= geometry.shape[0] or j >= geometry.shape[1] or k >= geometry.shape[2]:
+        return -1
+    return (k * geometry.shape[1] + j) * geometry.shape[0] + i
+
+
+@device
+def material_of(packed):
+    """Material index of a packed voxel."""
+    return np.int64(packed & np.uint64(MATERIAL_BITS))
+
+
+@device
+def density_of(packed):
+    """Density of a packed voxel, to 4e-6 of it."""
+    return np.float64(np.uint32(packed & np.uint64(0xFFFFFFC0)).view(np.float32))
+
+
+@device
+def dense_near(packed):
+    """Largest density in the voxel's neighbourhood."""
+    return np.float64(np.uint32(packed >> np.uint64(32)).view(np.float32))
+
+
+@device
+def deposit(tally, index, energy):
+    """Add energy to a voxel, and remember the voxel when asked to."""
+    if tally.touched.shape[0] > 0 and tally.deposit[index] == 0.0:
+        tally.touched[tally.counter[N_TOUCHED]] = index
+        tally.counter[N_TOUCHED] += 1
+    tally.deposit[index] += np.float32(energy)
+
+
+# -- photons -----------------------------------------------------------------------------------------
+
+
+@device
+def photon(top, weight, table, geometry, tally):
+    """Follow the photon at stack[top] until it is absorbed or leaves: Woodcock tracking."""
+    rng = tally.rng
+    p = tally.stack[top]
+    x, y, z, u, v, w, energy = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
+    photon_cut, electron_cut = table.cuts[0], table.cuts[1]
+    while True:
+        if energy < photon_cut:
+            index = voxel_at(x, y, z, geometry)
+            if index < 0:
+                tally.energy[ESCAPED] += weight * energy
+            else:
+                deposit(tally, index, weight * energy)
+            return top
+        row, f = row_of(energy)
+        flight = np.float64(geometry.inverse_majorant[row]) * (1.0 - f) + geometry.inverse_majorant[row + 1] * f
+        while True:  # virtual collisions
+            tally.counter[N_FLIGHTS] += 1
+            s = -math.log(1.0 - uniform(rng)) * flight
+            x += s * u
+            y += s * v
+            z += s * w
+            index = voxel_at(x, y, z, geometry)
+            if index < 0:
+                tally.energy[ESCAPED] += weight * energy
+                return top
+            packed = geometry.voxel[index]
+            m = material_of(packed)
+            total = table.photon[m, row, 0] * (1.0 - f) + table.photon[m, row + 1, 0] * f
+            if uniform(rng) < total * density_of(packed) * flight:
+                break
+        r = uniform(rng)
+        if r < table.photon[m, row, 1] * (1.0 - f) + table.photon[m, row + 1, 1] * f:
+            eps, cos = ph.klein_nishina(energy, rng)
+            if table.cuts[6] > 0.0:
+                while not bound_compton(energy, cos, m, table, rng):
+                    eps, cos = ph.klein_nishina(energy, rng)
+            kinetic = energy * (1.0 - eps)
+            c, s = azimuth(rng)
+            if kinetic > electron_cut:
+                a, b, d = turn(u, v, w, ph.compton_electron_cos(energy, eps), -c, -s)
+                top = push(tally, top, x, y, z, a, b, d, kinetic, ELECTRON)
+            else:
+                deposit(tally, index, weight * kinetic)
+            u, v, w = turn(u, v, w, cos, c, s)
+            energy *= eps
+        elif r < table.photon[m, row, 2] * (1.0 - f) + table.photon[m, row + 1, 2] * f:
+            return pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally)
+        elif r < table.photon[m, row, 3] * (1.0 - f) + table.photon[m, row + 1, 3] * f:
+            if energy > electron_cut:
+                c, s = azimuth(rng)
+                u, v, w = turn(u, v, w, ph.photoelectron_cos(energy, rng), c, s)
+                return push(tally, top, x, y, z, u, v, w, energy, ELECTRON)
+            deposit(tally, index, weight * energy)
+            return top
+        else:
+            cos = coherent_cos(energy, table.form[m], rng)
+            c, s = azimuth(rng)
+            u, v, w = turn(u, v, w, cos, c, s)
+
+
+@device
+def bound_compton(energy, cos, m, table, rng):
+    """Whether binding lets a Compton scattering by this angle happen: with probability S(x)."""
+    x = energy / tables.HC_MeV_ANGSTROM * math.sqrt(max(0.0, 0.5 * (1.0 - cos))) * tables.BINDING_PER_X
+    if x >= tables.BINDING_NODES:
+        return True
+    k = int(x)
+    x -= k
+    return uniform(rng) < table.binding[m, k] * (1.0 - x) + table.binding[m, k + 1] * x
+
+
+@device
+def coherent_cos(energy, form, rng):
+    """Cosine of a coherent scattering angle: F²(x) by its cumulative table, Thomson's factor by rejection."""
+    step = math.log(tables.X_HIGH / tables.X_LOW) / tables.FORM_NODES
+    top = energy / tables.HC_MeV_ANGSTROM
+    position = math.log(max(top, tables.X_LOW * 1.001) / tables.X_LOW) / step
+    k = min(int(position), tables.FORM_NODES - 1)
+    whole = form[k] + (form[k + 1] - form[k]) * min(position - k, 1.0)
+    while True:
+        wanted = uniform(rng) * whole
+        low, high = -1, tables.FORM_NODES
+        while high - low > 1:
+            middle = (low + high) // 2
+            if form[middle] <= wanted:
+                low = middle
+            else:
+                high = middle
+        a2 = 0.0 if low < 0 else (tables.X_LOW * math.exp(step * low)) ** 2
+        a = 0.0 if low < 0 else np.float64(form[low])
+        b2 = (tables.X_LOW * math.exp(step * high)) ** 2
+        x2 = a2 + (b2 - a2) * (wanted - a) / (form[high] - a)
+        cos = max(-1.0, 1.0 - 2.0 * x2 / (top * top))
+        if 2.0 * uniform(rng) <= 1.0 + cos * cos:
+            return cos
+
+
+@device
+def pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally):
+    """Electron and positron of a pair on the stack (triplets count as pairs; the third electron is at rest)."""
+    rng = tally.rng
+    available = max(0.0, energy - 2.0 * MEC2)
+    first = available * ph.pair_fraction(energy, np.float64(table.z_mean[m]), rng)
+    for kind in (ELECTRON, POSITRON):
+        kinetic = first if kind == ELECTRON else available - first
+        beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
+        c, s = azimuth(rng)
+        a, b, d = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, s)
+        if kind == ELECTRON and kinetic <= table.cuts[1]:
+            deposit(tally, index, weight * kinetic)
+        else:
+            top = push(tally, top, x, y, z, a, b, d, kinetic, kind)
+    return top
+
+
+# -- electrons and positrons -------------------------------------------------------------------------
+
+
+@device
+def charged(top, weight, table, geometry, tally):
+    """Follow the electron or positron at stack[top]: one random point per step."""
+    rng = tally.rng
+    p = tally.stack[top]
+    x, y, z, u, v, w, kinetic, kind = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
+    positron = kind == POSITRON
+    charge = 1 if positron else 0
+    cut = table.cuts[1]
+    magnet = geometry.field[3]
+    if positron:
+        magnet = -magnet
+    bx, by, bz = geometry.field[0], geometry.field[1], geometry.field[2]
+    longest = table.cuts[4] * geometry.shortest_mm[0]
+    pending = 0.0  # angle of the field still to turn: half a step's
+    rest = 2.0 * MEC2 if positron else 0.0
+    here = voxel_at(x, y, z, geometry)
+    if here >= 0 and kinetic <= cut:
+        deposit(tally, here, weight * kinetic)
+        return rest_annihilation(top, x, y, z, positron, tally)
+    for _ in range(MAX_STEPS):
+        if here < 0:
+            tally.energy[ESCAPED] += weight * (kinetic + rest)
+            return top
+        tally.counter[N_STEPS] += 1
+        packed = geometry.voxel[here]
+        row, f = row_of(kinetic)
+        s = min(
+            longest, table.electron[charge, material_of(packed), row, tables.STEP] / max(dense_near(packed), 1e-9)
+        )
+        if magnet != 0.0:
+            bend = magnet / math.sqrt(kinetic * (kinetic + 2.0 * MEC2))  # rad per mm
+            s = min(s, table.cuts[3] / abs(bend))
+            half = 0.5 * bend * s
+            u, v, w = el.rotate(u, v, w, bx, by, bz, pending + half)
+            pending = half
+            chord = s * (1.0 - half * half / 6.0)  # sin(ω/2)/(ω/2)
+        else:
+            chord = s
+        before = chord * uniform(rng)
+        x += before * u
+        y += before * v
+        z += before * w
+        hinge = voxel_at(x, y, z, geometry)
+        if hinge < 0:
+            here = -1
+            continue
+        packed = geometry.voxel[hinge]
+        m = material_of(packed)
+        density = density_of(packed)
+        path = density * s
+        # loss by the midpoint rule
+        columns = table.electron[charge, m]
+        loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
+        middle = kinetic - 0.5 * loss
+        if middle < 0.5 * kinetic:
+            middle = 0.5 * kinetic
+        row, f = row_of(middle)
+        loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
+        if loss >= kinetic:
+            deposit(tally, hinge, weight * kinetic)
+            return rest_annihilation(top, x, y, z, positron, tally)
+        deposit(tally, hinge, weight * loss)
+        kinetic -= loss
+        # scattering; Q1 ∝ E^-1.7 or so, hence the correction of the midpoint rule
+        share = loss / middle
+        q1 = (
+            path
+            * (columns[row, tables.Q1] * (1.0 - f) + columns[row + 1, tables.Q1] * f)
+            * (1.0 + 0.19 * share * share)
+        )
+        collisions = path * (columns[row, tables.COLLISIONS] * (1.0 - f) + columns[row + 1, tables.COLLISIONS] * f)
+        if collisions > 8.0:
+            t = scatter.multiple(collisions, q1, table.w, table.scale, rng)
+            c, sn = azimuth(rng)
+            u, v, w = turn(u, v, w, 1.0 - t, c, sn)
+        elif collisions > 0.0:
+            for _k in range(scatter.poisson(collisions, rng)):
+                t = scatter.single(np.float64(columns[row, tables.ETA]), rng)
+                c, sn = azimuth(rng)
+                u, v, w = turn(u, v, w, 1.0 - t, c, sn)
+        hard = path * (columns[row, tables.HARD] * (1.0 - f) + columns[row + 1, tables.HARD] * f)
+        if uniform(rng) < hard:
+            r = uniform(rng)
+            if r < columns[row, tables.BREMS_SHARE]:
+                if kinetic > table.cuts[0]:
+                    position = row + f
+                    k = el.brems_energy(position, table.brems, table.cuts[0], kinetic, rng)
+                    beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
+                    c, sn = azimuth(rng)
+                    a, b, d = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, sn)
+                    top = push(tally, top, x, y, z, a, b, d, k, PHOTON)
+                    kinetic -= k
+            elif positron and r >= columns[row, tables.BHABHA_SHARE]:
+                return annihilate(top, x, y, z, u, v, w, kinetic, tally)
+            elif kinetic > (table.cuts[2] if positron else 2.0 * table.cuts[2]):
+                if positron:
+                    given = el.bhabha(kinetic, table.cuts[2], rng)
+                else:
+                    given = el.moller(kinetic, table.cuts[2], rng)
+                cos_1, cos_2 = el.moller_cos(kinetic, given)
+                c, sn = azimuth(rng)
+                if given > cut:
+                    a, b, d = turn(u, v, w, cos_2, -c, -sn)
+                    top = push(tally, top, x, y, z, a, b, d, given, ELECTRON)
+                else:
+                    deposit(tally, hinge, weight * given)
+                u, v, w = turn(u, v, w, cos_1, c, sn)
+                kinetic -= given
+        after = chord - before
+        x += after * u
+        y += after * v
+        z += after * w
+        here = voxel_at(x, y, z, geometry)
+        if kinetic <= cut:
+            # The rest stays where the electron has come to; but what came to an end in tissue is not dumped in air.
+            if here < 0 or density_of(geometry.voxel[here]) < 0.1 * density:
+                here = hinge
+            deposit(tally, here, weight * kinetic)
+            return rest_annihilation(top, x, y, z, positron, tally)
+    tally.counter[N_TRUNCATED] += 1
+    if here >= 0:
+        deposit(tally, here, weight * kinetic)
+        return rest_annihilation(top, x, y, z, positron, tally)
+    tally.energy[ESCAPED] += weight * (kinetic + rest)
+    return top
+
+
+@device
+def rest_annihilation(top, x, y, z, positron, tally):
+    """A stopped positron's two photons of 511 keV, back to back; nothing for an electron."""
+    if not positron:
+        return top
+    rng = tally.rng
+    w = 2.0 * uniform(rng) - 1.0
+    c, s = azimuth(rng)
+    sin = math.sqrt(1.0 - w * w)
+    top = push(tally, top, x, y, z, sin * c, sin * s, w, MEC2, PHOTON)
+    return push(tally, top, x, y, z, -sin * c, -sin * s, -w, MEC2, PHOTON)
+
+
+@device
+def annihilate(top, x, y, z, u, v, w, kinetic, tally):
+    """Two photons of an annihilation in flight; angles by kinematics."""
+    rng = tally.rng
+    zeta = el.annihilation(kinetic, rng)
+    gamma = 1.0 + kinetic / MEC2
+    root = math.sqrt(gamma * gamma - 1.0)
+    available = kinetic + 2.0 * MEC2
+    cos_1 = min(1.0, max(-1.0, (gamma + 1.0 - 1.0 / zeta) / root))
+    cos_2 = min(1.0, max(-1.0, (gamma + 1.0 - 1.0 / (1.0 - zeta)) / root))
+    c, s = azimuth(rng)
+    a, b, d = turn(u, v, w, cos_1, c, s)
+    top = push(tally, top, x, y, z, a, b, d, zeta * available, PHOTON)
+    a, b, d = turn(u, v, w, cos_2, -c, -s)
+    return push(tally, top, x, y, z, a, b, d, (1.0 - zeta) * available, PHOTON)

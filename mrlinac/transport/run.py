@@ -1,0 +1,407 @@
+"""Dose and influence by Monte Carlo: what the rest of the package calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.medium import Medium
+from mrlinac.constants import Gy_PER_MeV_PER_g
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.influence import Influence
+from mrlinac.errors import PhysicsError
+from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.model import Machine
+from mrlinac.provenance import Provenance, fingerprint
+from mrlinac.transport import columns, cpu, history, source, tables
+from mrlinac.transport.source import Emission
+from mrlinac.transport.tables import Settings
+
+Array = NDArray[np.float64]
+Progress = Callable[[float, float, str], None]
+
+ENGINE = "mrlinac Monte Carlo 1"
+DOSE, INFLUENCE, SPREAD, ROULETTE, FREE = range(1, 6)  # purposes of random streams
+NEGLIGIBLE_g_cm3 = 1e-6  # voxels below it hold no matter to give a dose to
+MIN_BATCHES = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Energy per voxel from :func:`simulate`, per primary.
+
+    Attributes
+    ----------
+    energy_MeV, sigma_MeV : float64 arrays [z, y, x]
+        Mean deposit per primary (of weight 1) and its standard deviation, from batches.
+    emitted_MeV, escaped_MeV : float
+        Per primary: energy that entered the grid, energy that left it.
+    primaries : int
+    steps, flights, truncated, overflow : int
+        Electron steps, photon flights, electrons ended by the step limit, particles lost by a full stack.
+    batch_MeV : float64 array [batch, …] or None
+        What ``reduce`` made of each batch's deposit per primary.
+    """
+
+    energy_MeV: Array
+    sigma_MeV: Array
+    emitted_MeV: float
+    escaped_MeV: float
+    primaries: int
+    steps: int
+    flights: int
+    truncated: int
+    overflow: int
+    batch_MeV: Array | None = None
+
+
+def simulate(
+    medium: Medium,
+    rows: Array,
+    share: Array,
+    emission: Emission,
+    *,
+    field_xyz_T: Sequence[float],
+    photons: int,
+    seed: int = 1,
+    threads: int | None = None,
+    batches: int = 20,
+    settings: Settings = Settings(),
+    target_rel_sigma: float | None = None,
+    reduce: Callable[[Array], Array] | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Outcome:
+    """Transport primaries of any sources and give the energy per voxel and primary.
+
+    Parameters
+    ----------
+    rows : array (n, source.COLUMNS)
+        Sources, in coordinates from the grid's lower corner (:func:`mrlinac.transport.source.beamlet_rows`).
+    share : array (n,)
+        Share of the primaries that each source gets; normalised here.
+    photons : int
+        Primaries; split evenly over ``batches``.
+    target_rel_sigma : float, optional
+        Stop at the end of the first batch (from the tenth on) at which the mean relative standard deviation of the
+        voxels above half of the maximum dose is at most this.
+    reduce : callable, optional
+        Applied to each batch's deposit per primary [z, y, x]; collected in ``batch_MeV``.
+    cancelled : callable, optional
+        Asked at batch ends; True raises KeyboardInterrupt.
+
+    Notes
+    -----
+    The result is the same bit for bit for any number of threads: a batch is followed by one thread, in an order of
+    its own, and batches are added in their order.
+    """
+    if photons < batches or batches < 2:
+        raise PhysicsError(f"{photons} photons in {batches} batches: at least two batches of one photon are needed")
+    share = np.asarray(share, float)
+    if not share.sum() > 0:
+        raise PhysicsError("the fluence is zero everywhere: there is nothing to transport")
+    used = np.flatnonzero(share > 0)
+    rows = np.ascontiguousarray(rows[used])
+    edges = np.concatenate([[0], np.cumsum(share[used] / share.sum())])
+    edges[-1] = 1.0
+    table = tables.load(medium.materials, settings)
+    geometry = cpu.pack(medium, table, field_xyz_T)
+    shared = cpu.beamline(emission)
+    per_batch = photons // batches
+    shape = medium.grid.shape_zyx
+    mass = mass_g(medium)
+    threads = min(cpu.threads_or_default(threads), batches)
+    total, square = np.zeros(medium.grid.size), np.zeros(medium.grid.size)
+    kept: list[Array] = []
+    counts, energies = np.zeros(8, np.int64), np.zeros(2)
+
+    def task(batch: int, tally: history.Tally) -> None:
+        # Systematic sampling: each source gets the floor or ceiling of its share, right on average.
+        offset = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), batch])).random()
+        number = np.diff(np.floor(edges * per_batch + offset)).astype(np.int64)
+        words = np.stack([np.full(len(used), batch), used, np.zeros(len(used), np.int64)], 1)
+        cpu.follow(rows, number, cpu.stream_names(seed, DOSE, words), shared, table, geometry, tally, pool.stop)
+
+    def add(batch: int, tally: history.Tally, _: object) -> None:
+        mean = tally.deposit.astype(float) / per_batch
+        np.add(total, mean, out=total)
+        np.add(square, mean * mean, out=square)
+        if reduce is not None:
+            kept.append(reduce(mean.reshape(shape)))
+        counts[:] += tally.counter
+        energies[:] += tally.energy
+        tally.deposit[:] = 0
+        tally.counter[:] = 0
+        tally.energy[:] = 0
+
+    done = 0
+    with cpu.Pool(threads, [cpu.new_tally(medium.grid.size, False) for _ in range(threads + 1)]) as pool:
+        for batch in pool.ordered(task, batches, add):
+            done = batch + 1
+            if progress is not None:
+                progress(done * per_batch, photons, "transport")
+            if cancelled is not None and cancelled():
+                raise KeyboardInterrupt
+            if target_rel_sigma is not None and done >= MIN_BATCHES:
+                mean, sigma = _mean_sigma(total, square, done)
+                if _mean_relative(mean, sigma, mass) <= target_rel_sigma:
+                    break
+    mean, sigma = _mean_sigma(total, square, done)
+    primaries = done * per_batch
+    return Outcome(
+        mean.reshape(shape),
+        sigma.reshape(shape),
+        float(energies[history.EMITTED]) / primaries,
+        float(energies[history.ESCAPED]) / primaries,
+        primaries,
+        int(counts[history.N_STEPS]),
+        int(counts[history.N_FLIGHTS]),
+        int(counts[history.N_TRUNCATED]),
+        int(counts[history.N_OVERFLOW]),
+        np.array(kept) if reduce is not None else None,
+    )
+
+
+def _mean_sigma(total: Array, square: Array, batches: int) -> tuple[Array, Array]:
+    """Mean over batches and the standard deviation of that mean."""
+    mean = total / batches
+    variance = np.maximum(square / batches - mean * mean, 0) / (batches - 1)
+    return mean, np.sqrt(variance)
+
+
+def _mean_relative(mean: Array, sigma: Array, mass: Array) -> float:
+    """Mean relative σ of the voxels above half of the maximum dose; infinite where nothing was deposited."""
+    dose = np.divide(mean, mass, out=np.zeros_like(mean), where=mass > 0)
+    high = dose > 0.5 * dose.max()
+    return float((sigma[high] / mean[high]).mean()) if high.any() else float("inf")
+
+
+def mass_g(medium: Medium) -> Array:
+    """Mass of each voxel, flat; 0 where the density is negligible."""
+    density = medium.density_g_cm3.astype(float).reshape(-1)
+    return np.where(density >= NEGLIGIBLE_g_cm3, density, 0.0) * medium.grid.voxel_cc
+
+
+def photons_of(maps: Sequence[BeamletMap], machine: Machine, emission: Emission) -> Array:
+    """Photons per MU of each beamlet, in column order, at the fluence of its centre."""
+    per_mm2 = machine.calibration.photons_per_MU_per_mm2
+    parts = [m.size_uv_mm[0] * m.size_uv_mm[1] * per_mm2 * emission.fluence_at(m.centre_uv_mm) for m in maps]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def dose(
+    medium: Medium,
+    fluence: Fluence,
+    machine: Machine,
+    *,
+    field_xyz_T: Sequence[float],
+    photons: int | None = None,
+    target_rel_sigma: float | None = None,
+    seed: int = 1,
+    threads: int | None = None,
+    batches: int = 20,
+    settings: Settings = Settings(),
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Dose:
+    """Dose of one fraction, to medium, by Monte Carlo.
+
+    Parameters
+    ----------
+    medium : Medium
+    fluence : Fluence
+        MU per beamlet of one fraction.
+    machine : Machine
+        Its source and calibration. Contaminant electrons are followed only where the field is zero.
+    field_xyz_T : sequence of three floats
+        Magnetic field in patient coordinates.
+    photons : int, optional
+        Primaries, or at most so many with ``target_rel_sigma``.
+    target_rel_sigma : float, optional
+        Mean relative standard deviation wanted in voxels above half of the maximum; decided at batch ends.
+    batches : int
+        Independent parts, for the uncertainty; at least 10.
+
+    Raises
+    ------
+    PhysicsError
+        When neither ``photons`` nor ``target_rel_sigma`` is given, or nothing is to be transported.
+    """
+    if batches < MIN_BATCHES:
+        raise PhysicsError(f"batches must be at least {MIN_BATCHES}, not {batches}: they give the uncertainty")
+    emission = Emission.of_machine(machine)
+    rows = _rows(fluence.maps, machine, emission, medium, field_xyz_T)
+    amount = photons_of(fluence.maps, machine, emission) * fluence.vector
+    if photons is None:
+        if target_rel_sigma is None:
+            raise PhysicsError("give photons= or target_rel_sigma=")
+        # Twice the usual need (a million per cm² of aperture at 1 % and 3 mm voxels): it stops in time.
+        area_cm2 = sum(m.area_cm2 * int(np.count_nonzero(mu)) for m, mu in zip(fluence.maps, fluence.mu, strict=True))
+        need = 1e6 * max(area_cm2, 1.0) * (0.01 / target_rel_sigma) ** 2 * (0.027 / medium.grid.voxel_cc)
+        photons, batches = int(2 * need) + batches * 1000, 2 * batches
+    outcome = simulate(
+        medium,
+        rows,
+        amount,
+        emission,
+        field_xyz_T=field_xyz_T,
+        photons=photons,
+        seed=seed,
+        threads=threads,
+        batches=batches,
+        settings=settings,
+        target_rel_sigma=target_rel_sigma,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    mass = mass_g(medium).reshape(medium.grid.shape_zyx)
+    factor = np.divide(amount.sum() * Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0)
+    mean = outcome.energy_MeV
+    relative = np.divide(outcome.sigma_MeV, mean, out=np.ones_like(mean), where=mean > 0)
+    made = fingerprint("dose", medium, fluence.maps, list(fluence.mu), machine, list(map(float, field_xyz_T)))
+    return Dose(
+        medium.grid,
+        (mean * factor).astype(np.float32),
+        relative.astype(np.float32),
+        1,
+        _provenance(made, seed, outcome.primaries, settings, field_xyz_T, _notes(outcome)),
+    )
+
+
+def influence(
+    medium: Medium,
+    maps: Sequence[BeamletMap],
+    machine: Machine,
+    *,
+    field_xyz_T: Sequence[float],
+    photons_per_beamlet: int,
+    seed: int = 1,
+    threads: int | None = None,
+    score: NDArray[np.bool_] | None = None,
+    keep_above: float = 0.003,
+    settings: Settings = Settings(),
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Influence:
+    """Dose per MU of every beamlet, of one fraction.
+
+    Parameters
+    ----------
+    photons_per_beamlet : int
+    score : bool array [z, y, x], optional
+        Voxels whose rows are kept; the others stay empty.
+    keep_above : float
+        Entries below this share of their column's maximum survive with a chance in proportion to their size, and
+        then have this size: the column's mean is unbiased. 0 keeps all.
+
+    Notes
+    -----
+    A beamlet's numbers depend on (seed, its beam, its place in the lattice) only: a subset of the maps has the same
+    columns bit for bit, and so does any number of threads.
+    """
+    if photons_per_beamlet < 1:
+        raise PhysicsError(f"photons_per_beamlet must be at least 1, not {photons_per_beamlet}")
+    maps = tuple(maps)
+    emission = Emission.of_machine(machine)
+    rows = _rows(maps, machine, emission, medium, field_xyz_T)
+    per_MU = photons_of(maps, machine, emission)
+    mass = mass_g(medium)
+    gray_per_MeV = np.divide(Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0).astype(np.float32)
+    table = tables.load(medium.materials, settings)
+    geometry = cpu.pack(medium, table, field_xyz_T)
+    shared = cpu.beamline(emission)
+    words = np.concatenate([beamlet_words(m) for m in maps]) if maps else np.zeros((0, 3), np.int64)
+    solid = medium.density_g_cm3.reshape(-1) > 0.1
+    maker = columns.Maker(
+        rows, per_MU, photons_per_beamlet, shared, table, geometry, gray_per_MeV, solid,
+        None if score is None else np.asarray(score, bool).reshape(-1),
+        keep_above,
+        cpu.stream_names(seed, INFLUENCE, words),
+        cpu.stream_names(seed, ROULETTE, words),
+        cpu.stream_names(seed, SPREAD, words),
+    )  # fmt: skip
+    matrix, rel_sigma, truncated = maker.run(medium.grid.size, threads, progress, cancelled)
+    made = fingerprint("influence", medium, list(maps), machine, list(map(float, field_xyz_T)), photons_per_beamlet)
+    notes = (f"{truncated} electrons ended by the step limit",) if truncated else ()
+    return Influence(
+        medium.grid,
+        matrix,
+        maps,
+        rel_sigma,
+        _provenance(made, seed, photons_per_beamlet * len(rows), settings, field_xyz_T, notes),
+    )
+
+
+def estimate(
+    medium: Medium,
+    maps: Sequence[BeamletMap],
+    *,
+    photons_per_beamlet: int | None = None,
+    photons: int | None = None,
+    threads: int | None = None,
+    score: NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
+    """Memory and primaries of an influence (``photons_per_beamlet``) or a dose (``photons``), before it is made.
+
+    Returns
+    -------
+    dict
+        ``beamlets``, ``photons``, ``bytes`` (peak of what transport allocates), ``entries`` (of an influence).
+    """
+    voxels = medium.grid.size
+    beamlets = sum(len(m) for m in maps)
+    workers = cpu.threads_or_default(threads)
+    fixed = voxels * (8 + 12)  # packed voxels; their making
+    if photons_per_beamlet is None:
+        return {
+            "beamlets": beamlets,
+            "photons": float(photons or 0),
+            "entries": 0.0,
+            "bytes": float(fixed + voxels * (8 * 6 + 4 * (workers + 1))),
+        }
+    kept = 1.0 if score is None else float(np.mean(score))
+    # Measured: a column of n photons holds about 8 n^0.75 kept entries in 3 mm voxels; never more than there are.
+    entries = beamlets * min(voxels * kept, columns.ENTRIES_AT_10K * (photons_per_beamlet / 1e4) ** 0.5 * kept)
+    return {
+        "beamlets": beamlets,
+        "photons": float(photons_per_beamlet) * beamlets,
+        "entries": float(entries),
+        "bytes": float(fixed + voxels * (8 + 5) + 8 * voxels * (workers + 1) + 2 * 8 * entries),
+    }
+
+
+def beamlet_words(beamlets: BeamletMap) -> NDArray[np.int64]:
+    """The part of a beamlet's stream name that says which it is: beam, lattice indices."""
+    beam: Beam = beamlets.beam
+    which = int(fingerprint(beam.gantry_deg, beam.collimator_deg, beam.position, list(beamlets.size_uv_mm))[:8], 16)
+    lattice = beamlets.lattice_uv.astype(np.int64)
+    return np.concatenate([np.full((len(lattice), 1), which), lattice], 1)
+
+
+def _rows(
+    maps: Sequence[BeamletMap], machine: Machine, emission: Emission, medium: Medium, field_xyz_T: Sequence[float]
+) -> Array:
+    """Source rows of all maps, in column order."""
+    electrons = not np.any(np.asarray(field_xyz_T, float))
+    lower = np.array(medium.grid.lower_xyz_mm)
+    parts = [source.beamlet_rows(m, machine, emission, lower, electrons) for m in maps]
+    return np.concatenate(parts) if parts else np.zeros((0, source.COLUMNS))
+
+
+def _notes(outcome: Outcome) -> tuple[str, ...]:
+    notes = []
+    if outcome.truncated:
+        notes.append(f"{outcome.truncated} electrons ended by the step limit")
+    if outcome.overflow:
+        notes.append(f"{outcome.overflow} particles lost by a full stack")
+    return tuple(notes)
+
+
+def _provenance(
+    made: str, seed: int, histories: int, settings: Settings, field_xyz_T: Sequence[float], notes: tuple[str, ...]
+) -> Provenance:
+    numerics = {**asdict(settings), "field_xyz_T": [float(b) for b in field_xyz_T]}
+    return Provenance(fingerprint(made, seed, histories, numerics), ENGINE, seed, "cpu", histories, notes, numerics)

@@ -1,0 +1,153 @@
+"""Where photons start: a Gaussian spot seen through a beamlet's rectangle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.jit import device
+from mrlinac.machine.beams import BeamletMap
+from mrlinac.machine.model import Machine
+from mrlinac.transport.rng import uniform
+
+Array = NDArray[np.float64]
+
+# columns of a source row
+SOURCE, AXIS_U, AXIS_V, AXIS_W = 0, 3, 6, 9  # xyz triples
+SAD, COLLIMATOR, SPOT_U, SPOT_V, U0, U1, V0, V1, SOFTENING, INVERSE_FLUENCE = range(12, 22)
+ELECTRONS, ELECTRON_MEAN, ELECTRON_MAX, ELECTRON_SPREAD = range(22, 26)
+COLUMNS = 26
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What all beamlets of a machine share: alias table of the spectrum, fluence against radius in steps of 1 mm."""
+
+    edge_MeV: Array
+    accept: Array
+    other: NDArray[np.int64]
+    fluence: Array
+
+    @classmethod
+    def of(cls, edge_MeV: Array, weight: Array, radius_mm: Array, relative: Array) -> Emission:
+        """Prepare a spectrum (uniform within each bin) and a radial fluence (straight between its points)."""
+        accept, other = alias(np.asarray(weight, float))
+        steps = np.arange(int(np.ceil(radius_mm[-1])) + 2, dtype=float)
+        fluence = np.interp(steps, radius_mm, relative)
+        return cls(np.ascontiguousarray(edge_MeV, float), accept, other, fluence)
+
+    @classmethod
+    def of_machine(cls, machine: Machine) -> Emission:
+        """The photon source of a machine."""
+        photons = machine.photons
+        return cls.of(
+            np.array(photons.spectrum.edge_MeV),
+            np.array(photons.spectrum.weight),
+            np.array(photons.fluence.radius_mm),
+            np.array(photons.fluence.relative),
+        )
+
+    def fluence_at(self, uv_mm: Array) -> Array:
+        """Relative fluence at points (…, 2) of the isocentre plane."""
+        radius = np.hypot(uv_mm[..., 0], uv_mm[..., 1])
+        return np.interp(radius, np.arange(len(self.fluence), dtype=float), self.fluence)
+
+
+def alias(weight: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Walker's alias table (ACM TOMS 3:253, 1977): share kept in a bin, and where the rest goes."""
+    count = len(weight)
+    scaled = weight / weight.sum() * count
+    accept, other = np.ones(count), np.arange(count, dtype=np.int64)
+    small = [i for i in range(count) if scaled[i] < 1]
+    large = [i for i in range(count) if scaled[i] >= 1]
+    while small and large:
+        i, j = small.pop(), large.pop()
+        accept[i], other[i] = scaled[i], j
+        scaled[j] -= 1 - scaled[i]
+        (small if scaled[j] < 1 else large).append(j)
+    return accept, other
+
+
+def beamlet_rows(
+    beamlets: BeamletMap, machine: Machine, emission: Emission, lower_xyz_mm: Array, electrons: bool
+) -> Array:
+    """Source rows of a map's beamlets, in coordinates from the grid's lower corner; shape (n, COLUMNS)."""
+    beam, photons = beamlets.beam, machine.photons
+    rows = np.zeros((len(beamlets), COLUMNS))
+    rows[:, SOURCE : SOURCE + 3] = beam.source_xyz_mm() - lower_xyz_mm
+    rows[:, AXIS_U : AXIS_W + 3] = beam.axes_xyz().reshape(-1)
+    rows[:, SAD], rows[:, COLLIMATOR] = beam.sad_mm, photons.collimator_mm
+    rows[:, SPOT_U], rows[:, SPOT_V] = photons.spot_sigma_uv_mm
+    low = beamlets.lattice_uv * np.asarray(beamlets.size_uv_mm)
+    high = (beamlets.lattice_uv + 1) * np.asarray(beamlets.size_uv_mm)
+    rows[:, U0], rows[:, V0], rows[:, U1], rows[:, V1] = low[:, 0], low[:, 1], high[:, 0], high[:, 1]
+    rows[:, SOFTENING] = photons.softening_per_100mm / 100
+    rows[:, INVERSE_FLUENCE] = 1 / np.maximum(emission.fluence_at(beamlets.centre_uv_mm), 1e-9)
+    if electrons and machine.electrons is not None:
+        e = machine.electrons
+        rows[:, ELECTRONS], rows[:, ELECTRON_MEAN] = e.per_photon, e.mean_energy_MeV
+        rows[:, ELECTRON_MAX], rows[:, ELECTRON_SPREAD] = e.max_energy_MeV, e.spread_sigma_mm
+    return rows
+
+
+@device
+def normal_pair(rng):
+    """Two independent standard normal numbers (Box and Muller 1958)."""
+    radius = math.sqrt(-2.0 * math.log(1.0 - uniform(rng)))
+    angle = 6.283185307179586 * uniform(rng)
+    return radius * math.cos(angle), radius * math.sin(angle)
+
+
+@device
+def photon_energy(edge, accept, other, rng):
+    """Energy from the alias table, uniform within its bin."""
+    x = uniform(rng) * accept.shape[0]
+    i = int(x)
+    if x - i >= accept[i]:
+        i = other[i]
+    return edge[i] + (edge[i + 1] - edge[i]) * uniform(rng)
+
+
+@device
+def line_through(row, aim_u, aim_v, plane, start_u, start_v):
+    """Start point and unit direction of a line from the target plane through an aim point of the isocentre plane.
+
+    ``plane`` is the distance from the source at which the aim is seen (the collimator's); a shifted start point
+    therefore tilts the line about the aim point in that plane.
+    """
+    share = plane / row[SAD]
+    du, dv, dw = aim_u * share - start_u, aim_v * share - start_v, -plane
+    inverse = 1.0 / math.sqrt(du * du + dv * dv + dw * dw)
+    du, dv, dw = du * inverse, dv * inverse, dw * inverse
+    x = row[SOURCE] + start_u * row[AXIS_U] + start_v * row[AXIS_V]
+    y = row[SOURCE + 1] + start_u * row[AXIS_U + 1] + start_v * row[AXIS_V + 1]
+    z = row[SOURCE + 2] + start_u * row[AXIS_U + 2] + start_v * row[AXIS_V + 2]
+    u = du * row[AXIS_U] + dv * row[AXIS_V] + dw * row[AXIS_W]
+    v = du * row[AXIS_U + 1] + dv * row[AXIS_V + 1] + dw * row[AXIS_W + 1]
+    w = du * row[AXIS_U + 2] + dv * row[AXIS_V + 2] + dw * row[AXIS_W + 2]
+    return x, y, z, u, v, w
+
+
+@device
+def enter(x, y, z, u, v, w, size):
+    """Distance along a line to where it enters the box 0 … size (0 from inside); negative when it misses."""
+    near, far = 0.0, 1e30
+    if abs(u) > 1e-14:
+        a, b = -x / u, (size[0] - x) / u
+        near, far = max(near, min(a, b)), min(far, max(a, b))
+    elif x < 0.0 or x > size[0]:
+        return -1.0
+    if abs(v) > 1e-14:
+        a, b = -y / v, (size[1] - y) / v
+        near, far = max(near, min(a, b)), min(far, max(a, b))
+    elif y < 0.0 or y > size[1]:
+        return -1.0
+    if abs(w) > 1e-14:
+        a, b = -z / w, (size[2] - z) / w
+        near, far = max(near, min(a, b)), min(far, max(a, b))
+    elif z < 0.0 or z > size[2]:
+        return -1.0
+    return near if near < far else -1.0

@@ -1,0 +1,185 @@
+"""Dose and influence on a small water box: reproducibility, agreement, bookkeeping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.medium import Medium
+from mrlinac.errors import PhysicsError
+from mrlinac.machine import model
+from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.transport import run, source, tables
+from mrlinac.transport.source import Emission
+
+FIELD = (0.0, 0.0, 1.5)
+
+
+def machine(electrons: bool = False) -> model.Machine:
+    """A small machine with a made-up spectrum."""
+    return model.Machine.model_validate(
+        {
+            "name": "test",
+            "title": "test",
+            "sad_mm": 1000.0,
+            "field_iec_T": (0, 1.5, 0),
+            "field_source": "test",
+            "photons": {
+                "spectrum": {"edge_MeV": [0.2, 1.0, 3.0, 6.0], "weight": [0.3, 0.5, 0.2], "source": "test"},
+                "fluence": {"radius_mm": [0, 200], "relative": [1.0, 0.7], "source": "test"},
+                "spot_sigma_uv_mm": (1.0, 1.0),
+                "collimator_mm": 400.0,
+                "softening_per_100mm": 0.03,
+                "source": "test",
+            },
+            "electrons": {
+                "per_photon": 0.05,
+                "mean_energy_MeV": 1.5,
+                "max_energy_MeV": 6.0,
+                "spread_sigma_mm": 20.0,
+                "source": "test",
+            }
+            if electrons
+            else None,
+            "mlc": {
+                "pairs": 40,
+                "leaf_width_mm": 10,
+                "travel": "u",
+                "half_field_uv_mm": (200, 200),
+                "source": "test",
+            },
+            "couch": {"width_mm": 500, "layers": []},
+            "isocentre": {"rule": "ctv-centroid", "source": "test"},
+            "calibration": {
+                "dose_per_MU_Gy": 0.01,
+                "field_mm": (100, 100),
+                "ssd_mm": 900,
+                "depth_mm": 100,
+                "with_field": True,
+                "photons_per_MU_per_mm2": 1e6,
+                "photons_rel_sigma": 0.0,
+                "made_by": "test",
+                "source": "test",
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def medium() -> Medium:
+    grid = Grid((20, 24, 24), (5.0, 5.0, 5.0), (-57.5, -57.5, -47.5))
+    density = np.full(grid.shape_zyx, 1.0, np.float32)
+    material = np.zeros(grid.shape_zyx, np.uint8)
+    density[:, :5], material[:, :5] = 0.0012, 1
+    density[:, 12:16], material[:, 12:16] = 0.26, 2
+    return Medium(grid, density, material, ("water", "air-dry", "lung-icru"))
+
+
+@pytest.fixture(scope="module")
+def maps() -> tuple[BeamletMap, ...]:
+    lattice = np.array([(i, j) for i in range(-2, 2) for j in range(-2, 2)], np.int32)
+    return tuple(BeamletMap(Beam(g, (0.0, 0.0, 0.0), 1000.0), lattice, (5.0, 10.0)) for g in (0.0, 90.0))
+
+
+def test_dose_is_the_same_for_any_number_of_threads(medium, maps):
+    fluence = Fluence(maps, tuple(np.linspace(0, 2, len(m)) for m in maps))
+    one, two = (
+        run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=20_000, threads=n, batches=10) for n in (1, 2)
+    )
+    assert np.array_equal(one.dose_Gy, two.dose_Gy)
+    assert np.array_equal(one.rel_sigma, two.rel_sigma)
+    assert one.provenance.fingerprint == two.provenance.fingerprint
+
+
+def test_a_subset_of_beamlets_has_the_same_columns(medium, maps):
+    both = run.influence(medium, maps, machine(), field_xyz_T=FIELD, photons_per_beamlet=300, threads=2)
+    some = BeamletMap(maps[1].beam, maps[1].lattice_uv[5:9], maps[1].size_uv_mm)
+    few = run.influence(medium, [some], machine(), field_xyz_T=FIELD, photons_per_beamlet=300, threads=1)
+    columns = both.matrix[:, len(maps[0]) + 5 : len(maps[0]) + 9]
+    assert few.matrix.nnz > 0
+    assert (columns != few.matrix).nnz == 0
+
+
+def test_score_keeps_rows_and_changes_nothing_else(medium, maps):
+    score = np.zeros(medium.grid.shape_zyx, bool)
+    score[5:12, 8:20, 6:18] = True
+    whole = run.influence(medium, maps[:1], machine(), field_xyz_T=FIELD, photons_per_beamlet=300)
+    part = run.influence(medium, maps[:1], machine(), field_xyz_T=FIELD, photons_per_beamlet=300, score=score)
+    dense = whole.matrix.toarray()
+    dense[~score.reshape(-1)] = 0
+    assert np.array_equal(dense, part.matrix.toarray())
+
+
+@pytest.mark.parametrize("keep_above", [0.0, 0.02])
+@pytest.mark.parametrize("field", [FIELD, (0.0, 0.0, 0.0)])
+def test_influence_times_mu_is_the_dose(medium, maps, keep_above, field):
+    mu = tuple(np.linspace(0.5, 1.5, len(m)) for m in maps)
+    matrix = run.influence(
+        medium, maps, machine(True), field_xyz_T=field, photons_per_beamlet=4000, keep_above=keep_above
+    )
+    forward = run.dose(medium, Fluence(maps, mu), machine(True), field_xyz_T=field, photons=128_000)
+    other = matrix.dose_Gy(np.concatenate(mu))
+    high = (forward.dose_Gy > 0.5 * forward.dose_Gy.max()) & (medium.density_g_cm3 > 0.1)
+    # 128 000 photons each; 5 mm voxels: the mean over some hundred voxels is good to 0.5 %.
+    assert high.sum() > 100
+    assert other[high].mean(dtype=float) == pytest.approx(forward.dose_Gy[high].mean(dtype=float), rel=0.012)
+    low = (forward.dose_Gy < 0.1 * forward.dose_Gy.max()) & (medium.density_g_cm3 > 0.1)
+    assert other[low].mean(dtype=float) == pytest.approx(forward.dose_Gy[low].mean(dtype=float), rel=0.03)
+
+
+def test_contaminant_electrons_come_without_the_field_only(medium, maps):
+    fluence = Fluence(maps[:1], (np.ones(len(maps[0])),))
+    skin = np.s_[5:15, 5, 8:16]
+    doses = {}
+    for field in (FIELD, (0.0, 0.0, 0.0)):
+        for contaminated in (False, True):
+            result = run.dose(medium, fluence, machine(contaminated), field_xyz_T=field, photons=20_000)
+            doses[field, contaminated] = float(result.dose_Gy[skin].mean())
+    assert doses[FIELD, True] == doses[FIELD, False]
+    assert doses[(0.0, 0.0, 0.0), True] > 1.05 * doses[(0.0, 0.0, 0.0), False]
+
+
+def test_energy_that_enters_is_deposited_or_leaves(medium, maps):
+    emission = Emission.of_machine(machine())
+    rows = source.beamlet_rows(maps[0], machine(), emission, np.array(medium.grid.lower_xyz_mm), False)
+    for field in ((0.0, 0.0, 0.0), (0.3, -0.8, 2.0)):
+        out = run.simulate(medium, rows, np.ones(len(rows)), emission, field_xyz_T=field, photons=20_000)
+        assert out.truncated == 0
+        assert out.overflow == 0
+        assert out.energy_MeV.sum() + out.escaped_MeV == pytest.approx(out.emitted_MeV, rel=2e-6)
+
+
+def test_stops_at_a_batch_end_when_good_enough(medium, maps):
+    fluence = Fluence(maps, tuple(np.ones(len(m)) for m in maps))
+    result = run.dose(
+        medium, fluence, machine(), field_xyz_T=FIELD, photons=200_000, target_rel_sigma=0.2, batches=20
+    )
+    assert result.provenance.histories == 100_000
+    assert result.mean_rel_sigma() < 0.2
+
+
+def test_errors_name_the_remedy(medium, maps):
+    fluence = Fluence(maps, tuple(np.zeros(len(m)) for m in maps))
+    with pytest.raises(PhysicsError, match="photons= or target_rel_sigma="):
+        run.dose(medium, fluence, machine(), field_xyz_T=FIELD)
+    with pytest.raises(PhysicsError, match="nothing to transport"):
+        run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=1000)
+    with pytest.raises(PhysicsError, match="three finite numbers"):
+        run.dose(medium, fluence.times(1), machine(), field_xyz_T=(0.0, np.nan, 0.0), photons=1000)
+    with pytest.raises(PhysicsError, match="photon_cut_MeV"):
+        tables.Settings(photon_cut_MeV=0.001)
+
+
+def test_cancelled_between_batches(medium, maps):
+    fluence = Fluence(maps, tuple(np.ones(len(m)) for m in maps))
+    with pytest.raises(KeyboardInterrupt):
+        run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=20_000, cancelled=lambda: True)
+
+
+def test_estimate_is_of_the_right_order(medium, maps):
+    guess = run.estimate(medium, maps, photons_per_beamlet=2000, threads=1)
+    real = run.influence(medium, maps, machine(), field_xyz_T=FIELD, photons_per_beamlet=2000)
+    assert guess["beamlets"] == 32
+    assert guess["photons"] == 64_000
+    assert 0.2 * real.matrix.nnz < guess["entries"] < 5 * real.matrix.nnz
