@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
+from mrlinac import optimise
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
@@ -15,6 +17,40 @@ from mrlinac.protocol.model import Protocol
 
 SKIN_METRICS = ("D2cc", "mean", "D0.1cc")
 """D2cc is the primary metric, fixed beforehand; the others are secondary."""
+
+
+def tables(
+    protocol: Protocol, dose: Dose, structures: StructureSet, duals: Mapping[str, float]
+) -> dict[str, pd.DataFrame]:
+    """Goals, constraints and skin of a course dose."""
+    return {
+        "goals": goals_table(protocol, dose, structures),
+        "constraints": constraints_table(protocol, dose, structures, duals),
+        "skin": skin_table(dose, structures),
+    }
+
+
+def rounds_table(history: Sequence[optimise.Round], chosen: int) -> pd.DataFrame:
+    """One row a round of planning and forward dose: what the model promised and what the dose kept."""
+    rows = []
+    for number, one in enumerate(history):
+        row: dict[str, object] = {"round": number, "chosen": number == chosen}
+        for metric in one.predicted:
+            row[f"{metric} promised"], row[f"{metric} forward"] = one.predicted[metric], one.forward[metric]
+        row["rms difference_Gy"] = one.rms_difference_Gy
+        row["objective promised"], row["objective forward"] = one.promised.objective, one.kept.objective
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Protocol) -> str:
+    """What was done about D50 = prescription."""
+    target, percent = protocol.prescription.target, 100 * (normalisation.factor - 1)
+    if normalisation.applied:
+        return f"Normalised: fluence and dose scaled by {percent:+.2f} % so that D50 of {target} is the prescription."
+    return (
+        f"Not normalised: D50 of {target} would need {percent:+.2f} %, more than the 1 % that scaling may make good."
+    )
 
 
 def goals_table(protocol: Protocol, dose: Dose, structures: StructureSet) -> pd.DataFrame:
@@ -29,7 +65,7 @@ def goals_table(protocol: Protocol, dose: Dose, structures: StructureSet) -> pd.
 
 
 def constraints_table(
-    protocol: Protocol, dose: Dose, structures: StructureSet, duals: dict[str, float]
+    protocol: Protocol, dose: Dose, structures: StructureSet, duals: Mapping[str, float]
 ) -> pd.DataFrame:
     """One row a hard constraint: name, value and limit in Gy on all voxels, met, dual, source."""
     rows = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mrlinac import optimise, transport
 from mrlinac.anatomy.patient import Patient
@@ -76,47 +77,77 @@ def make_plan(
                 progress=tell,
             )
 
+    # Each round's forward dose has a stream of its own, so that the noise of one is not planned into the next.
+    seeds = itertools.count(numerics.seed + 1)
     with stages.stage("optimise") as tell:
-        solution = optimise.solve(influence, case.structures, protocol, relax=True, progress=tell)
+        planner = optimise.Planner(
+            influence, case.structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
+        )
+        planned = optimise.correct(
+            influence,
+            case.structures,
+            protocol,
+            lambda fluence: forward(fluence, numerics.correction_rel_sigma, next(seeds), "correction dose"),
+            rounds=numerics.correction_rounds,
+            planner=planner,
+            relax=True,  # what cannot be met is reported, never hidden
+            progress=tell,
+        )
 
-    fluence = solution.fluence
-    dose = forward(fluence, numerics.final_rel_sigma, numerics.seed, "final dose")
+    dose = forward(planned.fluence, numerics.final_rel_sigma, numerics.seed, "final dose")
+
     with stages.stage("judge"):
-        return judged(spec, case, fluence, dose.course(protocol.prescription.fractions), solution, stages)
+        target = case.structures[protocol.prescription.target]
+        course = dose.course(protocol.prescription.fractions)
+        fluence, course, normalisation = optimise.normalise(planned.fluence, course, target, protocol)
+        duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
+        judgement = judge.tables(protocol, course, case.structures, duals)
 
-
-def judged(spec, case, fluence, dose, solution, stages) -> PlanResult:
-    """Goals, constraints and skin on the forward dose, and all that belongs to a result."""
-    structures = case.structures
-    duals = {limit.name: limit.dual_per_Gy for limit in solution.limits}
     return PlanResult(
         spec=spec,
-        label=case.patient.label,
-        patient=case.patient,
-        ct=case.patient.image.cropped(case.grid.lower_xyz_mm, case.grid.upper_xyz_mm),
-        structures=structures,
+        label=patient.label,
+        patient=patient,
+        ct=patient.image.cropped(case.grid.lower_xyz_mm, case.grid.upper_xyz_mm),
+        structures=case.structures,
         medium=case.medium,
         isocentre_xyz_mm=case.isocentre_xyz_mm,
         field_xyz_T=case.field_xyz_T,
         fluence=fluence,
-        dose=dose,
-        goals=judge.goals_table(spec.protocol, dose, structures),
-        constraints=judge.constraints_table(spec.protocol, dose, structures, duals),
-        skin=judge.skin_table(dose, structures),
-        history=pd.DataFrame(),
+        dose=course,
+        **judgement,
+        history=judge.rounds_table(planned.history, planned.chosen),
         timing=stages.table(),
         notes=case.notes,
-        statements=tuple(map(str, solution.thinning)),
+        statements=(
+            numerics.statement,
+            *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
+            judge.normalisation_sentence(normalisation, protocol),
+        ),
         made_from={
-            "fingerprint": fingerprint_of(spec, case.patient),
-            "seed": spec.numerics.seed,
-            "histories": dose.provenance.histories,
-            "device": dose.provenance.device,
-            "engine": dose.provenance.engine,
-            "mean_rel_sigma": dose.mean_rel_sigma(),
+            "fingerprint": fingerprint_of(spec, patient),
+            **made_from(course),
+            "influence": {
+                "photons per beamlet": numerics.photons_per_beamlet,
+                "beamlets": case.beamlets,
+                "entries": int(influence.matrix.nnz),
+                "mean relative sigma": round(influence.rel_sigma, 4),
+            },
+            "seed": numerics.seed,
+            "overrides": dict(spec.applied),
             "versions": versions(),
         },
     )
+
+
+def made_from(dose: Dose) -> dict[str, Any]:
+    """What a dose was made with, for the record."""
+    return {
+        "engine": dose.provenance.engine,
+        "device": dose.provenance.device,
+        "histories": dose.provenance.histories,
+        "mean relative sigma above half of the maximum": round(dose.mean_rel_sigma(), 4),
+        "remarks": list(dose.provenance.notes),
+    }
 
 
 def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
@@ -157,15 +188,15 @@ def recalculate(
         result,
         field_xyz_T=field,
         dose=dose,
-        goals=judge.goals_table(spec.protocol, dose, result.structures),
-        constraints=judge.constraints_table(spec.protocol, dose, result.structures, duals),
-        skin=judge.skin_table(dose, result.structures),
+        **judge.tables(spec.protocol, dose, result.structures, duals),
         timing=stages.table(),
-        statements=(f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T.", *result.statements),
+        statements=(
+            f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T.",
+            *result.statements,
+        ),
         made_from={
             **result.made_from,
             "fingerprint": fingerprint("recalculate", result.fingerprint, list(field)),
-            "histories": dose.provenance.histories,
-            "mean_rel_sigma": dose.mean_rel_sigma(),
+            **made_from(dose),
         },
     )

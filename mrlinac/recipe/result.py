@@ -199,7 +199,9 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
     identify = result.spec.patient.identify
     planes_z_mm = patient.image.grid.z_mm
     derived = {
-        name: replace(contours_of(s.occupancy, result.structures.grid, name, s.role, planes_z_mm=planes_z_mm), derived=True)
+        name: replace(
+            contours_of(s.occupancy, result.structures.grid, name, s.role, planes_z_mm=planes_z_mm), derived=True
+        )
         for name, s in result.structures.structures.items()
         if name not in patient.rois and s.occupancy.any()
     }

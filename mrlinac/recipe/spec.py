@@ -58,7 +58,8 @@ class Numerics(spec.Spec):
     correction_rounds: Annotated[int, Field(ge=0)]
     correction_rel_sigma: Positive
     final_rel_sigma: Positive
-    rows: Annotated[int, Field(ge=100)]  # voxels the optimiser may look at, over all thinned structures
+    oar_rows: Annotated[int, Field(ge=100)]  # most rows that the optimiser has for one organ or ring …
+    target_rows: Annotated[int, Field(ge=100)] | None = None  # … and for one target; None: every voxel
 
 
 class PlanSpec(spec.Spec):
