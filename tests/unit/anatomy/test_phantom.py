@@ -304,8 +304,9 @@ def test_the_anatomy_does_not_depend_on_the_spacing():
             areas[z] = shapely.symmetric_difference(areas[z], polygon) if z in areas else polygon
         for z, polygon in areas.items():
             coarse = slices(3, name)[z]
-            # a tenth of a millimetre along the outline, and specks at one spacing that are lost at the other
-            bound = 0.1 * polygon.length + 12.0
+            # a fifteenth of the coarse pixel along the outline (thin sinuses count most), and specks
+            # at one spacing that are lost at the other
+            bound = 0.2 * polygon.length + 12.0
             assert abs(coarse.area - polygon.area) < bound, (name, z)
             compared += 1
     assert compared > 45
