@@ -92,7 +92,8 @@ def expand(inside: NDArray[np.float32], grid: Grid, margin: Margin) -> NDArray[n
         return occupied.copy()
     if inward:
         # What is outside grows; a point is lost if something outside lies within the margin of it, hence mirrored.
-        return np.asarray(1.0 - _grown(1.0 - occupied, grid, axes.opposite(), within=occupied > 0), np.float32)
+        lost = _grown(1.0 - occupied, grid, axes.opposite(), within=occupied > 0)
+        return np.minimum(occupied, 1.0 - lost)
     return _grown(occupied, grid, axes, within=None)
 
 
