@@ -152,6 +152,14 @@ def test_optional_rules_are_left_out_and_named(drawn):
     assert "PRV left out: the patient has no SpinalCord" in notes.of("warning")[0]
 
 
+def test_a_target_that_leaves_the_images_is_named(drawn):
+    table = rules('[PTV]\nfrom = "CTV"\nmargin_mm = 6\nrole = "target"')
+    _, notes = derive(drawn, table, imaged_z_mm=(-9.0, 30.0))
+    assert "cc lie beyond the imaged range" in notes.of("warning")[0]
+    _, notes = derive(drawn, table, imaged_z_mm=(-15.0, 30.0))
+    assert not notes.of("warning")
+
+
 def test_a_rule_replaces_what_was_drawn_unless_told_otherwise(drawn):
     result, notes = derive(drawn, rules('[Lung_L]\nfrom = "CTV"'))
     assert result.volume_cc("Lung_L") == pytest.approx(result.volume_cc("CTV"))
@@ -165,6 +173,7 @@ def test_a_rule_replaces_what_was_drawn_unless_told_otherwise(drawn):
     ("table", "says"),
     [
         ({"from": "A", "marginmm": 3}, "marginmm: unknown key; did you mean 'margin_mm'"),
+        ({"form": "A"}, "form: unknown key; did you mean 'from'"),
         ({"margin_mm": 3}, "exactly one of 'from' and 'first_of'"),
         ({"from": "A", "first_of": ["B"]}, "exactly one of 'from' and 'first_of'"),
         ({"from": "A", "rind_mm": 3, "ring": {"inner_mm": 1, "outer_mm": 2}}, "exclude each other"),
