@@ -121,7 +121,7 @@ def _keys_at(model: Any, location: Iterable[Any]) -> set[str]:
             return set()
         model = model.model_fields[part].annotation
     if isinstance(model, type) and issubclass(model, BaseModel):
-        return set(model.model_fields)
+        return {field.alias or name for name, field in model.model_fields.items()}
     return set()
 
 

@@ -22,7 +22,7 @@ def intersection(a: Occupancy, b: Occupancy, grid: Grid) -> Occupancy:
     ``max(0, a + b − 1)`` (surfaces back to back), ``a b`` (at right angles) and ``min(a, b)`` (facing the same way),
     weighted by the cosine of the angle between the surfaces.
     """
-    both: Occupancy = a * b
+    both: Occupancy = np.ascontiguousarray(a * b)
     voxel = np.flatnonzero((both > 0) & (a < 1) & (b < 1))
     if len(voxel):
         cosine = np.einsum("ij,ij->i", normals_of(a, grid, voxel), normals_of(b, grid, voxel))

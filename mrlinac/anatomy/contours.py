@@ -27,7 +27,7 @@ PLANE_TOLERANCE_mm = 0.01
 FILLED_GAP_SLICES = 3.5
 """Drawn planes up to so many slice spacings apart, and overlapping in x–y, are one part of a structure."""
 
-SCANLINE_mm = 0.15
+SCANLINE_mm = 0.05
 """Largest distance of the scanlines that measure the area; along a scanline the coverage is exact."""
 
 CHUNK_VOXELS = 4_000_000

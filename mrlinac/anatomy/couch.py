@@ -41,11 +41,9 @@ class CouchGeometry:
         """Where the couch's top lies under a patient."""
         if self.top_y_mm is not None:
             return self.top_y_mm
-        return (
-            patient.couch_top_y_mm
-            if patient.couch_top_y_mm is not None
-            else float(patient.external.extent_xy_mm()[1][1])
-        )
+        if patient.couch_top_y_mm is not None:
+            return patient.couch_top_y_mm
+        return float(patient.external.extent_xy_mm()[1][1])
 
 
 def add_couch(mixture: Mixture, couch: CouchGeometry | None, patient: Patient, grid: Grid) -> list[Note]:
@@ -74,12 +72,8 @@ def add_couch(mixture: Mixture, couch: CouchGeometry | None, patient: Patient, g
     posterior = float(patient.external.extent_xy_mm()[1][1])
     notes = [Note("done", f"couch of {couch.thickness_mm:g} mm inserted with its top at y = {top:.1f} mm")]
     if posterior - top > 1.0:
-        notes.append(
-            Note(
-                "warning",
-                f"the external reaches {posterior - top:.1f} mm into the couch; the body keeps {lost:.0f} cc",
-            )
-        )
+        text = f"the external reaches {posterior - top:.1f} mm into the couch; the body keeps {lost:.0f} cc"
+        notes.append(Note("warning", text))
     elif top - posterior > 1.0:
         notes.append(Note("warning", f"there are {top - posterior:.1f} mm of air between external and couch"))
     return notes

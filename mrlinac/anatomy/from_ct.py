@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.ndimage import uniform_filter
 
 from mrlinac import spec
 from mrlinac.anatomy import materials
@@ -40,6 +41,9 @@ Floats = NDArray[np.float32]
 
 WHOLLY_INSIDE = 0.999
 """CT voxels filled by the external at least so far say what the tissue is; the others hold air or couch as well."""
+
+SLIVER = 1e-3
+"""Less known tissue than this in a grid voxel says nothing."""
 
 PLATEAU_VOXELS = 20
 """So many voxels at exactly the image's largest value are a detector's or a file format's ceiling, not tissue."""
@@ -197,22 +201,31 @@ def metal_in(
 def _add_tissue(
     mixture: Mixture, curve: HuCurve, hu: Floats, body: Floats, claimed: Floats, resample: Resampler
 ) -> None:
-    """Tissue by the HU curve. Only CT voxels wholly inside the body say what the tissue is; where a grid voxel has
-    none of these, those partly inside must do, weighted by their part."""
+    """Tissue by the HU curve.
+
+    Only CT voxels wholly inside the body say what the tissue is. A grid voxel that has none of these takes the mean
+    of its neighbours in the slice; where they have none either, its own partly filled ones must do.
+    """
     density = curve.density_of(hu)
     part = np.clip(body - claimed, 0.0, 1.0)
     share = resample(part)
-    wholly = np.where(part >= WHOLLY_INSIDE, part, 0.0).astype(np.float32)
-    volume, mass, mass_hu = resample(wholly), resample(wholly * density), resample(wholly * density * hu)
-    thin = (volume < 1e-4) & (share > 0)
+    volume, mass, mass_hu = _sums(np.where(part >= WHOLLY_INSIDE, part, np.float32(0)), density, hu, resample)
+    thin = (volume < SLIVER) & (share > 0)
     if thin.any():
-        volume = np.where(thin, share, volume)
-        mass = np.where(thin, resample(part * density), mass)
-        mass_hu = np.where(thin, resample(part * density * hu), mass_hu)
+        near = [uniform_filter(sums, (1, 3, 3), mode="nearest") for sums in (volume, mass, mass_hu)]
+        own = _sums(part, density, hu, resample)
+        chosen = [np.where(near[0] > SLIVER / 9, n, o) for n, o in zip(near, own, strict=True)]
+        volume, mass, mass_hu = (np.where(thin, c, v) for c, v in zip(chosen, (volume, mass, mass_hu), strict=True))
     tissue = np.divide(mass, volume, out=np.full_like(mass, curve.air_g_cm3), where=volume > 0)
     mean_hu = np.divide(mass_hu, mass, out=np.full_like(mass, -1000.0), where=mass > 0)
     numbers = np.array([mixture.index_of(name) for name in curve.materials], np.uint8)
     mixture.add(share, tissue, numbers[curve.material_of(mean_hu)])
+
+
+def _sums(part: Floats, density: Floats, hu: Floats, resample: Resampler) -> tuple[Floats, Floats, Floats]:
+    """Volume, mass, and mass-weighted HU that a part of each CT voxel brings to the grid's voxels."""
+    mass = part * density
+    return resample(part), resample(mass), resample(mass * hu)
 
 
 def _add_metal(

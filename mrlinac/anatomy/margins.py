@@ -92,7 +92,8 @@ def expand(inside: NDArray[np.float32], grid: Grid, margin: Margin) -> NDArray[n
         return occupied.copy()
     if inward:
         # What is outside grows; a point is lost if something outside lies within the margin of it, hence mirrored.
-        return np.asarray(1.0 - _grown(1.0 - occupied, grid, axes.opposite(), within=occupied > 0), np.float32)
+        lost = _grown(1.0 - occupied, grid, axes.opposite(), within=occupied > 0)
+        return np.minimum(occupied, 1.0 - lost)
     return _grown(occupied, grid, axes, within=None)
 
 
@@ -174,6 +175,8 @@ class _Nearest:
         scale = np.maximum(axes.positive_mm, axes.negative_mm)
         # With unequal opposite directions, all discs that can matter lie in an ellipsoid about the point.
         self.scale = scale if axes.symmetric else scale + 2 * slack_mm
+        smallest = min(axes.positive_mm.min(), axes.negative_mm.min())
+        self.sure = max(0.0, 1.0 - 1.1 * slack_mm / smallest)
         self.tree = cKDTree(discs.points_xyz_mm / self.scale)
 
     def depth_mm(self, points: Floats, may_lie_inside: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -212,18 +215,23 @@ class _Nearest:
     def _nearest(self, points: Floats) -> NDArray[np.int64]:
         nearest = np.asarray(self.tree.query(points / self.scale)[1], np.int64)
         if not self.axes.symmetric:
-            for start in range(0, len(points), PAIRS_CHUNK):
-                part = slice(start, start + PAIRS_CHUNK)
-                self._improve(points[part], nearest[part])
+            # Deep inside by the first disc is deep inside by any; the others need the disc of least gauge.
+            vector = points - self.discs.points_xyz_mm[nearest]
+            unsure = np.flatnonzero(np.linalg.norm(vector / self._semi(vector), axis=1) > self.sure)
+            for start in range(0, len(unsure), PAIRS_CHUNK):
+                part = unsure[start : start + PAIRS_CHUNK]
+                nearest[part] = self._least_gauge(points[part], nearest[part])
         return nearest
 
-    def _improve(self, points: Floats, nearest: NDArray[np.int64]) -> None:
-        """Put the disc of least gauge, among all within reach, into ``nearest``."""
+    def _least_gauge(self, points: Floats, nearest: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Discs of least gauge among all within reach; where none is, the given ones."""
         pairs = cKDTree(points / self.scale).sparse_distance_matrix(self.tree, 1.0, output_type="ndarray")
         if len(pairs) == 0:
-            return
+            return nearest
         vector = points[pairs["i"]] - self.discs.points_xyz_mm[pairs["j"]]
-        gauge = np.einsum("ij,ij->i", vector / self._semi(vector), vector / self._semi(vector))
-        order = np.lexsort((gauge, pairs["i"]))
+        vector /= self._semi(vector)
+        order = np.lexsort((np.einsum("ij,ij->i", vector, vector), pairs["i"]))
         first = order[np.unique(pairs["i"][order], return_index=True)[1]]
-        nearest[pairs["i"][first]] = pairs["j"][first]
+        result = nearest.copy()
+        result[pairs["i"][first]] = pairs["j"][first]
+        return result

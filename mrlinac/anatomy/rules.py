@@ -30,7 +30,7 @@ from mrlinac import spec
 from mrlinac.anatomy import booleans
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.margins import SixMargins, expand
-from mrlinac.anatomy.patient import Note, Notes
+from mrlinac.anatomy.patient import Note, Notes, Severity
 from mrlinac.anatomy.structures import Role, Structure, StructureSet
 from mrlinac.errors import DataError, raise_all
 
@@ -289,6 +289,11 @@ class _Evaluation:
         self.notes.append(Note("done", f"{name} = {text}: {volume_cc:.1f} cc"))
         if volume_cc <= 0:
             self.notes.append(Note("warning", f"{name} is empty"))
+        if self.imaged_z_mm is not None and rule.trim_ends_mm is None:
+            beyond_cc = float((inside * (1.0 - self._trimmed(0.0))).sum(dtype=np.float64)) * self.grid.voxel_cc
+            if beyond_cc > 0.001 * volume_cc:
+                severity: Severity = "warning" if rule.role == "target" else "info"
+                self.notes.append(Note(severity, f"{name}: {beyond_cc:.1f} cc lie beyond the imaged range"))
 
     def _source(self, name: str, rule: StructureRule) -> tuple[Occupancy, str]:
         """Union of the sources with margin and rind; margins and rinds of single structures are remembered."""
