@@ -150,7 +150,10 @@ def voxels(dose: Dose, structure: Structure) -> tuple[NDArray[np.float64], NDArr
 
 
 def value_of(
-    dose_Gy: NDArray[np.float64], volume_cc: NDArray[np.float64], text: str | Metric, prescription_Gy: float | None = None
+    dose_Gy: NDArray[np.float64],
+    volume_cc: NDArray[np.float64],
+    text: str | Metric,
+    prescription_Gy: float | None = None,
 ) -> float:
     """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but ``CI``."""
     wanted = parse(text) if isinstance(text, str) else text
@@ -181,7 +184,9 @@ def dose_at_volume(
     """Lowest dose of the hottest ``wanted_cc``, for each volume asked for."""
     total_cc = float(volume_cc.sum())
     if np.any(wanted_cc > total_cc * (1 + 1e-9)):
-        raise ValueError(f"the structure has {total_cc:.3g} cc, less than the {float(wanted_cc.max()):.3g} cc asked for")
+        raise ValueError(
+            f"the structure has {total_cc:.3g} cc, less than the {float(wanted_cc.max()):.3g} cc asked for"
+        )
     order = np.argsort(-dose_Gy, kind="stable")
     reached_cc = np.cumsum(volume_cc[order])
     place = np.searchsorted(reached_cc, wanted_cc * (1 - 1e-12))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -56,9 +57,9 @@ class Programme:
     tails: int = 0
     constant: float = 0.0
     price: float = PRICE_PER_Gy
-    _hinges: list[tuple[NDArray, ...]] = field(default_factory=list)
+    _hinges: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
     _tail_linear: list[float] = field(default_factory=list)
-    _limit_rows: list[tuple[NDArray | None, int, float, float]] = field(default_factory=list)
+    _limit_rows: list[tuple[NDArray[np.float64] | None, int, float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rows = self.rows
@@ -98,9 +99,7 @@ class Programme:
         old, new = self.row_weight[mine.rows], self.row_weight[mine.rows] + add
         joint = (old * self.row_level[mine.rows] + add * level) / new
         # Two squares about different levels are one about their mean, plus a constant.
-        self.constant += 0.5 * float(
-            np.sum(old * self.row_level[mine.rows] ** 2 + add * level**2 - new * joint**2)
-        )
+        self.constant += 0.5 * float(np.sum(old * self.row_level[mine.rows] ** 2 + add * level**2 - new * joint**2))
         self.row_level[mine.rows], self.row_weight[mine.rows] = joint, new
 
     @add_objective.register
@@ -158,9 +157,7 @@ class Programme:
         count = len(mine.rows)
         square = 2 * weight * mine.weights / mine.weights.sum()
         none, zero = np.full(count, -1), np.zeros(count)
-        self._hinges.append(
-            (mine.rows, np.full(count, sign), np.full(count, level), none, square, zero, none, zero)
-        )
+        self._hinges.append((mine.rows, np.full(count, sign), np.full(count, level), none, square, zero, none, zero))
 
     def _tail(self, of: kinds.UpperTail | kinds.LowerTail, sign: float, weight: float, limit: int) -> int:
         mine = self.rows.of[of.structure]
@@ -172,7 +169,16 @@ class Programme:
         self._tail_linear.append(sign * weight)
         held = part if limit >= 0 else zero
         self._hinges.append(
-            (mine.rows, np.full(count, sign), zero, np.full(count, tail), zero, weight * part, np.full(count, limit), held)
+            (
+                mine.rows,
+                np.full(count, sign),
+                zero,
+                np.full(count, tail),
+                zero,
+                weight * part,
+                np.full(count, limit),
+                held,
+            )
         )
         return tail
 
