@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -56,9 +57,9 @@ class Programme:
     tails: int = 0
     constant: float = 0.0
     price: float = PRICE_PER_Gy
-    _hinges: list[tuple[NDArray, ...]] = field(default_factory=list)
+    _hinges: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
     _tail_linear: list[float] = field(default_factory=list)
-    _limit_rows: list[tuple[NDArray | None, int, float, float]] = field(default_factory=list)
+    _limit_rows: list[tuple[NDArray[np.float64] | None, int, float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rows = self.rows

@@ -161,7 +161,9 @@ def correct(
         last = len(found) == rounds + 1 + extra
         factor = _factor(dose, target, protocol)
         if last and abs(factor - 1) > MOST_SCALING and extra == 0:
-            extra, level_factor = 1, level_factor * factor
+            # The offset takes care of what the model got wrong; the aim of what the optimum itself leaves.
+            promised_Gy = history[-1].predicted.get("D50_Gy", rx.dose_Gy)
+            extra, level_factor = 1, level_factor * rx.dose_Gy / promised_Gy
     chosen = _best(history, [_factor(dose, target, protocol) for _, dose in found])
     solution, dose = found[chosen]
     fluence, dose, normalisation = normalise(solution.fluence, dose, target, protocol)
@@ -209,7 +211,7 @@ def _round(
     rows, target = planner.rows, planner.protocol.prescription.target
     mu = solution.fluence.vector
     forward_Gy = rows.on_rows(dose.dose_Gy)
-    mine = rows.of[target] if target in rows.of else None
+    mine = rows.of.get(target)
     predicted, forward, rms = {}, {}, 0.0
     if mine is not None:
         predicted = _figures(solution.row_dose_Gy[mine.rows], mine.weights)

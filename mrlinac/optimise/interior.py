@@ -2,8 +2,9 @@
 
 Every hinge's slack belongs to one row, so it is eliminated by hand; what is left is a system of the size of the
 fluence, K = S + N/X + Dᵀ diag(θ) D (with one more line per tail), and one line per limit, solved by its Schur
-complement. Mehrotra's predictor-corrector (Mehrotra 1992, SIAM J Optim 2:575). The objective shown is always that of a
-feasible point (smallest slacks for x and t) and the bound that of feasible multipliers, so the gap needs no tolerance.
+complement. Mehrotra's predictor-corrector (Mehrotra 1992, SIAM J Optim 2:575). The objective shown is always that of
+a feasible point (smallest slacks for x and t) and the bound that of feasible multipliers, so the gap needs no
+tolerance.
 
 Notation: p = s - r >= 0 with multiplier y, s >= 0 with w, e >= 0 (elastic) with o = ρ - μ, u >= 0 (slack of a limit)
 with μ, x >= 0 with ν.
@@ -120,6 +121,11 @@ def solve(
     return outcome
 
 
+def _sums(place: NDArray[np.int64], value: Array, count: int) -> Array:
+    """Sums of values by place, 0…count-1."""
+    return np.bincount(place, weights=value, minlength=count).astype(np.float64, copy=False)
+
+
 class _Method:
     """The arrays of one programme and the steps on them."""
 
@@ -157,16 +163,16 @@ class _Method:
     def adjoint(self, y: Array) -> Array:
         """Aᵀ y over z."""
         signed = self.sign * y
-        to_rows = np.bincount(self.row, weights=signed, minlength=self.tiled.shape[0])
+        to_rows = _sums(self.row, signed, self.tiled.shape[0])
         return np.concatenate([self.tiled.transposed_times(to_rows), self._to_tails(-signed)])
 
     def _to_tails(self, v: Array) -> Array:
-        return np.bincount(self.tail[self.has_tail], weights=v[self.has_tail], minlength=self.tails)
+        return _sums(self.tail[self.has_tail], v[self.has_tail], self.tails)
 
     def to_limits(self, v: Array) -> Array:
         """C v: sums over each limit's hinges."""
         held = self.has_limit
-        return np.bincount(self.limit[held], weights=(self.share * v)[held], minlength=self.m)
+        return _sums(self.limit[held], (self.share * v)[held], self.m)
 
     def from_limits(self, mu: Array) -> Array:
         """Cᵀ μ."""
@@ -289,7 +295,7 @@ class _Method:
         rows = self.tiled.shape[0]
         n, tails = self.n, self.tails
         matrix = np.zeros((n + tails, n + tails))
-        per_row = np.bincount(self.row, weights=theta, minlength=rows)
+        per_row = _sums(self.row, theta, rows)
         matrix[:n, :n] = self.tiled.gram(per_row + self.row_weight)
         if self.smooth.nnz:
             matrix[:n, :n] += self.smooth.toarray()
@@ -324,14 +330,14 @@ class _Method:
         else:
             solved, schur = np.zeros((n + tails, 0)), np.zeros((0, 0))
         return {
-            "kappa": kappa, "phi": phi, "psi": psi, "theta": theta,
+             "phi": phi, "psi": psi, "theta": theta,
             "factor": factor, "limits": limits, "solved": solved, "schur": schur,
         }  # fmt: skip
 
     def _step(self, q: _Point, r: dict[str, Array], c: dict[str, Array], f: dict[str, Any]) -> _Point:
         """Newton's step for residuals r and complementarity residuals c (zero is the goal)."""
         n = self.n
-        kappa, phi, psi, theta = f["kappa"], f["phi"], f["psi"], f["theta"]
+        phi, psi, theta = f["phi"], f["psi"], f["theta"]
         rho_p = r["p"] - c["p"] / q.y
         rho_s = r["s"] + c["s"] / q.s
         rho_e = r["e"] - c["u"] / q.mu + (c["e"] + q.e * r["o"]) / q.o

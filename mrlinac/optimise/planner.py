@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -217,11 +217,14 @@ class Planner:
         row_dose_Gy = np.asarray(rows.full @ mu) + given
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
         judgement = self.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
-        # The solver's own excess decides what is met: the cut entries' share is in the dose shown, within error_Gy.
+        # The solver's own excess decides what is met: the values shown hold the cut entries' dose at the fluence
+        # found, of which the solver knew only a guess.
         stuck = [k for k, excess_Gy in enumerate(outcome.excess_Gy) if excess_Gy > TOLERANCE_Gy]
+        limits = tuple(replace(limit, met=k not in stuck) for k, limit in enumerate(judgement.limits))
+        judgement = replace(judgement, limits=limits)
         if stuck and not relax:
-            raise SolverError(infeasible(judgement.limits, stuck, outcome.excess_Gy))
-        certificate = self._certificate(outcome, judgement.limits, stuck, solver)
+            raise SolverError(infeasible(limits, stuck, outcome.excess_Gy))
+        certificate = self._certificate(outcome, limits, stuck, solver)
         return Solution(
             Fluence.from_vector(self.influence.maps, mu, certificate),
             judgement,
@@ -233,9 +236,7 @@ class Planner:
             rows,
         )
 
-    def _run(
-        self, programme: Programme, solver: Solver, relative_gap: float, progress: Progress | None
-    ) -> Outcome:
+    def _run(self, programme: Programme, solver: Solver, relative_gap: float, progress: Progress | None) -> Outcome:
         if solver == "interior":
             return interior.solve(programme, self._tiles(), relative_gap=relative_gap, progress=progress)
         if solver == "clarabel":
@@ -293,9 +294,7 @@ class Planner:
         return Judgement(tuple(objectives), tuple(limits), total, total + price)
 
     @staticmethod
-    def _certificate(
-        outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str
-    ) -> Certificate:
+    def _certificate(outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str) -> Certificate:
         if outcome.gap > OPTIMAL_GAP:
             status = f"inexact: stopped at a gap of {100 * outcome.gap:.2g} %"
         elif not stuck:

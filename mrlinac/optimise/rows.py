@@ -180,13 +180,13 @@ def terms_of(protocol: Protocol, structures: StructureSet) -> list[DoseKind]:
     DataError
         Names the structures that are missing and not optional.
     """
-    terms = [o.of for o in protocol.objectives if isinstance(o.of, DoseKind)]
+    terms: list[DoseKind] = [o.of for o in protocol.objectives if isinstance(o.of, DoseKind)]
     terms += [c.of for c in protocol.constraints if c.of.structure in structures or not c.optional]
     missing = sorted({t.structure for t in terms if t.structure not in structures})
     if missing:
         raise DataError(
-            f"protocol {protocol.name} needs the structure(s) {', '.join(missing)}: draw them, derive them, or mark the "
-            f"constraint optional. Present: {', '.join(structures)}"
+            f"protocol {protocol.name} needs the structure(s) {', '.join(missing)}: draw them, derive them, "
+            f"or mark the constraint optional. Present: {', '.join(structures)}"
         )
     return terms
 
@@ -230,7 +230,7 @@ def _merged(blocks: Sequence[_Blocks], grid: Grid) -> tuple[sp.csr_array, dict[s
             rows = first + np.arange(count)
             parts.append(sp.csr_array((b.share / volume[b.block], (b.block, b.voxel)), shape=(count, grid.size)))
             first += count
-        of[b.name] = StructureRows(rows.astype(np.int64), volume * grid.voxel_cc)
+        of[b.name] = StructureRows(rows.astype(np.int64), np.asarray(volume * grid.voxel_cc, np.float64))
         thinning.append(Thinning(b.name, len(b.voxel), count, b.edge))
     return sp.csr_array(sp.vstack(parts, format="csr")), of, thinning
 

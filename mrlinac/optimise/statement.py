@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-import cvxpy as cp
+import cvxpy
 import numpy as np
 
 from mrlinac.errors import SolverError
@@ -16,39 +16,41 @@ from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.interior import Outcome
 from mrlinac.protocol import kinds
 
+cp: Any = cvxpy  # its functions are not typed
+
 
 @singledispatch
-def expression(of: object, dose: Any, weights: np.ndarray, prescription_Gy: float) -> cp.Expression:
+def expression(of: object, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
     """The cvxpy expression of a kind over the dose of its structure's rows."""
     raise TypeError(f"no cvxpy expression is registered for {type(of).__name__}")
 
 
-def _mean(weights: np.ndarray, expression: Any) -> cp.Expression:
+def _mean(weights: np.ndarray, expression: Any) -> Any:
     return (weights / weights.sum()) @ expression
 
 
 @expression.register
-def _(of: kinds.SquaredOverdose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> cp.Expression:
+def _(of: kinds.SquaredOverdose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
     return _mean(weights, cp.square(cp.pos(dose - of.level_Gy(prescription_Gy))))
 
 
 @expression.register
-def _(of: kinds.SquaredUnderdose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> cp.Expression:
+def _(of: kinds.SquaredUnderdose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
     return _mean(weights, cp.square(cp.pos(of.level_Gy(prescription_Gy) - dose)))
 
 
 @expression.register
-def _(of: kinds.SquaredDeviation, dose: Any, weights: np.ndarray, prescription_Gy: float) -> cp.Expression:
+def _(of: kinds.SquaredDeviation, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
     return _mean(weights, cp.square(dose - of.level_Gy(prescription_Gy)))
 
 
 @expression.register
-def _(of: kinds.MeanDose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> cp.Expression:
+def _(of: kinds.MeanDose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
     return _mean(weights, dose)
 
 
 @expression.register
-def _(of: kinds.UpperTail, dose: Any, weights: np.ndarray, prescription_Gy: float) -> cp.Expression:
+def _(of: kinds.UpperTail, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
     share = of.share(weights)
     if share >= 1:
         return _mean(weights, dose)
@@ -57,7 +59,7 @@ def _(of: kinds.UpperTail, dose: Any, weights: np.ndarray, prescription_Gy: floa
 
 
 @expression.register
-def _(of: kinds.LowerTail, dose: Any, weights: np.ndarray, prescription_Gy: float) -> cp.Expression:
+def _(of: kinds.LowerTail, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
     share = of.share(weights)
     if share >= 1:
         return _mean(weights, dose)
@@ -66,13 +68,13 @@ def _(of: kinds.LowerTail, dose: Any, weights: np.ndarray, prescription_Gy: floa
 
 
 @singledispatch
-def fluence_expression(of: object, mu: Any, pairs: np.ndarray, reference_mu: float) -> cp.Expression:
+def fluence_expression(of: object, mu: Any, pairs: np.ndarray, reference_mu: float) -> Any:
     """The cvxpy expression of a kind over the fluence."""
     raise TypeError(f"no cvxpy expression is registered for {type(of).__name__}")
 
 
 @fluence_expression.register
-def _(of: kinds.FluenceSmoothness, mu: Any, pairs: np.ndarray, reference_mu: float) -> cp.Expression:
+def _(of: kinds.FluenceSmoothness, mu: Any, pairs: np.ndarray, reference_mu: float) -> Any:
     return cp.sum_squares(mu[pairs[:, 0]] - mu[pairs[:, 1]]) / (len(pairs) * reference_mu**2)
 
 
@@ -90,7 +92,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     matrix = rows.cut.astype(np.float64) * programme.unit_mu
     statements = [d == matrix @ x + programme.offset] if d.size else []
 
-    def function(of: kinds.DoseKind) -> cp.Expression:
+    def function(of: kinds.DoseKind) -> Any:
         if isinstance(of, kinds.MeanDose):
             return (programme.unit_mu * rows.mean[of.structure]) @ x + programme.mean_offset[of.structure]
         mine = rows.of[of.structure]
@@ -119,7 +121,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     dual = np.array([float(np.squeeze(h.dual_value)) for h in held])
     stats = problem.solver_stats
     return Outcome(
-        np.maximum(x.value, 0),
+        np.maximum(np.asarray(x.value), 0),
         np.zeros(0),
         np.asarray(excess.value)[: len(held)],
         dual,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mrlinac.protocol.verdicts import Verdict, judge
 from mrlinac.protocol.model import Constraint, Goal, Objective, Prescription, Protocol, from_values, load
+from mrlinac.protocol.verdicts import Verdict, judge
 
 __all__ = [
     "Constraint",

@@ -75,12 +75,13 @@ def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -
                 f"goal {goal.structure} {goal.metric}: the structure is missing; draw it or mark it optional"
             )
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", goal.source)
+    body = structures.of_role("external")
     value = metrics.metric(
         dose,
         structures[goal.structure],
         wanted,
         prescription_Gy=rx.dose_Gy,
-        external=structures["External"] if "External" in structures else None,
+        external=structures[body[0]] if body else None,
     )
     margin: float | None = None
     outcome: Outcome = "report"

@@ -23,7 +23,7 @@ def thorax(
     scatter: float = 0.003,
     seed: int = 1,
 ) -> tuple[Influence, StructureSet]:
-    """Influence and structures of an elliptic thorax with two lungs, cord, oesophagus, heart and a sphere beside it."""
+    """Influence and structures of an elliptic thorax with lungs, cord, oesophagus, heart and a spherical target."""
     half_x, half_y = 180.0, 115.0
     grid = Grid.covering((-half_x, -half_y, -half_length_mm), (half_x, half_y, half_length_mm), (spacing_mm,) * 3)
     z, y, x = np.meshgrid(grid.z_mm, grid.y_mm, grid.x_mm, indexing="ij")

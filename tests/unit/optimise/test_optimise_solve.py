@@ -1,0 +1,348 @@
+"""The planner: known optima of tiny problems, agreement of two statements, certificates, infeasibility."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from synthetic import thorax
+
+from mrlinac import optimise
+from mrlinac import protocol as protocols
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.influence import Influence
+from mrlinac.errors import DataError, SolverError
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.optimise import canonical, rows, statement
+from mrlinac.optimise.tiles import Tiled, morton
+from mrlinac.protocol import kinds
+from mrlinac.provenance import Provenance
+
+SOLVERS = ("interior", "clarabel")
+SRC = {"source": "test"}
+BIG = {"fraction_Gy": 2, **SRC}
+
+
+def tiny(matrix, names):
+    """One voxel a row, one beamlet a column (a line of neighbours along u), named sets of voxels."""
+    matrix = np.atleast_2d(np.asarray(matrix, np.float32))
+    voxels, beamlets = matrix.shape
+    grid = Grid((1, 1, voxels), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    lattice = np.stack([np.arange(beamlets), np.zeros(beamlets, int)], 1).astype(np.int32)
+    maps = (BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), lattice, (5.0, 5.0)),)
+    influence = Influence(grid, sp.csc_array(matrix), maps, 0.0, Provenance("test", "test"))
+    structures = {}
+    for name, members in names.items():
+        occupancy = np.zeros((1, 1, voxels), np.float32)
+        occupancy[..., list(members)] = 1
+        structures[name] = Structure(name, "target" if name == "T" else "oar", occupancy)
+    return influence, StructureSet(grid, structures)
+
+
+def protocol_of(objectives, constraints=(), dose_Gy=10.0, fractions=5):
+    return protocols.from_values(
+        {
+            "name": "t",
+            "title": "t",
+            "citation": "t",
+            "prescription": {"dose_Gy": dose_Gy, "fractions": fractions, "target": "T", "rule": "median", **SRC},
+            "objectives": [o | SRC for o in objectives],
+            "constraints": [c | BIG for c in constraints],
+        }
+    )
+
+
+def thorax_protocol(**changes):
+    lungs_Gy, cord_Gy = changes.get("lungs_Gy", 12.0), changes.get("cord_Gy", 9.0)
+    return protocol_of(
+        [
+            {"kind": "squared_deviation", "structure": "PTV_eval", "dose_percent": 100, "weight": 60},
+            {"kind": "squared_underdose", "structure": "PTV_eval", "dose_percent": 97, "weight": 300},
+            {"kind": "squared_overdose", "structure": "Ring", "dose_percent": 60, "weight": 5},
+            {"kind": "squared_overdose", "structure": "Normal", "dose_percent": 40, "weight": 5},
+            {"kind": "upper_tail", "structure": "Lungs-GTV", "volume_percent": 20, "weight": 0.5},
+            {"kind": "lower_tail", "structure": "PTV_eval", "volume_percent": 5, "weight": 1},
+            {"kind": "mean_dose", "structure": "Heart", "weight": 0.5},
+            {"kind": "fluence_smoothness", "weight": 1},
+        ],
+        [
+            {"kind": "upper_tail", "structure": "SpinalCord", "volume_cc": 1, "at_most_Gy": cord_Gy},
+            {"kind": "mean_dose", "structure": "Lungs-GTV", "at_most_Gy": lungs_Gy},
+            {"kind": "upper_tail", "structure": "PTV_eval", "volume_percent": 2, "at_most_percent": 104},
+            {"kind": "lower_tail", "structure": "PTV_eval", "volume_percent": 5, "at_least_percent": 94},
+        ],
+        dose_Gy=66.0,
+        fractions=33,
+    ).model_copy(update={"prescription": protocols.Prescription(
+        dose_Gy=66, fractions=33, target="PTV_eval", rule="median", source="test"
+    )})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def coarse():
+    return thorax(spacing_mm=8.0, target_mm=20.0, half_length_mm=40.0, beamlet_mm=(7.0, 7.0))
+
+
+def optimum(objectives, solver, constraints=(), matrix=None, names=None):
+    influence, structures = tiny(np.eye(3) if matrix is None else matrix, names or {"T": (0, 1, 2)})
+    planner = optimise.Planner(influence, structures, protocol_of(objectives, constraints))
+    solution = planner.solve(solver=solver, relative_gap=1e-8)
+    return solution, solution.fluence.vector * 5  # MU of one fraction times five fractions is Gy here
+
+
+ABOUT_10 = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+ONE_OF_THREE = {"volume_percent": 100 / 3}
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    ("more", "dose_Gy"),
+    [
+        # (d - 10)² plus the term, voxel by voxel, has its minimum where the derivative vanishes.
+        ({"kind": "squared_overdose", "dose_Gy": 8, "weight": 1}, 9.0),
+        ({"kind": "squared_underdose", "dose_Gy": 12, "weight": 3}, 11.5),
+        ({"kind": "squared_deviation", "dose_Gy": 13, "weight": 2}, 12.0),
+        ({"kind": "mean_dose", "weight": 2}, 9.0),
+        ({"kind": "upper_tail", "weight": 1, **ONE_OF_THREE}, 9.5),
+        ({"kind": "lower_tail", "weight": 1, **ONE_OF_THREE}, 10.5),
+    ],
+)
+def test_known_optimum_of_three_voxels(solver, more, dose_Gy):
+    solution, found_Gy = optimum([ABOUT_10, {"structure": "T", **more}], solver)
+    np.testing.assert_allclose(found_Gy, dose_Gy, atol=2e-3)
+    assert solution.fluence.certificate.status == "optimal"
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_known_optimum_of_smoothness(solver):
+    names = {"T": (0,), "O": (1,)}
+    objectives = [
+        ABOUT_10,
+        {"kind": "squared_deviation", "structure": "O", "dose_Gy": 20, "weight": 1},
+        {"kind": "fluence_smoothness", "weight": 100},
+    ]
+    _, found_Gy = optimum(objectives, solver, matrix=np.eye(2), names=names)
+    # In units of the even fluence (10 Gy): 100 (a-1)² + 100 (b-2)² + 100 (a-b)², hence a = 4/3, b = 5/3.
+    np.testing.assert_allclose(found_Gy, [40 / 3, 50 / 3], atol=5e-3)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_limits_bind_and_have_a_price(solver):
+    held = {"kind": "upper_tail", "structure": "T", "at_most_Gy": 9, **ONE_OF_THREE}
+    solution, found_Gy = optimum([ABOUT_10], solver, [held])
+    np.testing.assert_allclose(found_Gy, 9, atol=2e-3)
+    # Objective (limit - 10)²: its derivative at 9 is -2.
+    assert solution.limits[0].dual_per_Gy == pytest.approx(2, rel=0.01)
+    assert solution.limits[0].met
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_fluence_is_never_negative(solver):
+    _, found_Gy = optimum(
+        [ABOUT_10, {"kind": "mean_dose", "structure": "O", "weight": 100}],
+        solver,
+        matrix=[[1, 1], [0, 1], [0, 0]],
+        names={"T": (0,), "O": (1,)},
+    )
+    np.testing.assert_allclose(found_Gy, [10, 0], atol=5e-3)
+
+
+def test_every_kind_is_registered():
+    for kind in kinds.KINDS:
+        over_dose, over_fluence = statement.expression.dispatch(kind), statement.fluence_expression.dispatch(kind)
+        stated = (over_dose is not statement.expression.dispatch(object)) or (
+            over_fluence is not statement.fluence_expression.dispatch(object)
+        )
+        assert stated, f"{kind.__name__} has no cvxpy expression"
+        added = canonical.Programme.__dict__["add_objective"].dispatcher
+        assert added.dispatch(kind) is not added.dispatch(object), f"{kind.__name__} has no solver rows"
+    for kind in kinds.LIMIT_KINDS:
+        added = canonical.Programme.__dict__["add_limit"].dispatcher
+        assert added.dispatch(kind) is not added.dispatch(object), f"{kind.__name__} has no rows as a limit"
+
+
+@pytest.mark.parametrize("kind", kinds.DOSE_KINDS, ids=lambda k: k.__name__)
+def test_cvxpy_and_numpy_agree_and_are_convex(kind):
+    import cvxpy as cp
+
+    keys = {"dose_percent": 90} if "dose_percent" in kind.model_fields else {}
+    keys |= {"volume_cc": 2.5} if "volume_cc" in kind.model_fields else {}
+    of = kind(structure="S", **keys)
+    rng = np.random.default_rng(3)
+    weights = rng.uniform(0.2, 1, 12)
+    for _ in range(3):
+        a, b = rng.uniform(40, 70, (2, 12))
+        values = []
+        for dose_Gy in (a, b, (a + b) / 2):
+            expression = statement.expression(of, cp.Constant(dose_Gy), weights, 60.0)
+            goal = cp.Maximize(expression) if of.curvature == "concave" else cp.Minimize(expression)
+            problem = cp.Problem(goal)
+            problem.solve(solver="CLARABEL")
+            values.append(of.value(dose_Gy, weights, 60.0))
+            assert problem.value == pytest.approx(values[-1], rel=1e-5, abs=1e-5)
+        slack = (values[0] + values[1]) / 2 - values[2]
+        assert slack <= 1e-9 if of.curvature == "concave" else slack >= -1e-9
+
+
+def test_upper_tail_implies_the_dvh_limit():
+    from mrlinac.dose import metrics
+
+    rng = np.random.default_rng(4)
+    dose_Gy, volume_cc = rng.gamma(2, 10, 200), rng.uniform(0.001, 0.027, 200)
+    tail_Gy = kinds.UpperTail(structure="S", volume_cc=0.1).value(dose_Gy, volume_cc, 60.0)
+    assert metrics.value_of(dose_Gy, volume_cc, "D0.1cc") <= tail_Gy
+
+
+def test_both_solvers_reach_the_same_optimum(coarse):
+    planner = optimise.Planner(*coarse, thorax_protocol(), oar_rows=1000)
+    ours = planner.solve(relative_gap=1e-6, refinements=0)
+    theirs = planner.solve(solver="clarabel", refinements=0)
+    assert ours.fluence.certificate.status == "optimal"
+    assert ours.fluence.certificate.objective == pytest.approx(theirs.fluence.certificate.objective, rel=1e-4)
+    assert ours.fluence.certificate.dual_bound <= theirs.fluence.certificate.objective + 1e-4
+    for mine, other in zip(ours.limits, theirs.limits, strict=True):
+        assert mine.value_Gy == pytest.approx(other.value_Gy, abs=0.1)
+        assert mine.dual_per_Gy == pytest.approx(other.dual_per_Gy, abs=0.05, rel=0.02)
+
+
+def test_certificate_bounds_every_other_fluence(coarse):
+    planner = optimise.Planner(*coarse, thorax_protocol(), oar_rows=1000, cut=0)
+    solution = planner.solve()
+    bound = solution.fluence.certificate.dual_bound
+    assert 0 <= solution.fluence.certificate.relative_gap <= 1e-3
+    rng = np.random.default_rng(5)
+    best = solution.fluence.vector
+    for size in (0.01, 0.1, 1.0):
+        mu = best * rng.uniform(1 - size, 1 + size, len(best))
+        means = {name: float(a @ mu) for name, a in planner.rows.mean.items()}
+        assert planner.judge(mu, planner.rows.full @ mu, means).penalised >= bound
+    own = planner.judge(best, planner.rows.full @ best, {n: float(a @ best) for n, a in planner.rows.mean.items()})
+    assert own.objective == pytest.approx(solution.fluence.certificate.objective, rel=1e-3)
+
+
+def test_infeasible_names_the_limit_and_its_relaxation(coarse):
+    hopeless = thorax_protocol(lungs_Gy=1.0)
+    with pytest.raises(SolverError, match=r"infeasible.*Lungs-GTV mean_dose <= 1\.00 Gy would have to give"):
+        optimise.solve(*coarse, hopeless, oar_rows=1000)
+    solution = optimise.solve(*coarse, hopeless, oar_rows=1000, relax=True)
+    assert not solution.feasible
+    assert solution.fluence.certificate.status.startswith("relaxed")
+    assert solution.fluence.certificate.worst_violation > 0.1
+
+
+def test_missing_structure_is_named(coarse):
+    influence, structures = coarse
+    fewer = StructureSet(structures.grid, {n: s for n, s in structures.structures.items() if n != "Heart"})
+    with pytest.raises(DataError, match="Heart"):
+        optimise.solve(influence, fewer, thorax_protocol())
+
+
+def test_an_unfinished_solve_is_not_called_solved(coarse):
+    from mrlinac.optimise import interior
+
+    planner = optimise.Planner(*coarse, thorax_protocol(), oar_rows=1000)
+    programme = canonical.build(planner.rows, planner.protocol)
+    outcome = interior.solve(programme, planner._tiles(), most_iterations=3)
+    assert not outcome.converged
+    status = planner._certificate(outcome, (), [], "interior").status
+    assert status.startswith("inexact")
+
+
+def test_merged_rows_keep_means_and_say_so(coarse):
+    influence, structures = coarse
+    chosen = rows.select(influence, structures, thorax_protocol(), oar_rows=100)
+    merged = {t.structure: t for t in chosen.thinning}
+    assert merged["Normal"].rows <= 100 < merged["Normal"].voxels
+    assert "merged into" in str(merged["Normal"])
+    assert merged["PTV_eval"].rows == merged["PTV_eval"].voxels
+    assert merged["Heart"].mean_only
+    mu = np.random.default_rng(6).uniform(0, 1, chosen.beamlets)
+    dose = chosen.full @ mu
+    mine = chosen.of["Lungs-GTV"]
+    assert np.average(dose[mine.rows], weights=mine.weights) == pytest.approx(chosen.mean["Lungs-GTV"] @ mu, rel=1e-5)
+    assert mine.weights.sum() == pytest.approx(structures.volume_cc("Lungs-GTV"))
+    on_grid = 33 * influence.dose_Gy(mu)
+    np.testing.assert_allclose(chosen.on_rows(on_grid), dose, rtol=1e-4)
+    assert chosen.mean_of("Heart", on_grid) == pytest.approx(chosen.mean["Heart"] @ mu, rel=1e-5)
+
+
+def test_neighbours_share_an_edge_within_a_beam():
+    lattice = np.array([[0, 0], [0, 1], [1, 0], [3, 0]], np.int32)
+    beam = BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), lattice, (5.0, 5.0))
+    grid = Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    matrix = sp.csc_array(np.ones((1, 8), np.float32))
+    influence = Influence(grid, matrix, (beam, beam), 0.0, Provenance("test", "test"))
+    assert sorted(map(tuple, rows.neighbours(influence))) == [(0, 1), (0, 2), (4, 5), (4, 6)]
+
+
+def test_tiles_multiply_like_the_matrix():
+    rng = np.random.default_rng(7)
+    dense = rng.uniform(0, 1, (900, 40)) * (rng.uniform(0, 1, (900, 40)) > 0.8)
+    tiled = Tiled(sp.csr_array(dense), morton(rng.integers(0, 30, (900, 3))))
+    x, y, w = rng.normal(size=40), rng.normal(size=(900, 2)), rng.uniform(0, 1, 900)
+    np.testing.assert_allclose(tiled.times(x), dense @ x, atol=1e-12)
+    np.testing.assert_allclose(tiled.transposed_times(y), dense.T @ y, atol=1e-11)
+    np.testing.assert_allclose(tiled.gram(w), dense.T @ (dense * w[:, None]), atol=1e-10)
+
+
+def test_solving_twice_gives_the_same_bits(coarse):
+    a, b = (optimise.solve(*coarse, thorax_protocol(), oar_rows=500, relative_gap=1e-2) for _ in range(2))
+    np.testing.assert_array_equal(a.fluence.vector, b.fluence.vector)
+
+
+# -- the dose-difference loop ---------------------------------------------------------------------------------------
+def forward_of(influence, change):
+    """A forward dose that the influence does not know of."""
+
+    def forward(fluence):
+        dose_Gy = influence.dose_Gy(fluence.vector) * change
+        return Dose(influence.grid, dose_Gy, None, 1, Provenance("test", "test"))
+
+    return forward
+
+
+def test_correction_restores_homogeneity(coarse):
+    influence, structures = coarse
+    ramp = (1 + 0.0015 * influence.grid.x_mm).astype(np.float32)  # up to 6 % over the target
+    done = optimise.correct(
+        influence, structures, thorax_protocol(), forward_of(influence, ramp), rounds=2, relative_gap=1e-3, relax=True
+    )
+    first, last = done.history[0], done.history[done.chosen]
+    assert last.forward["HI"] < 0.7 * first.forward["HI"]
+    assert last.rms_difference_Gy < 0.2 * first.rms_difference_Gy
+    assert done.normalisation.applied
+    assert done.dose.fractions == 33
+    from mrlinac.dose.metrics import metric
+
+    assert metric(done.dose, structures["PTV_eval"], "D50%") == pytest.approx(66, rel=1e-6)
+    np.testing.assert_allclose(
+        done.dose.dose_Gy, 33 * influence.dose_Gy(done.fluence.vector) * ramp, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_large_difference_is_planned_again_not_scaled(coarse):
+    influence, structures = coarse
+    done = optimise.correct(
+        influence, structures, thorax_protocol(), forward_of(influence, np.float32(0.95)), rounds=0, relax=True
+    )
+    assert len(done.history) == 2  # the first came out 5 % low
+    assert done.chosen == 1
+    assert done.normalisation.applied
+    assert abs(done.normalisation.factor - 1) < 0.01
+
+
+def test_normalise_refuses_more_than_one_percent(coarse):
+    influence, structures = coarse
+    solution = optimise.solve(influence, structures, thorax_protocol(), oar_rows=500)
+    dose = forward_of(influence, np.float32(1.0))(solution.fluence).course(33)
+    from mrlinac.dose.metrics import metric
+
+    exact = 66 / metric(dose, structures["PTV_eval"], "D50%")
+    for shift, applied in ((0.995, True), (0.97, False)):
+        scaled = dose.times(exact * shift)
+        _, after, normalisation = optimise.normalise(
+            solution.fluence, scaled, structures["PTV_eval"], thorax_protocol()
+        )
+        assert normalisation.applied is applied
+        assert normalisation.factor == pytest.approx(1 / shift, rel=1e-5)
+        assert (after is scaled) is not applied
