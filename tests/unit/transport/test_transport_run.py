@@ -171,8 +171,8 @@ def test_errors_name_the_remedy(medium, maps):
         run.dose(medium, fluence, machine(), field_xyz_T=FIELD)
     with pytest.raises(PhysicsError, match="nothing to transport"):
         run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=1000)
+    even = Fluence(maps, tuple(np.ones(len(m)) for m in maps))
     with pytest.raises(PhysicsError, match="three finite numbers"):
-        even = Fluence(maps, tuple(np.ones(len(m)) for m in maps))
         run.dose(medium, even, machine(), field_xyz_T=(0.0, np.nan, 0.0), photons=1000)
     with pytest.raises(PhysicsError, match="photon_cut_MeV"):
         tables.Settings(photon_cut_MeV=0.001)
