@@ -16,7 +16,7 @@ from mrlinac.transport.tables import Tables
 
 Array = NDArray[np.float64]
 
-ENTRIES_AT_10K = 9000.0  # kept entries of a column, 10 000 photons, 3 mm voxels, keep_above 0.003: for estimates
+ENTRIES_AT_10K = 11000.0  # kept entries of a column, 10 000 photons, 3 mm voxels, keep_above 0.003: for estimates
 SAMPLED, PARTS = 8, 10  # beamlets whose noise is measured, and into how many parts each is split
 
 
