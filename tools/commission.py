@@ -10,7 +10,12 @@ Four steps, each a subcommand. Only ``--write`` changes the machine file::
 
 The spectrum has the form of Ali and Rogers (PMB 57:31, 2012): bremsstrahlung of an end-point energy behind tungsten
 and aluminium. A depth dose is linear in the spectrum, so the fit mixes depth doses of single energies, each computed
-once by the product's own Monte Carlo with the machine's own geometry, fluence, softening and field.
+once by the product's own Monte Carlo in the machine's own field.
+
+Depth doses come from a pencil beam: the dose on the axis of an open field is the pencil dose summed over the field's
+area at that depth, because turning the source about itself changes nothing but the slope of the surface (3 degrees at
+the edge of 10 x 10). Every photon counts for every field size, distance and depth; the same from an open field takes
+thirty times the photons (``verify`` compares the two).
 
 Everything is per photon and mm2 on the axis of the isocentre plane until ``verify`` turns it into MU.
 """
@@ -41,11 +46,8 @@ Array = NDArray[np.float64]
 LOWEST_MeV = 0.05  # nothing below passes the filter
 BIN_MeV = 0.25
 NODES_MeV = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 7.5)
-# Isocentre's depth and field side of the doses that TPR and phantom scatter come from.
-ISOCENTRIC_mm = (
-    (100, 100), (15, 100), (50, 100), (150, 100), (200, 100), (250, 100),
-    (100, 50), (200, 50), (100, 200), (200, 200),
-)  # fmt: skip
+PENCIL_mm = 4.0
+DOSE_EXPONENT = 0.85  # dose per photon of megavoltage beams goes as energy to this power
 AIR_mm = 40.0  # in front of and behind the water: electrons come back in the field
 
 
@@ -164,15 +166,37 @@ def scan(
     return Scan(grid, np.array(doses), surface)
 
 
-def at_isocentre(machine: model.Machine, depth_mm: float, side_mm: float, photons: float, **options: Any) -> Array:
-    """Dose [repeat] at the isocentre under ``depth_mm`` of water: what a TPR is made of."""
-    # 150 mm of water behind the point give all its backscatter.
+def pencil(machine: model.Machine, photons: float, **options: Any) -> Scan:
+    """Dose per photon of a pencil beam of 4 x 4 mm2 in water: a :class:`Scan` in Gy."""
+    source = machine.model_copy(update={"electrons": None})
     result = scan(
-        machine, ssd_mm=machine.sad_mm - depth_mm, side_mm=side_mm, photons=photons,
-        thickness_mm=depth_mm + 150.0, **options,
+        source, ssd_mm=machine.sad_mm - 100, side_mm=PENCIL_mm, photons=photons, spacing_mm=(5.0, 2.0),
+        half_width_mm=160.0, **options,
     )  # fmt: skip
-    half = min(10.0, side_mm / 5)
-    return result.mean(half, half, (depth_mm - 3, depth_mm + 3))
+    return Scan(result.grid, result.dose / PENCIL_mm**2, result.surface_y_mm)
+
+
+def on_axis(machine: model.Machine, kernel: Scan, side_mm: float, ssd_mm: float | None = None) -> Array:
+    """Dose [repeat, depth] on the axis of an open square field, in Gy mm2 per photon, from a pencil's dose.
+
+    ``side_mm`` at the isocentre. With ``ssd_mm`` None the point is the isocentre at every depth (what a TPR is made
+    of), else the water stands at this distance (a PDD). The pencil's dose is weighted with the fluence off the axis
+    and the dose per photon that the softening takes away, (1 − softening r)^0.85.
+    """
+    photons, grid = machine.photons, kernel.grid
+    step = grid.spacing_zyx_mm[2]
+    edge = np.append(grid.x_mm - step / 2, grid.x_mm[-1] + step / 2)
+    radius = np.hypot(grid.x_mm[:, None], grid.x_mm[None])
+    result = np.zeros((len(kernel.dose), len(grid.y_mm)))
+    for k, depth in enumerate(kernel.depth_mm):
+        scale = (machine.sad_mm if ssd_mm is None else ssd_mm + depth) / machine.sad_mm
+        half = side_mm / 2 * scale
+        inside = np.clip(np.minimum(edge[1:], half) - np.maximum(edge[:-1], -half), 0.0, None)
+        at = radius / scale
+        shape = np.interp(at, photons.fluence.radius_mm, photons.fluence.relative)
+        shape = shape * (1 - photons.softening_per_100mm * at / 100) ** DOSE_EXPONENT
+        result[:, k] = np.einsum("rzx,zx,z,x->r", kernel.dose[:, :, k], shape, inside, inside) / scale**2
+    return result
 
 
 def smooth_maximum(depth_mm: Array, dose: Array) -> tuple[float, float]:
@@ -202,59 +226,81 @@ def penumbra_mm(position_mm: Array, profile: Array) -> tuple[float, float]:
 # Steps
 
 
+SETUPS: dict[str, tuple[float, bool]] = {  # side of the field in mm, at a fixed source-surface distance?
+    "tpr100": (100.0, False),
+    "tpr50": (50.0, False),
+    "tpr200": (200.0, False),
+    "pdd100": (100.0, True),
+}
+
+
+def curves(machine: model.Machine, kernel: Scan) -> dict[str, Array]:
+    """Depth doses [repeat, depth] of the set-ups; the surface of a PDD is 10 cm before the isocentre."""
+    return {
+        name: on_axis(machine, kernel, side, machine.sad_mm - 100 if fixed else None)
+        for name, (side, fixed) in SETUPS.items()
+    }
+
+
 def basis(machine: model.Machine, path: Path, photons: float) -> None:
-    """Depth doses of single energies: 10 x 10 with the isocentre 10 and 20 cm deep."""
-    depths, curves = {}, {}
-    for depth in (100, 200):
-        rows = []
-        for energy in NODES_MeV:
-            narrow = model.Spectrum(edge_MeV=(energy * 0.999, energy * 1.001), weight=(1.0,), source="single energy")
-            result = scan(
-                per_photon(machine, spectrum=narrow).model_copy(update={"electrons": None}),
-                ssd_mm=machine.sad_mm - depth, side_mm=100.0, photons=photons, seed=int(1000 * energy) + depth,
-            )  # fmt: skip
-            rows.append(result.mean(20.0, 20.0))
-            print(f"{depth} mm, {energy} MeV: {rows[-1].mean():.4g} Gy mm2 on average", flush=True)
-        depths[depth], curves[depth] = result.depth_mm, np.array(rows)
+    """Depth doses of single energies."""
+    rows: dict[str, list[Array]] = {name: [] for name in SETUPS}
+    for energy in NODES_MeV:
+        narrow = model.Spectrum(edge_MeV=(energy * 0.999, energy * 1.001), weight=(1.0,), source="single energy")
+        kernel = pencil(per_photon(machine, spectrum=narrow), photons, seed=int(1000 * energy))
+        for name, curve in curves(machine, kernel).items():
+            rows[name].append(curve)
+        print(f"{energy} MeV: {rows['tpr100'][-1].mean():.4g} Gy mm2 on average", flush=True)
     np.savez_compressed(
-        path, energy_MeV=NODES_MeV, depth100=depths[100], depth200=depths[200], d100=curves[100], d200=curves[200]
+        path, energy_MeV=NODES_MeV, depth=kernel.depth_mm, **{k: np.array(v) for k, v in rows.items()}
     )
 
 
 class Mixture:
-    """Depth doses of any spectrum, from those of single energies."""
+    """Depth doses of any spectrum, from those of single energies; ``repeat`` picks one of the independent runs."""
 
     def __init__(self, path: Path, repeat: int | None = None) -> None:
         with np.load(path) as file:
             data = {key: file[key] for key in file.files}
-        self.depth = {100: data["depth100"], 200: data["depth200"]}
+        self.depth = data["depth"]
         nodes = np.concatenate([[0.0], data["energy_MeV"]])
         self.fine = np.linspace(LOWEST_MeV, data["energy_MeV"][-1], 1000)
         self.rows = {}
-        for key in (100, 200):
-            rows = data[f"d{key}"]
-            rows = rows.mean(1) if repeat is None else rows[:, repeat]
+        for name in SETUPS:
+            rows = data[name].mean(1) if repeat is None else data[name][:, repeat]
             rows = np.concatenate([np.zeros((1, rows.shape[1])), rows])
-            self.rows[key] = interpolate.PchipInterpolator(nodes, rows)(self.fine)
+            self.rows[name] = interpolate.PchipInterpolator(nodes, rows)(self.fine)
 
-    def curve(self, isocentre_depth: int, parameters: tuple[float, float, float, float]) -> Array:
-        """Depth dose per photon."""
+    def curves(self, parameters: tuple[float, ...]) -> dict[str, Array]:
+        """Depth doses of the set-ups, per photon."""
         number = ali_rogers(self.fine, *parameters)
-        return np.asarray(number @ self.rows[isocentre_depth] / number.sum())
+        return {name: number @ rows / number.sum() for name, rows in self.rows.items()}
 
-    def figures(self, parameters: tuple[float, float, float, float]) -> dict[str, float]:
-        """TPR20,10, PDD10, PDD20, dmax and the dose per photon at the isocentre 10 cm deep."""
-        at = {key: float(_at(self.depth[key], self.curve(key, parameters), key)) for key in (100, 200)}
-        curve = self.curve(100, parameters)
-        dmax, top = smooth_maximum(self.depth[100], curve)
-        return {
-            "TPR20,10": at[200] / at[100],
-            "PDD10": 100 * at[100] / top,
-            "PDD20": 100 * float(_at(self.depth[100], curve, 200)) / top,
-            "dmax": dmax,
-            "per_photon": at[100],
-            "mean_MeV": float(np.average(self.fine, weights=ali_rogers(self.fine, *parameters))),
-        }
+    def figures(self, parameters: tuple[float, ...]) -> dict[str, float]:
+        """The figures of :func:`figures`, and the spectrum's mean energy."""
+        mean = float(np.average(self.fine, weights=ali_rogers(self.fine, *parameters)))
+        return figures(self.depth, self.curves(parameters)) | {"mean energy": mean}
+
+
+def figures(depth_mm: Array, curve: dict[str, Array]) -> dict[str, float]:
+    """TPR, PDD, dmax and phantom scatter of one set of depth doses [depth]."""
+    wet = (depth_mm > 0) & (depth_mm < 300)
+    d = depth_mm[wet]
+    c = {name: values[wet] for name, values in curve.items()}
+    at10 = _at(d, c["tpr100"], 100)
+    dmax, top = smooth_maximum(d, c["pdd100"])
+    found = {"TPR20,10": _at(d, c["tpr100"], 200) / at10}
+    for depth in (15, 50, 150, 250):
+        found[f"TPR 10x10, {depth / 10:g} cm / 10 cm"] = _at(d, c["tpr100"], depth, 6 if depth < 40 else 15) / at10
+    for side in (50, 200):
+        at = _at(d, c[f"tpr{side}"], 100)
+        found[f"TPR {side // 10}x{side // 10}, 20 cm / 10 cm"] = _at(d, c[f"tpr{side}"], 200) / at
+        found[f"phantom scatter {side // 10}x{side // 10}, 10 cm deep"] = at / at10
+    found["PDD10"] = 100 * _at(d, c["pdd100"], 100) / top
+    found["PDD20"] = 100 * _at(d, c["pdd100"], 200) / top
+    found["dmax"] = dmax
+    found["first 2 mm, % of the maximum"] = 100 * c["pdd100"][0] / top
+    return found
 
 
 def _at(depth_mm: Array, curve: Array, at_mm: float, half_mm: float = 15.0) -> float:
@@ -345,63 +391,56 @@ def electrons(machine: model.Machine, photons: float, surface_fraction: float) -
 
 def verify(machine: model.Machine, photons: float) -> tuple[list[tuple[str, float, float]], float, float]:
     """Figures of the whole model (name, value, sigma), and the calibration: photons per MU and mm2, its sigma."""
-    bare = per_photon(machine)
-    rows: list[tuple[str, float, float]] = []
+    bare, calibration = per_photon(machine), machine.calibration
+    options: dict[str, Any] = {"repeats": 8, "field": calibration.with_field or not machine.has_field}
+    kernel = pencil(bare, photons, **options)
+    each = [figures(kernel.depth_mm, c) for c in _by_repeat(curves(bare, kernel))]
+    rows = [(name, *_mean([figure[name] for figure in each])) for name in each[0]]
 
-    def add(name: str, values: Array) -> None:
-        rows.append((name, float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))))
+    side, isocentric = calibration.field_mm[0], calibration.ssd_mm + calibration.depth_mm == machine.sad_mm
+    ssd = None if isocentric else calibration.ssd_mm
+    wet = (kernel.depth_mm > 0) & (kernel.depth_mm < 300)
+    half = 6.0 if calibration.depth_mm < 40 else 15.0
+    calibrated = [
+        _at(kernel.depth_mm[wet], c[wet], calibration.depth_mm, half) for c in on_axis(bare, kernel, side, ssd)
+    ]
+    at10 = [_at(kernel.depth_mm[wet], c[wet], 100.0) for c in on_axis(bare, kernel, 100.0)]
+    mean, sigma = _mean(calibrated)
+    per_MU = calibration.dose_per_MU_Gy / mean
+    output = [100 * calibration.dose_per_MU_Gy * b / a for a, b in zip(calibrated, at10, strict=True)]
+    rows.append(("cGy/MU at the isocentre, 10x10, 10 cm deep", *_mean(output)))
 
-    options: dict[str, Any] = {"repeats": 4}
-    tank = scan(bare, ssd_mm=machine.sad_mm - 100, side_mm=100.0, photons=photons, **options)
-    curves = tank.mean(20.0, 20.0)
-    wet = (tank.depth_mm > 0) & (tank.depth_mm < 300)
-    _, top = smooth_maximum(tank.depth_mm[wet], curves[:, wet].mean(0))
-    add("dmax", np.array([smooth_maximum(tank.depth_mm[wet], c)[0] for c in curves[:, wet]]))
-    for at in (100, 200):
-        add(f"PDD{at // 10}", np.array([100 * _at(tank.depth_mm, c, at) / top for c in curves]))
-    surface = tank.mean(20.0, 20.0, (0.0, 2.0)) / top
-    add("dose in the first 2 mm, of the maximum", surface)
-
-    dose = {
-        (depth, side): at_isocentre(bare, float(depth), float(side), photons * side / 100, **options)
-        for depth, side in ISOCENTRIC_mm
-        if side <= 2 * min(machine.mlc.half_field_uv_mm)
-    }
-    middle = dose[100, 100]
-    for depth, side in dose:
-        if depth != 100:
-            label = f"TPR {side // 10}x{side // 10}, {depth / 10:g} cm / 10 cm"
-            rows.append((label, *_ratio(dose[depth, side], dose[100, side])))
-        elif side != 100:
-            label = f"phantom scatter {side // 10}x{side // 10}, 10 cm deep"
-            rows.append((label, *_ratio(dose[depth, side], middle)))
-    calibration = machine.calibration
-    at = scan(
-        bare, ssd_mm=calibration.ssd_mm, side_mm=calibration.field_mm[0], photons=2 * photons,
-        thickness_mm=calibration.depth_mm + 150.0, field=calibration.with_field, **options,
-    )  # fmt: skip
-    point = at.mean(10.0, 10.0, (calibration.depth_mm - 3, calibration.depth_mm + 3))
-    per_MU = calibration.dose_per_MU_Gy / float(point.mean())
-    relative = float(point.std(ddof=1) / np.sqrt(len(point)) / point.mean())
-    output = [100 * per_MU * v for v in _ratio(middle, np.ones(2))]
-    rows.append(
-        ("cGy/MU at the isocentre, 10x10, 10 cm deep", output[0], float(np.hypot(output[1], output[0] * relative)))
-    )
+    # The same calibration point straight from the open field, and the penumbra, which needs it.
+    opened = scan(
+        bare, ssd_mm=calibration.ssd_mm, side_mm=side, photons=4 * photons,
+        thickness_mm=calibration.depth_mm + 150.0, **options,
+    ).mean(10.0, 10.0, (calibration.depth_mm - 5, calibration.depth_mm + 5))  # fmt: skip
+    rows.append(("calibration point, open field / pencil", *_mean(opened / mean)))
     fine = scan(
-        bare, ssd_mm=machine.sad_mm - 100, side_mm=100.0, photons=photons, spacing_mm=(2.0, 5.0), thickness_mm=220.0
-    )
+        bare.model_copy(update={"electrons": None}), ssd_mm=machine.sad_mm - 100, side_mm=100.0, photons=photons,
+        spacing_mm=(2.0, 5.0), thickness_mm=220.0,
+    )  # fmt: skip
     for axis, profile in _profiles(fine, 100.0).items():
         position = fine.grid.x_mm if axis == "u" else fine.grid.z_mm
         left, right = penumbra_mm(position, profile)
-        rows.append((f"penumbra along {axis}, mean of both edges", (left + right) / 2, abs(left - right) / 2))
-    return rows, per_MU, relative
+        rows.append(
+            (
+                f"penumbra along {axis}, both edges' mean and half difference",
+                (left + right) / 2,
+                abs(left - right) / 2,
+            )
+        )
+    return rows, per_MU, sigma / mean
 
 
-def _ratio(numerator: Array, denominator: Array) -> tuple[float, float]:
-    """Ratio of two means over repeats, and its standard deviation."""
-    relative = [a.std(ddof=1) / np.sqrt(len(a)) / a.mean() for a in (numerator, denominator)]
-    value = float(numerator.mean() / denominator.mean())
-    return value, value * float(np.hypot(*relative))
+def _by_repeat(curve: dict[str, Array]) -> list[dict[str, Array]]:
+    return [{name: rows[i] for name, rows in curve.items()} for i in range(len(next(iter(curve.values()))))]
+
+
+def _mean(values: ArrayLike) -> tuple[float, float]:
+    """Mean of independent repeats and its standard deviation."""
+    array = np.asarray(values, float)
+    return float(array.mean()), float(array.std(ddof=1) / np.sqrt(len(array)))
 
 
 def rewritten(text: str, table: str, **values: str) -> str:
@@ -437,7 +476,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one step."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     steps = parser.add_subparsers(dest="step", required=True)
-    for name, photons in (("basis", 1.5e6), ("fit", 0.0), ("spot", 6e6), ("electrons", 2e6), ("verify", 1e7)):
+    for name, photons in (("basis", 1e6), ("fit", 0.0), ("spot", 6e6), ("electrons", 2e6), ("verify", 4e6)):
         step = steps.add_parser(name)
         step.add_argument("machine")
         if name in ("basis", "fit"):
@@ -462,8 +501,9 @@ def main(arguments: list[str] | None = None) -> int:
         mixture = Mixture(args.path)
         for endpoint, tungsten in itertools.product(args.endpoint, args.tungsten):
             parameters = fit(machine, mixture, endpoint, tungsten, args.shape)
-            figures = mixture.figures(parameters)
-            print(", ".join(f"{v:.4g}" for v in parameters), figures)
+            print("endpoint, W, Al, C3:", ", ".join(f"{v:.4g}" for v in parameters))
+            for name, value in mixture.figures(parameters).items():
+                print(f"    {name:50s} {value:.4f}")
         if args.write:
             edges, weight = binned(*parameters)
             table = {"edge_MeV": _numbers(edges, "{:g}"), "weight": _numbers(weight, "{:.5f}")}
