@@ -21,7 +21,6 @@ _HOME = {
     "check": "mrlinac.api",
     "check_output": "mrlinac.api",
     "compare": "mrlinac.api",
-    "goal_text": "mrlinac.report.tables",
     "known_names": "mrlinac.api",
     "load_patient": "mrlinac.api",
     "load_plan": "mrlinac.recipe.spec",
@@ -47,7 +46,6 @@ __all__ = [
     "check",
     "check_output",
     "compare",
-    "goal_text",
     "known_names",
     "load_patient",
     "load_plan",
@@ -83,7 +81,6 @@ if TYPE_CHECKING:
     from mrlinac.errors import MrlinacError
     from mrlinac.recipe.result import PlanResult
     from mrlinac.recipe.spec import PlanSpec, load_plan
-    from mrlinac.report.tables import goal_text
     from mrlinac.spec import parse_set
 
 

@@ -174,18 +174,14 @@ def phantom(
 def list_(as_json: AsJson = False) -> None:
     """Names of the plans, protocols, machines and studies that are found by name."""
     names = mrlinac.known_names()
-    _say(
-        names,
-        as_json,
-        lambda: [out.print(f"[bold]{kind}[/bold]: {', '.join(found)}") for kind, found in names.items()],
-    )
+    _say(names, as_json, lambda: _print_pairs({kind: ", ".join(found) for kind, found in names.items()}))
 
 
 @cache.command("info")
 def cache_info(as_json: AsJson = False) -> None:
     """Where the cache is and how large."""
     info = mrlinac.cache_info()
-    _say(info, as_json, lambda: [out.print(f"{key}: {value}") for key, value in info.items()])
+    _say(info, as_json, lambda: _print_pairs(info))
 
 
 @cache.command("clear")
@@ -207,6 +203,17 @@ def _say(value: Any, as_json: bool, human: Callable[[], Any]) -> None:
         out.print_json(json.dumps(value, default=str))
     else:
         human()
+
+
+def _print_pairs(pairs: dict[str, Any]) -> None:
+    for key, value in pairs.items():
+        out.print(f"[bold]{key}[/bold]: {_escaped(str(value))}")
+
+
+def _limit_text(goal: dict[str, Any]) -> str:
+    """``≤ 20``; empty for a goal that is only reported."""
+    signs = {"<=": "≤", ">=": "≥"}
+    return f"{signs[goal['direction']]} {goal['limit']:g}" if goal["direction"] in signs else ""
 
 
 def _escaped(text: str) -> str:
@@ -264,7 +271,7 @@ def _print_result(result: Any, folder: Path) -> None:
             str(row["structure"]),
             str(row["metric"]),
             f"{row['value']:.2f} {row['unit']}",
-            mrlinac.goal_text(row),
+            _limit_text(row),
             f"[{colour}]{verdict}[/{colour}]",
         )
     out.print(table)

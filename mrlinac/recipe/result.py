@@ -182,13 +182,13 @@ def _write_files(result: PlanResult, folder: Path) -> None:
     for name in TABLES:
         getattr(result, name).to_csv(folder / f"{name}.csv", index=False)
     sigma = result.dose.rel_sigma
-    np.savez_compressed(
-        folder / "dose.npz",
-        dose_Gy=result.dose.dose_Gy,
-        rel_sigma=np.zeros(0, np.float32) if sigma is None else sigma,
+    dose = {
+        "dose_Gy": result.dose.dose_Gy,
+        "rel_sigma": np.zeros(0, np.float32) if sigma is None else sigma,
         **_grid_arrays(result.dose.grid),
-    )
-    np.savez_compressed(folder / "case.npz", **_case_arrays(result))
+    }
+    np.savez_compressed(folder / "dose.npz", allow_pickle=False, **dose)
+    np.savez_compressed(folder / "case.npz", allow_pickle=False, **_case_arrays(result))
     if result.patient is not None:
         _write_dicom(result, result.patient, folder / "dicom")
 
@@ -200,7 +200,8 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
     planes_z_mm = patient.image.grid.z_mm
     derived = {
         name: replace(
-            contours_of(s.occupancy, result.structures.grid, name, s.role, planes_z_mm=planes_z_mm), derived=True
+            contours_of(s.occupancy, result.structures.grid, name, s.role, planes_z_mm=planes_z_mm.tolist()),
+            derived=True,
         )
         for name, s in result.structures.structures.items()
         if name not in patient.rois and s.occupancy.any()

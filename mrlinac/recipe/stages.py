@@ -40,7 +40,11 @@ class Stages:
         """Time a stage; yields the progress function that an engine takes."""
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         self.progress(name, 0, 0, "")
-        yield lambda done, total, text="": self.progress(name, done, total, text)
+
+        def tell(done: float, total: float, text: str) -> None:
+            self.progress(name, done, total, text)
+
+        yield tell
         self.rows.append(
             {
                 "stage": name,

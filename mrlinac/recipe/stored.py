@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from mrlinac import jit, transport
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.influence import Influence
+from mrlinac.protocol.kinds import DoseKind
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance, fingerprint
 from mrlinac.recipe.case import Case
@@ -59,9 +60,8 @@ def influence_of(spec: PlanSpec, case: Case, *, tell: Tell, store: Store, thread
 
 def rows_wanted(protocol: Protocol, structures: StructureSet) -> np.ndarray:
     """Voxels [z, y, x] that an objective, a constraint or the prescription looks at."""
-    names = {protocol.prescription.target}
-    for term in (*protocol.objectives, *protocol.constraints):
-        names.add(getattr(term.of, "structure", protocol.prescription.target))
+    kinds = [*(o.of for o in protocol.objectives), *(c.of for c in protocol.constraints)]
+    names = {kind.structure for kind in kinds if isinstance(kind, DoseKind)} | {protocol.prescription.target}
     wanted = np.zeros(structures.grid.shape_zyx, dtype=bool)
     for name in names & set(structures):
         wanted |= structures[name].occupancy > 0

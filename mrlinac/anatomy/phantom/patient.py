@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Note, Notes, Patient
@@ -42,7 +44,8 @@ def thorax(
         HFS, CT in HU, 300 mm long, arms raised, couch in the image, structures by their TG-263 names.
     """
     data = read_toml(DATA)
-    body = make_body(int(seed), data)
+    with threadpool_limits(1, user_api="blas"):  # hundreds of tiny spline systems: a second thread only spins
+        body = make_body(int(seed), data)
     top = back_mm(body)
     half = fov_mm / 2
     grid = Grid.covering((-half, 15.0 - half, LENGTH_mm[0]), (half, 15.0 + half, LENGTH_mm[1]), spacing_zyx_mm)

@@ -36,7 +36,7 @@ COLOURS: dict[str, tuple[Role, tuple[int, int, int]]] = {
     "GTVn": ("target", (255, 128, 0)),
     "CTV": ("target", (255, 0, 255)),
     "ITV": ("target", (0, 255, 0)),
-    "Couch": ("support", (160, 160, 160)),
+    "CouchSurface": ("support", (160, 160, 160)),
 }
 
 
@@ -127,7 +127,7 @@ def scan(
         drawn["CTV"], drawn["ITV"] = ctv.on(bx, by, float(z)), itv.on(bx, by, float(z))
         for name, distance in drawn.items():
             loops[name].extend(_loops(distance, bx, by, float(z)))
-        loops["Couch"].extend(_loops(np.maximum(slab, -skin), x, y, float(z)))
+        loops["CouchSurface"].extend(_loops(np.maximum(slab, -skin), x, y, float(z)))
     return values, loops
 
 

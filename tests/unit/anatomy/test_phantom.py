@@ -137,7 +137,7 @@ def test_structures_are_nested(seed, inner, outer):
         ("GTVp", "Heart"),
         ("GTVp", "Ribs"),
         ("GTVp", "Trachea"),
-        ("External", "Couch"),
+        ("External", "CouchSurface"),
         ("CTV", "Ribs"),
         ("ITV", "SpinalCanal"),
     ],
@@ -190,7 +190,7 @@ def test_ct_numbers_are_those_of_the_tissues(seed):
     assert hu_inside(seed, "GTVp").mean() == pytest.approx(32, abs=12)
     assert 200 < hu_inside(seed, "Ribs", 1.5).mean() < 700
     assert hu_inside(seed, "SpinalCanal", 3.0).mean() == pytest.approx(28, abs=18)
-    assert hu_inside(seed, "Couch").mean() == pytest.approx(-940, abs=15)
+    assert hu_inside(seed, "CouchSurface").mean() == pytest.approx(-940, abs=15)
     values = patient(seed).image.values
     assert values.min() >= -1024
     assert np.array_equal(values, np.rint(values))
