@@ -150,6 +150,7 @@ def correct(
             relative_gap=relative_gap,
             relax=relax,
             guess_mu=guess,
+            refinements=0 if len(found) < rounds + extra else 1,  # the next round mends it anyway
             progress=progress,
         )
         guess = solution.fluence.vector

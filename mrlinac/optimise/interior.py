@@ -296,6 +296,7 @@ class _Method:
         n, tails = self.n, self.tails
         matrix = np.zeros((n + tails, n + tails))
         per_row = _sums(self.row, theta, rows)
+        # Every row counts: leaving light rows out of the step saves half the time and stalls the dual bound.
         matrix[:n, :n] = self.tiled.gram(per_row + self.row_weight)
         if self.smooth.nnz:
             matrix[:n, :n] += self.smooth.toarray()

@@ -22,7 +22,7 @@ from mrlinac.errors import DataError
 from mrlinac.protocol.kinds import DoseKind, MeanDose
 from mrlinac.protocol.model import Protocol
 
-CUT = 0.005
+CUT = 0.01
 """Share of a column's maximum below which an entry leaves the solver's matrix (its dose returns as an offset)."""
 
 

@@ -52,7 +52,7 @@ class Fractionated(Spec):
             return "names neither its fractionation (fraction_Gy) nor its α/β (alpha_beta_Gy)"
         if self.alpha_beta_Gy is None and not self.holds_as_is(prescription):
             return (
-                f"holds at {self.fraction_Gy:g} Gy per fraction, not at {prescription.fraction_Gy:.3g} Gy as prescribed; "
+                f"holds at {self.fraction_Gy:g} Gy per fraction, not at {prescription.fraction_Gy:.3g} Gy; "
                 "alpha_beta_Gy would allow a conversion through EQD2"
             )
         return None
