@@ -109,7 +109,7 @@ def simulate(
     edges = np.concatenate([[0], np.cumsum(share[used] / share.sum())])
     edges[-1] = 1.0
     table = tables.load(medium.materials, settings)
-    geometry = cpu.pack(medium, table, field_xyz_T)
+    geometry, code = cpu.pack(medium, table, field_xyz_T)
     shared = cpu.beamline(emission)
     per_batch = photons // batches
     shape = medium.grid.shape_zyx
@@ -127,19 +127,19 @@ def simulate(
         cpu.follow(rows, number, cpu.stream_names(seed, DOSE, words), shared, table, geometry, tally, pool.stop)
 
     def add(batch: int, tally: history.Tally, _: object) -> None:
-        mean = tally.deposit.astype(float) / per_batch
+        mean = cpu.deposits(tally).astype(float) / per_batch
         np.add(total, mean, out=total)
         np.add(square, mean * mean, out=square)
         if reduce is not None:
             kept.append(reduce(mean.reshape(shape)))
         counts[:] += tally.counter
         energies[:] += tally.energy
-        tally.deposit[:] = 0
+        tally.cell[:, 1] = 0
         tally.counter[:] = 0
         tally.energy[:] = 0
 
     done = 0
-    with cpu.Pool(threads, [cpu.new_tally(medium.grid.size, False) for _ in range(threads + 1)]) as pool:
+    with cpu.Pool(threads, [cpu.new_tally(code, False) for _ in range(threads + 1)]) as pool:
         for batch in pool.ordered(task, batches, add):
             done = batch + 1
             if progress is not None:
@@ -315,7 +315,7 @@ def influence(
     mass = mass_g(medium)
     gray_per_MeV = np.divide(Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0).astype(np.float32)
     table = tables.load(medium.materials, settings)
-    geometry = cpu.pack(medium, table, field_xyz_T)
+    geometry, code = cpu.pack(medium, table, field_xyz_T)
     shared = cpu.beamline(emission)
     words = np.concatenate([beamlet_words(m) for m in maps]) if maps else np.zeros((0, 3), np.int64)
     solid = medium.density_g_cm3.reshape(-1) > 0.1
@@ -327,7 +327,7 @@ def influence(
         cpu.stream_names(seed, ROULETTE, words),
         cpu.stream_names(seed, SPREAD, words),
     )  # fmt: skip
-    matrix, rel_sigma, truncated = maker.run(medium.grid.size, threads, progress, cancelled)
+    matrix, rel_sigma, truncated = maker.run(code, threads, progress, cancelled)
     made = fingerprint("influence", medium, list(maps), machine, list(map(float, field_xyz_T)), photons_per_beamlet)
     notes = (f"{truncated} electrons ended by the step limit",) if truncated else ()
     return Influence(
