@@ -18,7 +18,7 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
-from mrlinac.optimise.planner import Judgement, Planner, Progress, Solution, Solver
+from mrlinac.optimise.planner import OPTIMAL_GAP, Judgement, Planner, Progress, Solution, Solver
 from mrlinac.protocol.model import Protocol
 
 MOST_SCALING = 0.01
@@ -147,10 +147,10 @@ def correct(
             offset_Gy=offset,
             level_factor=level_factor,
             solver=solver,
-            relative_gap=relative_gap,
+            relative_gap=relative_gap if len(found) >= rounds else max(relative_gap, OPTIMAL_GAP),
             relax=relax,
-            guess_mu=guess,
-            refinements=0 if len(found) < rounds + extra else 1,  # the next round mends it anyway
+            guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
+            refinements=1 if rounds == 0 else 0,  # … so that only a single round needs to find them itself
             progress=progress,
         )
         guess = solution.fluence.vector
