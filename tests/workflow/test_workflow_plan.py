@@ -1,0 +1,150 @@
+"""The main job on a small patient: from a plan file to a folder that a person looks at, and back."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from dicompylercore.dvh import DVH
+
+import mrlinac as mr
+from mrlinac import dicom
+from mrlinac.errors import DataError
+from mrlinac.recipe.result import load_result
+
+
+def test_the_target_gets_the_prescription(result):
+    goals = result.goals.set_index(["structure", "metric"])["value"]
+    assert goals["PTV_eval", "D50%"] == pytest.approx(66, rel=0.012)
+    assert goals["CTV", "D98%[%]"] > 75
+    assert goals["Lungs-GTV", "mean"] < 25
+    assert result.dose.fractions == 33
+
+
+def test_the_dose_is_where_the_target_is(result):
+    grid, dose = result.dose.grid, result.dose.dose_Gy.astype(float)
+    hot = dose > 0.8 * 66
+    x, y, z = result.structures.centroid_xyz_mm("PTV_eval")
+    centre = grid.position_xyz_mm(np.argwhere(hot).mean(0))
+    np.testing.assert_allclose(centre, (x, y, z), atol=15)
+
+
+def test_dvhs_are_dicompylers_own(result):
+    dvh = result.dvh["Lungs-GTV"]
+    assert isinstance(dvh, DVH)
+    assert dvh.volume == pytest.approx(result.structures.volume_cc("Lungs-GTV"), rel=1e-3)
+    assert dvh.mean == pytest.approx(result.goals.set_index(["structure", "metric"]).value["Lungs-GTV", "mean"], rel=0.01)
+
+
+def test_the_certificate_says_what_was_proved(result):
+    certificate = result.fluence.certificate
+    assert certificate.status.startswith(("optimal", "relaxed"))
+    assert certificate.relative_gap <= 0.01
+
+
+def test_nothing_is_left_unsaid(result):
+    text = " ".join(result.statements)
+    assert "Optimisation" in text
+    assert "ormalised" in text
+    assert result.spec.machine.neglected
+    assert {"seed", "versions", "histories", "fingerprint"} <= set(result.made_from)
+
+
+def test_the_folder(saved):
+    names = {path.name for path in saved.iterdir()}
+    expected = {"result.json", "plan.resolved.toml", "report.html", "goals.csv", "dvh.csv", "dose.npz", "timing.csv"}
+    assert expected | {"dicom", "figures"} <= names
+    assert not [path for path in saved.parent.iterdir() if path.name.startswith(".")]
+    page = (saved / "report.html").read_text(encoding="utf-8")
+    assert mr.RESEARCH_ONLY in page
+    assert "https://" not in page.replace("https://www.w3.org", "")
+    assert len(pd.read_csv(saved / "goals.csv")) > 10
+
+
+def test_it_comes_back_as_it_was(result, saved):
+    again = load_result(saved)
+    np.testing.assert_array_equal(again.dose.dose_Gy, result.dose.dose_Gy)
+    np.testing.assert_array_equal(again.fluence.vector, result.fluence.vector)
+    np.testing.assert_array_equal(again.medium.density_g_cm3, result.medium.density_g_cm3)
+    assert again.fingerprint == result.fingerprint
+    assert again.spec == result.spec
+    assert again.constraints_met == result.constraints_met
+    pd.testing.assert_frame_equal(again.goals, result.goals, check_dtype=False)
+
+
+def test_the_resolved_plan_is_the_same_plan(result, saved):
+    again = mr.load_plan(saved / "plan.resolved.toml")
+    assert again.fingerprint == result.spec.fingerprint
+
+
+def test_dicom_output_lies_in_the_patients_frame(result, saved, patient):
+    dose = dicom.read_dose(saved / "dicom" / "rtdose.dcm")
+    x, y, z = result.structures.centroid_xyz_mm("CTV")
+    there = tuple(np.round(dose.grid.index_zyx(np.array([x, y, z]))).astype(int))
+    here = tuple(np.round(result.dose.grid.index_zyx(np.array([x, y, z]))).astype(int))
+    assert dose.dose_Gy[there] == pytest.approx(result.dose.dose_Gy[here], rel=1e-3)
+
+
+def test_any_number_of_threads_gives_the_same_bits(result, spec, patient, tmp_path):
+    from mrlinac.store import Store
+
+    once = mr.make_plan(spec, patient, store=Store(tmp_path), threads=1)
+    np.testing.assert_array_equal(once.dose.dose_Gy, result.dose.dose_Gy)
+    np.testing.assert_array_equal(once.fluence.vector, result.fluence.vector)
+
+
+def test_recalculation_without_the_field(result):
+    without = mr.recalculate(result, field_T=0)
+    assert without.field_T == 0
+    np.testing.assert_array_equal(without.fluence.vector, result.fluence.vector)
+    median = without.goals.set_index(["structure", "metric"]).value["PTV_eval", "D50%"]
+    assert median == pytest.approx(66, rel=0.06)
+    assert without.fingerprint != result.fingerprint
+    table = mr.compare({"1.5 T": result, "0 T": without}).goals
+    assert {"1.5 T", "0 T"} <= set(table.columns)
+
+
+def test_ctrl_c_leaves_nothing(result, spec, patient, store, tmp_path):
+    def interrupt(stage, done, total, text):
+        if stage == "final dose" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mr.make_plan(spec, patient, store=store, progress=interrupt).save(tmp_path / "plan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_refused(result, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="not empty"):
+        result.save(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / "result.json").write_text(json.dumps({"made_from": {"fingerprint": "another"}}))
+    with pytest.raises(DataError, match="another plan"):
+        result.save(tmp_path)
+
+
+def test_a_failing_writer_leaves_nothing(result, tmp_path):
+    from dataclasses import replace
+
+    def fail(result, folder):
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        replace(result, writers=(fail,)).save(tmp_path / "plan")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_identifier_leaves_the_patient(result, patient, saved):
+    from dataclasses import replace
+
+    named = replace(patient, identifiers={"PatientName": "Doe^Jane", "PatientID": "12345678"})
+    hidden = replace(result, patient=named)
+    folder = hidden.save(saved.parent / "named")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            raw = path.read_bytes()
+            assert b"Doe^Jane" not in raw, path.name
+            assert b"12345678" not in raw, path.name
+    assert "Doe" not in repr(named)
