@@ -52,8 +52,13 @@ class Dose:
         return self.times(fractions, fractions=fractions)
 
     def mean_rel_sigma(self, above: float = 0.5) -> float:
-        """Mean relative standard deviation of the voxels above a share of the maximum."""
+        """Mean relative standard deviation of the voxels above a share of the maximum.
+
+        The maximum is sought among voxels known to better than 50 %: a single track in air is not the maximum.
+        """
         if self.rel_sigma is None:
             raise ValueError("this dose carries no uncertainty")
-        high = self.dose_Gy > above * float(self.dose_Gy.max())
+        known = self.rel_sigma < 0.5
+        largest = float(self.dose_Gy.max(where=known, initial=0.0)) or float(self.dose_Gy.max())
+        high = known & (self.dose_Gy > above * largest) if known.any() else self.dose_Gy > above * largest
         return float(self.rel_sigma[high].mean(dtype=np.float64))

@@ -16,7 +16,7 @@ from mrlinac.transport.tables import Tables
 
 Array = NDArray[np.float64]
 
-ENTRIES_AT_10K = 9000.0  # kept entries of a column, 10 000 photons, 3 mm voxels, keep_above 0.003: for estimates
+ENTRIES_AT_10K = 11000.0  # kept entries of a column, 10 000 photons, 3 mm voxels, keep_above 0.003: for estimates
 SAMPLED, PARTS = 8, 10  # beamlets whose noise is measured, and into how many parts each is split
 
 
@@ -28,14 +28,14 @@ def harvest(tally, gray_per_MeV, factor, solid, score, keep_above, name, index, 
     for n in range(touched):
         i = tally.touched[n]
         if solid[i]:
-            largest = max(largest, np.float64(tally.deposit[i]) * gray_per_MeV[i])
+            largest = max(largest, np.float64(np.uint32(tally.cell[i, 1]).view(np.float32)) * gray_per_MeV[i])
     floor = keep_above * largest
     rng.start(tally.rng, 0, name)
     kept = 0
     for n in range(touched):
         i = tally.touched[n]
-        x = np.float64(tally.deposit[i]) * gray_per_MeV[i]
-        tally.deposit[i] = 0.0
+        x = np.float64(np.uint32(tally.cell[i, 1]).view(np.float32)) * gray_per_MeV[i]
+        tally.cell[i, 1] = 0
         if x < floor:
             x = floor if rng.uniform(tally.rng) * floor < x else 0.0
         if x > 0.0 and (score.shape[0] == 0 or score[i]):
@@ -66,7 +66,7 @@ class Maker:
 
     def run(
         self,
-        voxels: int,
+        code: NDArray[np.uint32],
         threads: int | None,
         progress: Callable[[float, float, str], None] | None,
         cancelled: Callable[[], bool] | None,
@@ -77,7 +77,7 @@ class Maker:
         index: list[NDArray[np.int32]] = []
         value: list[NDArray[np.float32]] = []
         truncated = [0]
-        tallies = [cpu.new_tally(voxels, True) for _ in range(workers + 1)]
+        tallies = [cpu.new_tally(code, True) for _ in range(workers + 1)]
 
         def add(_: int, tally: history.Tally, result: object) -> None:
             column: Any = result
@@ -101,7 +101,7 @@ class Maker:
             ):
                 pass
         found = [s for s in spreads if np.isfinite(s)]
-        return _assembled(index, value, voxels), float(np.mean(found)) if found else 1.0, truncated[0]
+        return _assembled(index, value, len(code)), float(np.mean(found)) if found else 1.0, truncated[0]
 
     def column(self, j: int, tally: history.Tally, pool: cpu.Pool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Beamlet ``j``: indices (increasing) and Gy per MU."""
@@ -136,8 +136,8 @@ class Maker:
             counts = np.array([number], np.int64)
             cpu.follow(self.rows[j : j + 1], counts, name, self.shared, self.table, self.geometry, tally, pool.stop)
             used = tally.touched[: tally.counter[history.N_TOUCHED]].copy()
-            parts.append((used, tally.deposit[used].astype(float)))
-            tally.deposit[used] = 0
+            parts.append((used, cpu.deposits(tally)[used].astype(float)))
+            tally.cell[used, 1] = 0
             tally.counter[:] = 0
         everywhere = np.unique(np.concatenate([used for used, _ in parts]))
         if not len(everywhere):

@@ -23,11 +23,12 @@ from mrlinac.transport.tables import TOTAL, Tables
 Array = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
 
+RISE = 1.5  # step between two codes of a denser neighbourhood; 1.5^31 = 3e5
 CHUNK = 20_000  # primaries between two looks at the stop flag
 
 
-def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> history.Geometry:
-    """The medium as kernels read it.
+def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[history.Geometry, NDArray[np.uint32]]:
+    """The medium as kernels read it: what all share, and a code by voxel (see :func:`codes`).
 
     Raises
     ------
@@ -39,24 +40,37 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> history
     field = np.asarray(field_xyz_T, float)
     if field.shape != (3,) or not np.all(np.isfinite(field)):
         raise PhysicsError(f"field_xyz_T must be three finite numbers, not {field_xyz_T!r}")
-    density = np.ascontiguousarray(medium.density_g_cm3, np.float32)
-    # The step of an electron is chosen for the densest voxel it can reach in one step.
-    near = ndimage.maximum_filter(density, size=3, mode="nearest")
-    # Rounded to the nearest of the values that leave the low six bits free.
-    bits = (density.view(np.uint32) + np.uint32(32)) & np.uint32(0xFFFFFFC0)
-    voxel = (near.view(np.uint32).astype(np.uint64) << np.uint64(32)) | (bits | medium.material).astype(np.uint64)
     spacing = np.array(medium.grid.spacing_zyx_mm[::-1])
     shape = np.array(medium.grid.shape_zyx[::-1], np.int64)
     size = float(np.linalg.norm(field))
-    return history.Geometry(
-        voxel=np.ascontiguousarray(voxel.reshape(-1)),
+    code, density = codes(medium)
+    geometry = history.Geometry(
         shape=shape,
         size=shape * spacing,
         inverse_spacing=1 / spacing,
-        inverse_majorant=_inverse_majorant(bits.view(np.float32), medium.material, table),
+        inverse_majorant=_inverse_majorant(density, medium.material, table),
         field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), PC_PER_T_MM * size]),
         shortest_mm=np.array([spacing.min()]),
+        rise=RISE ** np.arange(32.0),
     )
+    return geometry, code
+
+
+def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """One number per voxel, flat, and the density it stands for [z, y, x].
+
+    Bits 0 … 5 are the material; 6 … 10 say how much denser the 3 × 3 × 3 neighbourhood is, as a power of RISE
+    rounded up; 11 … 31 are the upper bits of the float32 density, rounded to 6e-5.
+    """
+    exact = np.ascontiguousarray(medium.density_g_cm3, np.float32)
+    bits = (exact.view(np.uint32) + np.uint32(1 << 9)) >> np.uint32(10)
+    density = (bits << np.uint32(10)).view(np.float32)
+    near = ndimage.maximum_filter(density, size=3, mode="nearest")
+    ratio = np.divide(near, density, out=np.full_like(near, RISE**31), where=density > 0)
+    rise = np.clip(np.ceil(np.log(ratio) / np.log(RISE) - 1e-4), 0, 31).astype(np.uint32)
+    rise[near == 0] = 0
+    code = (bits << np.uint32(11)) | (rise << np.uint32(6)) | medium.material
+    return np.ascontiguousarray(code.reshape(-1), np.uint32), density
 
 
 def _inverse_majorant(
@@ -76,16 +90,23 @@ def _inverse_majorant(
     return (inverse / (1 + excess + 1e-5)).astype(np.float32)
 
 
-def new_tally(voxels: int, touched: bool) -> history.Tally:
-    """A thread's scratch."""
+def new_tally(code: NDArray[np.uint32], touched: bool) -> history.Tally:
+    """A thread's scratch: the voxels' codes beside their deposits."""
+    cell = np.zeros((len(code), 2), np.uint32)
+    cell[:, 0] = code
     return history.Tally(
-        deposit=np.zeros(voxels, np.float32),
-        touched=np.zeros(voxels if touched else 0, np.int32),
+        cell=cell,
+        touched=np.zeros(len(code) if touched else 0, np.int32),
         counter=np.zeros(8, np.int64),
         energy=np.zeros(2),
         stack=np.zeros((history.STACK, 8)),
         rng=np.zeros(2, np.uint64),
     )
+
+
+def deposits(tally: history.Tally) -> NDArray[np.float32]:
+    """The deposits in MeV by voxel, as a view into a tally."""
+    return tally.cell.view(np.float32)[:, 1]
 
 
 def beamline(emission: Emission) -> history.Beamline:

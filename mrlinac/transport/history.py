@@ -35,19 +35,19 @@ EMITTED, ESCAPED = range(2)
 class Geometry(NamedTuple):
     """The medium as kernels see it."""
 
-    voxel: NDArray[np.uint64]  # flat: material in the low 6 bits of float32 density; above it the local maximum
     shape: NDArray[np.int64]  # nx, ny, nz
     size: NDArray[np.float64]  # mm, x y z
     inverse_spacing: NDArray[np.float64]  # per mm, x y z
     inverse_majorant: NDArray[np.float32]  # mm by energy row: Woodcock's mean free path
     field: NDArray[np.float64]  # unit vector, then rad MeV per mm: 0.2998 B
     shortest_mm: NDArray[np.float64]  # shortest side of a voxel
+    rise: NDArray[np.float64]  # by code: how much denser the voxels are that an electron's step can reach
 
 
 class Tally(NamedTuple):
     """Where a thread writes."""
 
-    deposit: NDArray[np.float32]  # MeV by voxel
+    cell: NDArray[np.uint32]  # by voxel: its code, and the bits of its deposit in MeV as float32, on one cache line
     touched: NDArray[np.int32]  # voxels with a deposit, or empty where nobody asks
     counter: NDArray[np.int64]
     energy: NDArray[np.float64]
@@ -153,30 +153,32 @@ def voxel_at(x, y, z, geometry):
 
 
 @device
-def material_of(packed):
-    """Material index of a packed voxel."""
-    return np.int64(packed & np.uint64(MATERIAL_BITS))
+def material_of(code):
+    """Material index of a voxel's code."""
+    return np.int64(code & np.uint32(MATERIAL_BITS))
 
 
 @device
-def density_of(packed):
-    """Density of a packed voxel, to 4e-6 of it."""
-    return np.float64(np.uint32(packed & np.uint64(0xFFFFFFC0)).view(np.float32))
+def density_of(code):
+    """Density of a voxel's code, to 6e-5 of it."""
+    return np.float64(np.uint32((code >> np.uint32(11)) << np.uint32(10)).view(np.float32))
 
 
 @device
-def dense_near(packed):
-    """Largest density in the voxel's neighbourhood."""
-    return np.float64(np.uint32(packed >> np.uint64(32)).view(np.float32))
+def dense_near(code, geometry):
+    """Bound of the density in the voxel's neighbourhood."""
+    return density_of(code) * geometry.rise[np.int64((code >> np.uint32(6)) & np.uint32(31))]
 
 
 @device
 def deposit(tally, index, energy):
     """Add energy to a voxel, and remember the voxel when asked to."""
-    if tally.touched.shape[0] > 0 and tally.deposit[index] == 0.0:
+    bits = tally.cell[index, 1]
+    if bits == 0 and tally.touched.shape[0] > 0:
         tally.touched[tally.counter[N_TOUCHED]] = index
         tally.counter[N_TOUCHED] += 1
-    tally.deposit[index] += np.float32(energy)
+    total = np.uint32(bits).view(np.float32) + np.float32(energy)
+    tally.cell[index, 1] = np.float32(total).view(np.uint32)
 
 
 # -- photons -----------------------------------------------------------------------------------------
@@ -209,10 +211,10 @@ def photon(top, weight, table, geometry, tally):
             if index < 0:
                 tally.energy[ESCAPED] += weight * energy
                 return top
-            packed = geometry.voxel[index]
-            m = material_of(packed)
+            code = tally.cell[index, 0]
+            m = material_of(code)
             total = table.photon[m, row, 0] * (1.0 - f) + table.photon[m, row + 1, 0] * f
-            if uniform(rng) < total * density_of(packed) * flight:
+            if uniform(rng) < total * density_of(code) * flight:
                 break
         r = uniform(rng)
         if r < table.photon[m, row, 1] * (1.0 - f) + table.photon[m, row + 1, 1] * f:
@@ -327,11 +329,10 @@ def charged(top, weight, table, geometry, tally):
             tally.energy[ESCAPED] += weight * (kinetic + rest)
             return top
         tally.counter[N_STEPS] += 1
-        packed = geometry.voxel[here]
+        code = tally.cell[here, 0]
         row, f = row_of(kinetic)
-        s = min(
-            longest, table.electron[charge, material_of(packed), row, tables.STEP] / max(dense_near(packed), 1e-9)
-        )
+        start = table.electron[charge, material_of(code), row]
+        s = min(longest, start[tables.STEP] / max(dense_near(code, geometry), 1e-9))
         if magnet != 0.0:
             bend = magnet / math.sqrt(kinetic * (kinetic + 2.0 * MEC2))  # rad per mm
             s = min(s, table.cuts[3] / abs(bend))
@@ -341,7 +342,11 @@ def charged(top, weight, table, geometry, tally):
             chord = s * (1.0 - half * half / 6.0)  # sin(ω/2)/(ω/2)
         else:
             chord = s
-        before = chord * uniform(rng)
+        # The point is the deposit, too: as the track bends away from its first direction, its mean lies Q1 s/6 nearer
+        # than the middle. A density 1 + a(1 − 2ξ) with a = Q1 has that mean (the inverse to first order in a).
+        tilt = min(0.5, start[tables.Q1] * density_of(code) * s)
+        point = uniform(rng)
+        before = chord * (point - tilt * point * (1.0 - point))
         x += before * u
         y += before * v
         z += before * w
@@ -349,9 +354,9 @@ def charged(top, weight, table, geometry, tally):
         if hinge < 0:
             here = -1
             continue
-        packed = geometry.voxel[hinge]
-        m = material_of(packed)
-        density = density_of(packed)
+        code = tally.cell[hinge, 0]
+        m = material_of(code)
+        density = density_of(code)
         path = density * s
         # loss by the midpoint rule
         columns = table.electron[charge, m]
@@ -418,7 +423,7 @@ def charged(top, weight, table, geometry, tally):
         here = voxel_at(x, y, z, geometry)
         if kinetic <= cut:
             # The rest stays where the electron has come to; but what came to an end in tissue is not dumped in air.
-            if here < 0 or density_of(geometry.voxel[here]) < 0.1 * density:
+            if here < 0 or density_of(tally.cell[here, 0]) < 0.1 * density:
                 here = hinge
             deposit(tally, here, weight * kinetic)
             return rest_annihilation(top, x, y, z, positron, tally)

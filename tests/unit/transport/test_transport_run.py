@@ -120,12 +120,15 @@ def test_influence_times_mu_is_the_dose(medium, maps, keep_above, field):
     )
     forward = run.dose(medium, Fluence(maps, mu), machine(True), field_xyz_T=field, photons=128_000)
     other = matrix.dose_Gy(np.concatenate(mu))
-    high = (forward.dose_Gy > 0.5 * forward.dose_Gy.max()) & (medium.density_g_cm3 > 0.1)
-    # 128 000 photons each; 5 mm voxels: the mean over some hundred voxels is good to 0.5 %.
-    assert high.sum() > 100
-    assert other[high].mean(dtype=float) == pytest.approx(forward.dose_Gy[high].mean(dtype=float), rel=0.012)
-    low = (forward.dose_Gy < 0.1 * forward.dose_Gy.max()) & (medium.density_g_cm3 > 0.1)
-    assert other[low].mean(dtype=float) == pytest.approx(forward.dose_Gy[low].mean(dtype=float), rel=0.03)
+    # Places are chosen by geometry: a choice by one of the two doses would prefer its upward fluctuations.
+    # Each total has a standard deviation of some 0.7 % here: 128 000 photons, half of which interact.
+    energy = forward.dose_Gy.astype(float) * medium.density_g_cm3
+    same = other.astype(float) * medium.density_g_cm3
+    assert same.sum() == pytest.approx(energy.sum(), rel=0.025)
+    axis = np.s_[6:14, 5:12, 8:16]
+    assert same[axis].sum() == pytest.approx(energy[axis].sum(), rel=0.03)
+    outside = energy.sum() - energy[axis].sum(), same.sum() - same[axis].sum()
+    assert outside[1] == pytest.approx(outside[0], rel=0.03)
 
 
 def test_contaminant_electrons_come_without_the_field_only(medium, maps):
@@ -153,10 +156,13 @@ def test_energy_that_enters_is_deposited_or_leaves(medium, maps):
 def test_stops_at_a_batch_end_when_good_enough(medium, maps):
     fluence = Fluence(maps, tuple(np.ones(len(m)) for m in maps))
     result = run.dose(
-        medium, fluence, machine(), field_xyz_T=FIELD, photons=200_000, target_rel_sigma=0.2, batches=20
+        medium, fluence, machine(), field_xyz_T=FIELD, photons=400_000, target_rel_sigma=0.12, batches=40
     )
-    assert result.provenance.histories == 100_000
-    assert result.mean_rel_sigma() < 0.2
+    done = result.provenance.histories
+    assert done % 10_000 == 0
+    assert 100_000 <= done < 400_000
+    again = run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=done, batches=done // 10_000)
+    assert np.array_equal(again.dose_Gy, result.dose_Gy)
 
 
 def test_errors_name_the_remedy(medium, maps):
@@ -165,8 +171,9 @@ def test_errors_name_the_remedy(medium, maps):
         run.dose(medium, fluence, machine(), field_xyz_T=FIELD)
     with pytest.raises(PhysicsError, match="nothing to transport"):
         run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=1000)
+    even = Fluence(maps, tuple(np.ones(len(m)) for m in maps))
     with pytest.raises(PhysicsError, match="three finite numbers"):
-        run.dose(medium, fluence.times(1), machine(), field_xyz_T=(0.0, np.nan, 0.0), photons=1000)
+        run.dose(medium, even, machine(), field_xyz_T=(0.0, np.nan, 0.0), photons=1000)
     with pytest.raises(PhysicsError, match="photon_cut_MeV"):
         tables.Settings(photon_cut_MeV=0.001)
 
@@ -182,4 +189,5 @@ def test_estimate_is_of_the_right_order(medium, maps):
     real = run.influence(medium, maps, machine(), field_xyz_T=FIELD, photons_per_beamlet=2000)
     assert guess["beamlets"] == 32
     assert guess["photons"] == 64_000
-    assert 0.2 * real.matrix.nnz < guess["entries"] < 5 * real.matrix.nnz
+    assert real.matrix.nnz < guess["entries"] < 12 * real.matrix.nnz  # the box is small: most energy leaves it
+    assert guess["bytes"] > real.matrix.data.nbytes + real.matrix.indices.nbytes
