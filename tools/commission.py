@@ -404,7 +404,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:60s} {value:9.4f} ± {sigma:.4f}")
         print(f"photons per MU and mm2: {per_MU:.5g} ± {100 * relative:.2f} %")
         if args.write:
-            command = f"tools/commission.py verify {args.machine} --photons {args.photons:g}"
+            command = f"tools/commission.py verify {args.machine} --photons {args.photons:g}".replace("e+0", "e")
             values = {
                 "photons_per_MU_per_mm2": f"{per_MU:.5g}".replace("e+0", "e").replace("e+", "e"),
                 "photons_rel_sigma": f"{relative:.4f}",
