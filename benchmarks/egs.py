@@ -174,11 +174,11 @@ def depth_curves(
     """Depth dose in the axis region and in the wide one."""
     rows = read(DATA / f"{case}_depthdose.csv")
     low, high = (np.array([float(r[i]) for r in rows]) * 10 for i in (0, 1))
-    half, wide = (20.0, None) if "10x10" in case else (10.0, None)
     header = (DATA / f"{case}_depthdose.csv").read_text()
     wide = 10 * float(header.split("wider |x|,|y|<")[1].split(" ")[0])
     half = 10 * float(header.split("ROI = |x|,|y|<")[1].split(" ")[0])
-    medium = phantom(case, 2.0 if wide % 5 else 5.0, 2.0 if wide % 5 else 5.0, dz)
+    across = 2.0 if wide % 5 else 5.0
+    medium = phantom(case, across, across, 1.0)
     boxes = [((a, b), (-h, h), (-h, h)) for h in (half, wide) for a, b in zip(low, high, strict=True)]
     mean, sigma, out = compute(case, medium, boxes, photons, seed, settings, threads)
     use = np.array([r[2] != "air" for r in rows])
@@ -272,7 +272,7 @@ def main() -> None:
         used = time.process_time() - begun
         if not options.no_profiles:
             curves += profile_curves(case, int(options.photons), settings=settings, threads=options.threads)
-        depth[case] = curves[0]
+        depth[case] = curves[1]
         everything += curves
         for c in curves:
             scale, error = c.scale()
@@ -284,20 +284,21 @@ def main() -> None:
                 a, b = edges_at_half(c, c.ours), edges_at_half(c, c.egs)
                 line += f"   50 % edges {a[0]:7.2f} {a[1]:6.2f} mm, EGSnrc {b[0]:7.2f} {b[1]:6.2f}"
             print(line, flush=True)
-        print(
-            f"  {used:.0f} CPU-s, {out.steps / out.primaries:.2f} steps and {out.flights / out.primaries:.2f} flights per photon"
-        )
+        per = f"{out.steps / out.primaries:.2f} steps and {out.flights / out.primaries:.2f} flights per photon"
+        print(f"  {used:.0f} CPU-s, {per}")
         if options.bins:
-            for i in np.flatnonzero(curves[1].counts):
-                c = curves[1]
+            c = curves[1]
+            for i in np.flatnonzero(c.counts):
+                ratio, error = c.ours[i] / c.egs[i], c.sigma[i] / c.egs[i]
                 print(
-                    f"    {c.low[i]:6.1f} {c.high[i]:6.1f} {c.ours[i]:.5f} {c.egs[i]:.5f} {c.ours[i] / c.egs[i]:.4f} ± {c.sigma[i] / c.egs[i]:.4f}"
+                    f"    {c.low[i]:6.1f} {c.high[i]:6.1f} {c.ours[i]:.5f} {c.egs[i]:.5f} {ratio:.4f} ± {error:.4f}"
                 )
     if {"R3_B0", "R3_B1p5"} <= set(depth):
         ours, egs = interface_ratios(depth, "ours"), interface_ratios(depth, "egs")
-        for name in ours:
+        for name, (ratio, error) in ours.items():
+            theirs = f"EGSnrc {egs[name][0]:.3f}({egs[name][1]:.3f})"
             print(
-                f"1.5 T / 0 T {name:18} {ours[name][0]:.3f}({ours[name][1]:.3f})  EGSnrc {egs[name][0]:.3f}({egs[name][1]:.3f})  {100 * (ours[name][0] / egs[name][0] - 1):+.1f} %"
+                f"1.5 T / 0 T {name:18} {ratio:.3f}({error:.3f})  {theirs}  {100 * (ratio / egs[name][0] - 1):+.1f} %"
             )
     if options.figures:
         draw(everything, options.figures)
@@ -313,17 +314,15 @@ def draw(curves: list[Curve], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for case in dict.fromkeys(c.name.split(" ")[0] for c in curves):
         mine = [c for c in curves if c.name.split(" ")[0] == case and "wide" not in c.name]
-        figure, axes = plt.subplots(
-            2, len(mine), figsize=(4.2 * len(mine), 6), sharex="col", height_ratios=(3, 1), squeeze=False
-        )
+        size = (4.2 * len(mine), 6)
+        figure, axes = plt.subplots(2, len(mine), figsize=size, sharex="col", height_ratios=(3, 1), squeeze=False)
         for (upper, lower), c in zip(axes.T, mine, strict=True):
             use, top = c.counts, c.egs[c.counts].max()
             upper.errorbar(c.middle[use], c.egs[use], c.egs_sigma[use], fmt="k.", ms=3, lw=0.6, label="EGSnrc")
             upper.step(c.middle[use], c.ours[use], where="mid", color="C3", lw=1, label="mrlinac")
             upper.set_title(c.name, fontsize=9)
-            lower.errorbar(
-                c.middle[use], (c.ours - c.egs)[use] / top * 100, c.sigma[use] / top * 100, fmt="C3.", ms=3, lw=0.6
-            )
+            difference, error = (c.ours - c.egs)[use] / top * 100, c.sigma[use] / top * 100
+            lower.errorbar(c.middle[use], difference, error, fmt="C3.", ms=3, lw=0.6)
             lower.axhspan(-2, 2, color="0.9")
             lower.set_ylim(-5, 5)
             lower.set_xlabel("mm")

@@ -21,7 +21,8 @@ def tool() -> ModuleType:
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules["commission"] = module  # dataclasses look their module up
+    sys.modules["commission"] = module
+    sys.path.insert(0, str(PATH.parent))  # as Python does for a script: its neighbours can be imported
     specification.loader.exec_module(module)
     return module
 

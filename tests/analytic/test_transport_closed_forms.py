@@ -1,0 +1,123 @@
+"""Closed forms: attenuation, gyration, the range of electrons, an end in vacuum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.medium import Medium
+from mrlinac.jit import kernel
+from mrlinac.transport import cpu, history, materials, rng, tables
+
+
+@kernel
+def follow_one(particle, repeats, name, table, geometry, tally):
+    """Follow the same particle ``repeats`` times, each in its own stream."""
+    for i in range(repeats):
+        rng.start(tally.rng, i, name)
+        for k in range(8):
+            tally.stack[0, k] = particle[k]
+        history.extinguish(1, 1.0, table, geometry, tally)
+
+
+def box(shape_zyx, spacing_mm, density, material=0, names=("water", "air-dry", "lung-icru")) -> Medium:
+    """A box of one material with its lower corner at the origin."""
+    grid = Grid(shape_zyx, (spacing_mm,) * 3, (spacing_mm / 2,) * 3)
+    whole = np.ones(shape_zyx)
+    return Medium(grid, (whole * density).astype(np.float32), (whole * material).astype(np.uint8), names)
+
+
+def shoot(medium, particle, repeats, field=(0.0, 0.0, 0.0), settings=None):
+    """Energy per voxel [z, y, x] and the tally of identical particles (x, y, z, u, v, w, energy, kind)."""
+    table = tables.load(medium.materials, settings or tables.Settings())
+    geometry, code = cpu.pack(medium, table, field)
+    tally = cpu.new_tally(code, False)
+    follow_one(np.array(particle, float), repeats, rng.words(1, 9, 0, 0, 0), table, geometry, tally)
+    return cpu.deposits(tally).reshape(medium.grid.shape_zyx).astype(float), tally
+
+
+@pytest.mark.parametrize("energy", [0.08, 1.0, 6.0])
+def test_first_interactions_by_depth(energy):
+    """A grid one 2 µm column wide: a photon's first event ends it there, its flights are exp(−µ z)."""
+    grid = Grid((50, 1, 1), (4.0, 2e-3, 2e-3), (0.0, 0.0, 2.0))
+    medium = Medium(grid, np.ones(grid.shape_zyx, np.float32), np.zeros(grid.shape_zyx, np.uint8), ("water",))
+    repeats = 100_000
+    # Electrons deposit where they start: what remains in the column is the first event's kinetic energy.
+    settings = tables.Settings(electron_cut_MeV=1.0, photon_cut_MeV=0.05)
+    energy_by_depth, _ = shoot(medium, (1e-3, 1e-3, 1e-9, 0, 0, 1, energy, 0), repeats, settings=settings)
+    depth = energy_by_depth[:, 0, 0]
+    mu = float(materials.photon("water", energy).total) * 0.1
+    centre = np.arange(50) * 4.0 + 2
+    wanted = np.exp(-mu * centre)
+    mean = np.sum(centre * depth) / depth.sum()
+    expected = np.sum(centre * wanted) / wanted.sum()
+    assert mean == pytest.approx(expected, abs=5 * 60 / math.sqrt(repeats * (1 - math.exp(-mu * 200)) * 0.3))
+
+
+@pytest.mark.parametrize("kind", [1.0, 2.0])
+@pytest.mark.parametrize("field_T", [0.35, 1.5, 3.0])
+def test_gyration_radius_and_helix(kind, field_T):
+    """In thin gas a charge marks a circle of r = p/(0.2998 B) on the side its sign says, drifting along B."""
+    kinetic = 1.0
+    momentum = math.sqrt(kinetic * (kinetic + 2 * 0.51099895))
+    radius = momentum / (0.299792458 * field_T)
+    spacing = radius / 20
+    medium = box((60, 60, 60), spacing, 1e-6, material=1)
+    middle = 30 * spacing
+    start = middle - radius if kind == 1.0 else middle + radius
+    along = 0.05
+    particle = (start, middle, middle, 0, along, math.sqrt(1 - along**2), kinetic, kind)
+    energy, tally = shoot(medium, particle, 200, (0, field_T, 0))
+    projected = energy.sum(1)
+    z, x = np.nonzero(projected)
+    # Electrons that go along +z turn to +x: the circle's centre lies one radius beside the start.
+    distance = np.hypot((x + 0.5) * spacing - middle, (z + 0.5) * spacing - middle)
+    inside = np.abs(distance - radius * math.sqrt(1 - along**2)) < 0.03 * radius + spacing
+    assert np.average(inside, weights=projected[z, x]) > 0.97
+    assert tally.counter[history.N_TRUNCATED] == 0
+
+
+def test_electrons_stop_within_their_range():
+    medium = box((40, 40, 40), 1.0, 1.0)
+    kinetic, repeats = 4.0, 2000
+    energy, tally = shoot(medium, (20, 20, 1e-6, 0, 0, 1, kinetic, 1), repeats)
+    depth = energy.sum((1, 2))
+    assert depth.sum() + tally.energy[history.ESCAPED] == pytest.approx(kinetic * repeats, rel=1e-5)
+    # CSDA range of 4 MeV electrons in water 20.4 mm (ESTAR); half of the dose lies near half of the practical range.
+    deep = np.cumsum(depth) / depth.sum()
+    assert deep[20] > 0.985
+    assert 7 < np.searchsorted(deep, 0.5) < 12
+
+
+def test_no_end_in_vacuum_is_counted():
+    medium = box((20, 20, 20), 5.0, 0.0)
+    energy, tally = shoot(medium, (50, 50, 50, 1, 0, 0, 1.0, 1), 3, (0, 1.5, 0))
+    assert tally.counter[history.N_TRUNCATED] == 3
+    assert energy.sum() == pytest.approx(3.0)
+    _, free = shoot(medium, (50, 50, 50, 1, 0, 0, 1.0, 1), 3)
+    assert free.energy[history.ESCAPED] == pytest.approx(3.0)
+
+
+def test_positron_rest_energy_is_accounted_for():
+    medium = box((10, 10, 10), 2.0, 1.0)
+    for energy in (0.1, 1.0, 5.0):
+        deposit, tally = shoot(medium, (10, 10, 10, 1, 0, 0, energy, 2), 2000)
+        assert deposit.sum() + tally.energy[history.ESCAPED] == pytest.approx(2000 * (energy + 1.0219979), rel=1e-5)
+
+
+def test_voxel_codes():
+    draw = np.random.default_rng(1)
+    grid = Grid((6, 7, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    density = np.exp(draw.uniform(np.log(1e-3), np.log(8), grid.shape_zyx)).astype(np.float32)
+    material = draw.integers(0, 3, grid.shape_zyx).astype(np.uint8)
+    medium = Medium(grid, density, material, ("water", "air-dry", "lung-icru"))
+    geometry, code = cpu.pack(medium, tables.load(medium.materials), (0, 0, 1))
+    for i in range(grid.size):
+        assert history.material_of.py_func(code[i]) == material.reshape(-1)[i]
+        assert history.density_of.py_func(code[i]) == pytest.approx(density.reshape(-1)[i], rel=1e-4)
+    near = history.dense_near.py_func(code[(3 * 7 + 3) * 8 + 3], geometry)
+    largest = density[2:5, 2:5, 2:5].max()
+    assert largest * 0.9998 <= near <= 1.51 * largest
