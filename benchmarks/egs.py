@@ -199,7 +199,7 @@ def profile_curves(
     half = 20.0 if "10x10" in case else 10.0
     for axis in "xy":
         dx, dy = (2.0, 10.0) if axis == "x" else (10.0, 2.0)
-        medium = phantom(case, dx, dy, 2.0, -51.0)
+        medium = phantom(case, dx, dy, 2.5)  # layer faces on the interfaces
         mine = [r for r in rows if r[0] == axis]
         boxes = []
         for r in mine:

@@ -72,7 +72,8 @@ def influence_rate(medium: Medium, photons: int) -> str:
     names = cpu.stream_names(1, run.INFLUENCE, np.stack([np.arange(len(rows))] * 3, 1))
     gray = (1.602e-10 / mass).astype(np.float32)
     maker = columns.Maker(
-        rows, np.ones(len(rows)), photons, cpu.beamline(emission), table, geometry, gray, mass > 0.1, None, 0.003,
+        rows, np.ones(len(rows)), photons, cpu.beamline(emission), table, geometry, gray,
+        mass > 0.1 * medium.grid.voxel_cc, None, 0.003,
         names, names + np.uint64(1), names + np.uint64(2),
     )  # fmt: skip
     maker.run(code, 1, None, None)

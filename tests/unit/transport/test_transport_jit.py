@@ -1,0 +1,39 @@
+"""The cache of machine code: keyed on every kernel source."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mrlinac
+from mrlinac import jit
+
+
+def test_hash_covers_every_file_that_uses_the_module():
+    package = Path(mrlinac.__file__).parent
+    users = [p for p in package.rglob("*.py") if b"mrlinac.jit" in p.read_bytes()]
+    assert {"photon.py", "electron.py", "history.py", "rng.py", "scatter.py"} <= {p.name for p in users}
+    assert len(jit.sources_hash()) == 24
+
+
+def test_kernels_live_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRLINAC_CACHE_DIR", str(tmp_path))
+
+    def add(x):
+        return x + 1
+
+    compiled = jit.kernel(add)
+    assert compiled(2) == 3
+    assert compiled.py_func is add
+    assert list((tmp_path / "kernels" / jit.sources_hash()).glob("*.nbi"))
+
+
+def test_private_options_have_a_fallback(monkeypatch):
+    monkeypatch.setattr(jit, "_PRIVATE", {"an_option_numba_does_not_know": True})
+    assert jit.kernel(lambda x: 2 * x)(3) == 6
+
+
+def test_import_of_the_package_does_not_load_numba():
+    code = "import sys, mrlinac, mrlinac.transport; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
