@@ -255,6 +255,7 @@ def _tally(content: ReportContent) -> list[tuple[str, int, str]]:
             ("near", "goal{s} nearly met"),
             ("pass", "goal{s} met"),
             ("report", "value{s} reported without a goal"),
+            ("absent", "goal{s} of structures that were not drawn"),
         )
     ]
     found = [entry for entry in found if entry[1]]
