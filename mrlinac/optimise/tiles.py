@@ -1,24 +1,33 @@
 """Products with a tall sparse matrix by dense tiles of neighbouring rows.
 
 Rows that lie close together in space see the same beamlets, so a tile keeps only the columns that it touches as one
-dense block; the Gram matrix is then a sum of small BLAS-3 products.
+dense block; the Gram matrix is then a sum of BLAS-3 products. A tile that touches most columns keeps them all: adding
+a part to the whole by index costs more than the product saves.
+
+The tiles are dealt out to a fixed number of hands, each with a sum of its own; the sums are added in order. So the
+result does not depend on how many of the hands work at the same time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-TILE_ROWS = 384
+TILE_ROWS = 768
+KEEP_ALL_ABOVE = 0.5
+"""Share of the columns above which a tile keeps all of them."""
+HANDS = 2
 
 
 @dataclass(frozen=True)
 class _Tile:
     rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    columns: NDArray[np.int64] | slice
     block: NDArray[np.float64]
 
 
@@ -41,7 +50,8 @@ class Tiled:
         for first in range(0, len(order), TILE_ROWS):
             rows = order[first : first + TILE_ROWS]
             part = matrix[rows]
-            columns = np.unique(part.indices)
+            touched = np.unique(part.indices)
+            columns = slice(None) if len(touched) > KEEP_ALL_ABOVE * matrix.shape[1] else touched
             block = np.asarray(part[:, columns].toarray(), dtype=np.float64) * column_scale
             self.tiles.append(_Tile(rows, columns, block))
 
@@ -68,14 +78,22 @@ class Tiled:
 
     def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """Dᵀ diag(weight) D, weight >= 0."""
+        with ThreadPoolExecutor(HANDS) as pool:
+            parts = list(pool.map(lambda hand: self._gram_of(self.tiles[hand::HANDS], weight), range(HANDS)))
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return total
+
+    def _gram_of(self, tiles: Sequence[_Tile], weight: NDArray[np.float64]) -> NDArray[np.float64]:
         out = np.zeros((self.shape[1], self.shape[1]))
-        for t in self.tiles:
+        for t in tiles:
             root = np.sqrt(weight[t.rows])
             if not root.any():
                 continue
             scaled = t.block * root[:, None]
             part = scaled.T @ scaled  # numpy sees one array twice and calls syrk
-            if len(t.columns) == self.shape[1]:
+            if isinstance(t.columns, slice):
                 out += part
             else:
                 out[np.ix_(t.columns, t.columns)] += part

@@ -77,28 +77,30 @@ def make_plan(
                 progress=tell,
             )
 
-    # Each round's forward dose has a stream of its own, so that the noise of one is not planned into the next.
+    # Each round's forward dose has a stream of its own, so that the noise of one is not planned into the next. A plan
+    # without corrections has one forward dose only, which is then the final one.
     seeds = itertools.count(numerics.seed + 1)
+    rounds, final = numerics.correction_rounds, (numerics.final_rel_sigma, "final dose")
+    sigma, what = (numerics.correction_rel_sigma, "correction dose") if rounds else final
     with stages.stage("optimise") as tell:
-        planner = optimise.Planner(
-            influence, case.structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
-        )
         planned = optimise.correct(
             influence,
             case.structures,
             protocol,
-            lambda fluence: forward(fluence, numerics.correction_rel_sigma, next(seeds), "correction dose"),
-            rounds=numerics.correction_rounds,
-            planner=planner,
+            lambda fluence: forward(fluence, sigma, next(seeds), what),
+            rounds=rounds,
+            planner=optimise.Planner(
+                influence, case.structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
+            ),
             relax=True,  # what cannot be met is reported, never hidden
             progress=tell,
         )
-
-    dose = forward(planned.fluence, numerics.final_rel_sigma, numerics.seed, "final dose")
+    course = planned.dose
+    if rounds:
+        course = forward(planned.fluence, final[0], numerics.seed, final[1]).course(protocol.prescription.fractions)
 
     with stages.stage("judge"):
         target = case.structures[protocol.prescription.target]
-        course = dose.course(protocol.prescription.fractions)
         fluence, course, normalisation = optimise.normalise(planned.fluence, course, target, protocol)
         duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
         judgement = judge.tables(protocol, course, case.structures, duals)

@@ -28,7 +28,7 @@ def dvhs(contents: Mapping[str, ReportContent]) -> Figure:
     ax = figure.add_subplot()
     names: list[str] = []
     for content in contents.values():  # a structure that only one plan has is shown, not dropped
-        names += [n for n in diagrams.dvh_names(content.dvhs, content.structures) if n not in names]
+        names += [n for n in diagrams.dvh_names(content) if n not in names]
     colors = style.structure_colors(names)
     for content, line in zip(contents.values(), LINES, strict=False):
         for name in names:

@@ -32,11 +32,18 @@ def dvh_curve(dvh: DVH) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return dose, volume[: len(dose)]
 
 
-def dvh_names(dvhs: Mapping[str, DVH], structures: StructureSet) -> list[str]:
-    """Structures in the order of the legend: targets, then organs; no body, couch or helpers of the optimiser."""
+def dvh_names(content: ReportContent) -> list[str]:
+    """Structures in the order of the legend: targets, then organs; no body, couch or helpers of the optimiser.
+
+    Where goals are given, only targets and what a goal speaks of are drawn; ``dvh.csv`` has all.
+    """
+    dvhs, structures = content.dvhs, content.structures
     order = {"target": 0, "oar": 1}
+    judged = set(content.goals["structure"])
     shown = [n for n in dvhs if n not in structures or structures[n].role in ("target", "oar", "other")]
     shown = [n for n in shown if n != "External" and not n.startswith(("z_", "_", "Ring", "Body-"))]
+    if judged:
+        shown = [n for n in shown if n in judged or (n in structures and structures[n].role == "target")]
     return sorted(shown, key=lambda n: order.get(structures[n].role, 2) if n in structures else 2)
 
 
@@ -55,7 +62,7 @@ def dvh(content: ReportContent) -> Figure:
     """Cumulative DVHs with the prescription and a mark at every goal that is a point of the diagram."""
     figure = style.new_figure(11.0, 6.0)
     ax = figure.add_subplot()
-    names = dvh_names(content.dvhs, content.structures)
+    names = dvh_names(content)
     far = content.prescription_Gy * 1.15
     colors = style.structure_colors(names)
     for number, name in enumerate(names):
@@ -167,7 +174,7 @@ def fluences(content: ReportContent) -> Figure:
     top = float(np.quantile(everything[everything > 0], 0.995)) if (everything > 0).any() else 1.0
     mesh = None
     for ax, beamlets, mu in zip(axes.ravel(), maps, content.fluence.mu, strict=False):
-        ax.set_title(f"gantry {beamlets.beam.gantry_deg:g}°   highest {mu.max(initial=0):.2g} MU", fontsize=9)
+        ax.set_title(f"gantry {beamlets.beam.gantry_deg:g}°   highest {mu.max(initial=0):.0f} MU", fontsize=9)
         if len(beamlets):
             u, v, values = fluence_edges(beamlets, mu)
             mesh = ax.imshow(

@@ -14,7 +14,13 @@ from dicompylercore.dvh import DVH
 
 from mrlinac.report.content import ReportContent, is_upper
 
-VERDICT_MARKS = {"pass": "✓ pass", "near": "≈ near", "fail": "✗ fail", "report": "· reported", "absent": "– not drawn"}
+VERDICT_MARKS = {
+    "pass": "✓ pass",
+    "near": "≈ near",
+    "fail": "✗ fail",
+    "report": "· reported",
+    "absent": "– not drawn",
+}
 """Sign and word of each verdict: colour only repeats what they say."""
 
 

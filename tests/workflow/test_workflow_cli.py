@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
 from conftest import COARSE
 
 
@@ -41,7 +40,17 @@ def test_plan_from_dicom_to_a_folder(dicom_folder, tmp_path):
     assert (tmp_path / "out" / "dicom" / "rtdose.dcm").is_file()
     again = run("report", "out", "--out", "again", cwd=tmp_path)
     assert "report" in again.stdout
-    refused = run("plan", "demo", "--patient", dicom_folder, *coarse(**{"numerics.seed": 2}), "--out", "out", cwd=tmp_path, code=1)
+    refused = run(
+        "plan",
+        "demo",
+        "--patient",
+        dicom_folder,
+        *coarse(**{"numerics.seed": 2}),
+        "--out",
+        "out",
+        cwd=tmp_path,
+        code=1,
+    )
     assert "another plan" in refused.stderr
 
 
@@ -50,7 +59,13 @@ def test_dry_run_and_check(dicom_folder, tmp_path):
     assert "beamlets" in done.stdout
     assert not (tmp_path / "results").exists()
     blocked = run(
-        "check", "demo", "--patient", dicom_folder, *coarse(**{"technique.gantry_deg": [13, 140]}), cwd=tmp_path, code=1
+        "check",
+        "demo",
+        "--patient",
+        dicom_folder,
+        *coarse(**{"technique.gantry_deg": [13, 140]}),
+        cwd=tmp_path,
+        code=1,
     )
     assert "gantry 13°" in blocked.stdout
 

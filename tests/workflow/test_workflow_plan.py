@@ -33,7 +33,9 @@ def test_dvhs_are_dicompylers_own(result):
     dvh = result.dvh["Lungs-GTV"]
     assert isinstance(dvh, DVH)
     assert dvh.volume == pytest.approx(result.structures.volume_cc("Lungs-GTV"), rel=1e-3)
-    assert dvh.mean == pytest.approx(result.goals.set_index(["structure", "metric"]).value["Lungs-GTV", "mean"], rel=0.01)
+    assert dvh.mean == pytest.approx(
+        result.goals.set_index(["structure", "metric"]).value["Lungs-GTV", "mean"], rel=0.01
+    )
 
 
 def test_the_certificate_says_what_was_proved(result):
