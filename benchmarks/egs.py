@@ -304,6 +304,10 @@ def main() -> None:
         draw(everything, options.figures)
 
 
+WIDE = 4
+"""Diagrams side by side in a figure."""
+
+
 def draw(curves: list[Curve], folder: Path) -> None:
     """One figure per case: both codes and their difference."""
     import matplotlib
@@ -313,24 +317,25 @@ def draw(curves: list[Curve], folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for case in dict.fromkeys(c.name.split(" ")[0] for c in curves):
-        mine = [c for c in curves if c.name.split(" ")[0] == case and "wide" not in c.name]
-        size = (4.2 * len(mine), 6)
-        figure, axes = plt.subplots(2, len(mine), figsize=size, sharex="col", height_ratios=(3, 1), squeeze=False)
-        for (upper, lower), c in zip(axes.T, mine, strict=True):
+        mine = [c for c in curves if c.name.split(" ")[0] == case and ("wide" in c.name or " at " in c.name)]
+        lines = -(-len(mine) // WIDE)
+        figure = plt.figure(figsize=(4.2 * WIDE, 4.6 * lines), layout="constrained")
+        parts = figure.subfigures(lines, WIDE, squeeze=False).ravel()
+        for part, c in zip(parts, mine, strict=False):
+            upper, lower = part.subplots(2, 1, sharex=True, height_ratios=(3, 1))
             use, top = c.counts, c.egs[c.counts].max()
             upper.errorbar(c.middle[use], c.egs[use], c.egs_sigma[use], fmt="k.", ms=3, lw=0.6, label="EGSnrc")
             upper.step(c.middle[use], c.ours[use], where="mid", color="C3", lw=1, label="mrlinac")
             upper.set_title(c.name, fontsize=9)
+            upper.set_ylabel("pGy per photon")
+            upper.legend(fontsize=7)
             difference, error = (c.ours - c.egs)[use] / top * 100, c.sigma[use] / top * 100
             lower.errorbar(c.middle[use], difference, error, fmt="C3.", ms=3, lw=0.6)
             lower.axhspan(-2, 2, color="0.9")
             lower.set_ylim(-5, 5)
             lower.set_xlabel("mm")
-        axes[0, 0].set_ylabel("pGy per photon")
-        axes[1, 0].set_ylabel("difference, % of max")
-        axes[0, 0].legend()
-        figure.tight_layout()
-        figure.savefig(folder / f"egs_{case}.png", dpi=110)
+            lower.set_ylabel("% of max")
+        figure.savefig(folder / f"egs_{case}.png", dpi=70)
         plt.close(figure)
 
 
