@@ -29,6 +29,7 @@ class _Tile:
     rows: NDArray[np.int64]
     columns: NDArray[np.int64] | slice
     block: NDArray[np.float64]
+    single: NDArray[np.float32]
 
 
 class Tiled:
@@ -53,7 +54,7 @@ class Tiled:
             touched = np.unique(part.indices)
             columns = slice(None) if len(touched) > KEEP_ALL_ABOVE * matrix.shape[1] else touched
             block = np.asarray(part[:, columns].toarray(), dtype=np.float64) * column_scale
-            self.tiles.append(_Tile(rows, columns, block))
+            self.tiles.append(_Tile(rows, columns, block, block.astype(np.float32)))
 
     @property
     def bytes(self) -> int:
@@ -77,7 +78,11 @@ class Tiled:
         return out
 
     def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Dᵀ diag(weight) D, weight >= 0."""
+        """Dᵀ diag(weight) D, weight >= 0, to single precision.
+
+        The tiles' products are of single precision, their sum of double: enough for the direction of a step (the
+        iterations stay as many), while objective, bound and violations are computed by :meth:`times` in double.
+        """
         with ThreadPoolExecutor(HANDS) as pool:
             parts = list(pool.map(lambda hand: self._gram_of(self.tiles[hand::HANDS], weight), range(HANDS)))
         total = parts[0]
@@ -91,7 +96,7 @@ class Tiled:
             root = np.sqrt(weight[t.rows])
             if not root.any():
                 continue
-            scaled = t.block * root[:, None]
+            scaled = t.single * root[:, None].astype(np.float32)
             part = scaled.T @ scaled  # numpy sees one array twice and calls syrk
             if isinstance(t.columns, slice):
                 out += part
