@@ -25,6 +25,10 @@ from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.tiles import Tiled
 
 STEP = 0.995
+SINGLE_FROM_BEAMLETS = 1000
+SINGLE_ABOVE_GAP = 1.0
+"""Far from the optimum a step of single precision is as good as one of double, in half the time; a large problem begins
+with such steps, and goes on in double near the optimum or where the factorisation fails."""
 BOX_X = 1000.0
 """Bound on the fluence, in even fluences, within which the dual bound holds."""
 
@@ -100,6 +104,7 @@ def solve(
         When the linear algebra breaks down.
     """
     method = _Method(programme, tiled)
+    method.single = method.n >= SINGLE_FROM_BEAMLETS
     point = method.start(start_x)
     best_bound, history = -np.inf, []
     outcome: Outcome | None = None
@@ -116,6 +121,7 @@ def solve(
             progress(float(share), 1.0, f"optimise: gap {gap:.1e}")
         if converged or iteration == most_iterations:
             break
+        method.single = method.single and gap > SINGLE_ABOVE_GAP
         point = method.advance(point)
     assert outcome is not None
     return outcome
@@ -128,6 +134,9 @@ def _sums(place: NDArray[np.int64], value: Array, count: int) -> Array:
 
 class _Method:
     """The arrays of one programme and the steps on them."""
+
+    single = False
+    """Whether the normal matrix is built to single precision."""
 
     def __init__(self, programme: Programme, tiled: Tiled) -> None:
         self.tiled = tiled
@@ -287,17 +296,12 @@ class _Method:
 
         return longest(("x", "s", "p", "e", "u")), longest(("y", "w", "mu", "o", "nu"))
 
-    def _factorised(self, q: _Point) -> dict[str, Any]:
-        """Everything of the Newton system that does not depend on the right-hand side."""
-        kappa, phi = self.square + q.w / q.s, q.p / q.y
-        psi = 1 / (1 + phi * kappa)
-        theta = kappa * psi
-        rows = self.tiled.shape[0]
-        n, tails = self.n, self.tails
+    def _normal_factor(self, q: _Point, theta: Array, per_row: Array) -> Any:
+        """Cholesky factor of the normal matrix, of the fluence and the tails."""
+        n, tails, rows = self.n, self.tails, self.tiled.shape[0]
         matrix = np.zeros((n + tails, n + tails))
-        per_row = _sums(self.row, theta, rows)
         # Every row counts: leaving light rows out of the step saves half the time and stalls the dual bound.
-        matrix[:n, :n] = self.tiled.gram(per_row + self.row_weight)
+        matrix[:n, :n] = self.tiled.gram(per_row + self.row_weight, single=self.single)
         if self.smooth.nnz:
             matrix[:n, :n] += self.smooth.toarray()
         diagonal = np.arange(n)
@@ -311,10 +315,25 @@ class _Method:
             level = np.arange(n, n + tails)
             matrix[level, level] += self._to_tails(theta)
         matrix[np.diag_indices_from(matrix)] *= 1 + 1e-13
+        return linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+
+    def _factorised(self, q: _Point) -> dict[str, Any]:
+        """Everything of the Newton system that does not depend on the right-hand side."""
+        kappa, phi = self.square + q.w / q.s, q.p / q.y
+        psi = 1 / (1 + phi * kappa)
+        theta = kappa * psi
+        rows = self.tiled.shape[0]
+        n, tails = self.n, self.tails
+        per_row = _sums(self.row, theta, rows)
         try:
-            factor = linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            factor = self._normal_factor(q, theta, per_row)
         except linalg.LinAlgError as error:
-            raise SolverError("the interior-point method broke down (normal matrix not positive definite)") from error
+            if not self.single:
+                raise SolverError(
+                    "the interior-point method broke down (normal matrix not positive definite)"
+                ) from error
+            self.single = False
+            factor = self._normal_factor(q, theta, per_row)
         limits = self.G.copy()  # G + C ψ A
         if self.m:
             held = np.flatnonzero(self.has_limit)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,7 +30,6 @@ class _Tile:
     rows: NDArray[np.int64]
     columns: NDArray[np.int64] | slice
     block: NDArray[np.float64]
-    single: NDArray[np.float32]
 
 
 class Tiled:
@@ -54,7 +54,7 @@ class Tiled:
             touched = np.unique(part.indices)
             columns = slice(None) if len(touched) > KEEP_ALL_ABOVE * matrix.shape[1] else touched
             block = np.asarray(part[:, columns].toarray(), dtype=np.float64) * column_scale
-            self.tiles.append(_Tile(rows, columns, block, block.astype(np.float32)))
+            self.tiles.append(_Tile(rows, columns, block))
 
     @property
     def bytes(self) -> int:
@@ -77,26 +77,25 @@ class Tiled:
                 out[t.columns] += t.block.T @ mine
         return out
 
-    def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Dᵀ diag(weight) D, weight >= 0, to single precision.
-
-        The tiles' products are of single precision, their sum of double: enough for the direction of a step (the
-        iterations stay as many), while objective, bound and violations are computed by :meth:`times` in double.
-        """
+    def gram(self, weight: NDArray[np.float64], *, single: bool = False) -> NDArray[np.float64]:
+        """Dᵀ diag(weight) D, weight >= 0; with ``single`` each tile's product is of single precision."""
         with ThreadPoolExecutor(HANDS) as pool:
-            parts = list(pool.map(lambda hand: self._gram_of(self.tiles[hand::HANDS], weight), range(HANDS)))
+            parts = list(pool.map(lambda hand: self._gram_of(self.tiles[hand::HANDS], weight, single), range(HANDS)))
         total = parts[0]
         for part in parts[1:]:
             total += part
         return total
 
-    def _gram_of(self, tiles: Sequence[_Tile], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _gram_of(self, tiles: Sequence[_Tile], weight: NDArray[np.float64], single: bool) -> NDArray[np.float64]:
         out = np.zeros((self.shape[1], self.shape[1]))
         for t in tiles:
             root = np.sqrt(weight[t.rows])
             if not root.any():
                 continue
-            scaled = t.single * root[:, None].astype(np.float32)
+            if single:
+                scaled: NDArray[Any] = t.block.astype(np.float32) * root[:, None].astype(np.float32)
+            else:
+                scaled = t.block * root[:, None]
             part = scaled.T @ scaled  # numpy sees one array twice and calls syrk
             if isinstance(t.columns, slice):
                 out += part
