@@ -18,6 +18,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.sha256"
 
+CONSTRAINTS_UNMET = 3
 TARGETS = {
     "demo": "plan the built-in digital patient on the MR-Linac and say where the report lies",
     "test": "run the linters, the type checker, the layer contract and the tests (more words go to pytest)",
@@ -36,7 +37,8 @@ def main(arguments: list[str]) -> int:
         return 1
     setup()
     if target == "demo":
-        return run("-m", "mrlinac", "plan", "demo", "--out", "demo", "--overwrite", *rest)
+        code = run("-m", "mrlinac", "plan", "demo", "--out", "demo", "--overwrite", *rest)
+        return 0 if code == CONSTRAINTS_UNMET else code  # so coarse a plan need not meet them all; the report says which
     if target in ("lint", "test"):
         code = lint()
         if code or target == "lint":
