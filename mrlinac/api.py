@@ -11,6 +11,7 @@ from mrlinac import dicom, report, spec
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.recipe import planning
+from mrlinac.recipe.case import Case
 from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
@@ -69,6 +70,7 @@ def make_plan(
     plan: PlanSpec,
     patient: Patient,
     *,
+    case: Case | None = None,
     progress: Progress = silent,
     threads: int | None = None,
     store: Store | None = None,
@@ -80,13 +82,15 @@ def make_plan(
     plan : PlanSpec
         From :func:`load_plan`.
     patient : Patient
+    case : Case, optional
+        ``check(plan, patient).case``, to save its preparation; without it the plan is checked first.
     progress : function of (stage, done, total, text)
     threads : int, optional
         Threads of the Monte Carlo; the result does not depend on it.
     store : Store, optional
         Where influences are kept; the user's cache by default.
     """
-    made = planning.make_plan(plan, patient, progress=progress, threads=threads, store=store)
+    made = planning.make_plan(plan, patient, case=case, progress=progress, threads=threads, store=store)
     return replace(made, writers=(report.write_result,))
 
 

@@ -85,7 +85,7 @@ def plan(
     found.raise_problems()
     mrlinac.check_output(spec, person, folder, overwrite=overwrite)
     with _progress(as_json) as tell:
-        result = mrlinac.make_plan(spec, person, progress=tell, threads=threads)
+        result = mrlinac.make_plan(spec, person, case=found.case, progress=tell, threads=threads)
         result.save(folder, overwrite=overwrite)
     _say(_summary(result, folder), as_json, lambda: _print_result(result, folder))
     raise typer.Exit(0 if result.constraints_met else UNMET)

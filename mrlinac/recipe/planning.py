@@ -14,7 +14,8 @@ from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import Fluence, field_xyz_T
 from mrlinac.provenance import fingerprint, versions
 from mrlinac.recipe import judge
-from mrlinac.recipe.case import Case, prepare
+from mrlinac.recipe.case import Case
+from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.recipe.stages import Progress, Stages, silent
@@ -59,7 +60,11 @@ def make_plan(
     numerics, protocol = spec.numerics, spec.protocol
 
     with stages.stage("anatomy"):
-        case = case or prepare(spec, patient)
+        if case is None:
+            found = check(spec, patient)
+            found.raise_problems()
+            case = found.case
+        assert case is not None  # a check without problems has a case
 
     with stages.stage("influence") as tell:
         influence = influence_of(spec, case, tell=tell, store=store, threads=threads)
@@ -95,13 +100,13 @@ def make_plan(
             relax=True,  # what cannot be met is reported, never hidden
             progress=tell,
         )
-    course = planned.dose
+    fluence, course, normalisation = planned.fluence, planned.dose, planned.normalisation
     if rounds:
-        course = forward(planned.fluence, final[0], numerics.seed, final[1]).course(protocol.prescription.fractions)
+        fractions, target = protocol.prescription.fractions, case.structures[protocol.prescription.target]
+        course = forward(planned.solution.fluence, final[0], numerics.seed, final[1]).course(fractions)
+        fluence, course, normalisation = optimise.normalise(planned.solution.fluence, course, target, protocol)
 
     with stages.stage("judge"):
-        target = case.structures[protocol.prescription.target]
-        fluence, course, normalisation = optimise.normalise(planned.fluence, course, target, protocol)
         duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
         judgement = judge.tables(protocol, course, case.structures, duals)
 
@@ -133,9 +138,10 @@ def make_plan(
                 "beamlets": case.beamlets,
                 "entries": int(influence.matrix.nnz),
                 "mean relative sigma": round(influence.rel_sigma, 4),
+                "remarks": list(influence.provenance.notes),
             },
             "seed": numerics.seed,
-            "overrides": dict(spec.applied),
+            "overrides": {key: value for key, value in spec.applied.items() if not key.startswith("patient.")},
             "versions": versions(),
         },
     )
@@ -185,6 +191,9 @@ def recalculate(
             progress=tell,
         )
     dose = one.course(spec.protocol.prescription.fractions)
+    said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T."]
+    if field_T == 0 and spec.machine.electrons is None:
+        said.append("This machine has no model of contaminant electrons: its skin dose at 0 T is too low.")
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
     return replace(
         result,

@@ -132,7 +132,7 @@ class PlanResult:
         DataError
             When the folder holds something else.
         """
-        target = Path(folder)
+        target = Path(folder).resolve()
         check_output(target, self.fingerprint, overwrite=overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         building = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
@@ -142,9 +142,11 @@ class PlanResult:
             for writer in self.writers:
                 writer(self, building)
             _write_json(self, building / "result.json")
+            before = target.parent / f"{building.name}.before"
             if target.exists():
-                shutil.rmtree(target)
+                os.replace(target, before)
             os.replace(building, target)
+            shutil.rmtree(before, ignore_errors=True)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -154,23 +156,34 @@ class PlanResult:
 def check_output(folder: Path, fingerprint: str, *, overwrite: bool = False) -> None:
     """Refuse a folder that holds anything but a result with the same fingerprint.
 
+    ``overwrite`` replaces another plan's result, never anything else.
+
     Raises
     ------
     DataError
         Says what is there and how to go on.
     """
-    if overwrite or not folder.exists():
+    folder = folder.resolve()
+    if folder == Path.cwd() or folder in Path.cwd().parents:
+        raise DataError(f"{folder}: is the working folder or holds it; choose a new folder for --out")
+    if not folder.exists():
         return
     if not folder.is_dir():
         raise DataError(f"{folder}: a file of that name exists; choose another --out")
     note = folder / "result.json"
     if note.is_file():
-        found = json.loads(note.read_text(encoding="utf-8")).get("made_from", {}).get("fingerprint")
-        if found == fingerprint:
-            return
-        raise DataError(f"{folder}: holds the result of another plan; choose another --out or give --overwrite")
-    if any(folder.iterdir()):
-        raise DataError(f"{folder}: is not empty and holds no result; choose another --out or give --overwrite")
+        if not overwrite and _fingerprint_in(note) != fingerprint:
+            raise DataError(f"{folder}: holds the result of another plan; choose another --out or give --overwrite")
+    elif any(folder.iterdir()):
+        raise DataError(f"{folder}: is not empty and holds no result; choose another --out")
+
+
+def _fingerprint_in(note: Path) -> str | None:
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))["made_from"]["fingerprint"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return str(found)
 
 
 TABLES = ("goals", "constraints", "skin", "history", "timing")
@@ -204,7 +217,7 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
             derived=True,
         )
         for name, s in result.structures.structures.items()
-        if name not in patient.rois and s.occupancy.any()
+        if s.drawn_volume_cc is None and s.occupancy.any()
     }
     rois = {**patient.rois, **derived}
     dicom.write_structures(patient, rois, folder / "rtstruct.dcm", result.fingerprint, identify=identify)
@@ -325,8 +338,18 @@ def load_result(folder: str | Path) -> PlanResult:
             notes=Notes(tuple(Note(severity, text) for severity, text in record["notes"])),
             statements=tuple(record["statements"]),
             made_from=record["made_from"],
-            **{name: pd.read_csv(place / f"{name}.csv") for name in TABLES},
+            **{name: _table(place / f"{name}.csv") for name in TABLES},
         )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A table as it was saved; an empty text is a text, not a number that is missing."""
+    try:
+        table = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    words = [name for name in table.columns if table[name].dtype.kind not in "ifb"]
+    return table.fillna(dict.fromkeys(words, ""))
 
 
 def _beam(values: Mapping[str, Any]) -> dict[str, Any]:

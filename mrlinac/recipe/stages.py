@@ -34,10 +34,13 @@ class Stages:
 
     progress: Progress = silent
     rows: list[dict[str, float | str]] = field(default_factory=list)
+    open: list[list[float]] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[float, float, str], None]]:
         """Time a stage; yields the progress function that an engine takes."""
+        inner = [0.0, 0.0]  # what stages within this one take, counted there and not here
+        self.open.append(inner)
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         self.progress(name, 0, 0, "")
 
@@ -45,11 +48,16 @@ class Stages:
             self.progress(name, done, total, text)
 
         yield tell
+        cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+        self.open.pop()
+        if self.open:
+            self.open[-1][0] += cpu_s
+            self.open[-1][1] += wall_s
         self.rows.append(
             {
                 "stage": name,
-                "cpu_s": round(time.process_time() - cpu_s, 3),
-                "wall_s": round(time.perf_counter() - wall_s, 3),
+                "cpu_s": round(cpu_s - inner[0], 3),
+                "wall_s": round(wall_s - inner[1], 3),
                 "peak_MB": round(peak_memory_MB(), 1),
             }
         )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from mrlinac import jit, transport
+from mrlinac import transport
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.influence import Influence
 from mrlinac.protocol.kinds import DoseKind
@@ -37,7 +39,7 @@ def influence_of(spec: PlanSpec, case: Case, *, tell: Tell, store: Store, thread
         numerics.photons_per_beamlet,
         numerics.seed,
         np.packbits(wanted),
-        jit.sources_hash(),
+        engine_hash(),
     )
 
     def make() -> Entry:
@@ -56,6 +58,15 @@ def influence_of(spec: PlanSpec, case: Case, *, tell: Tell, store: Store, thread
 
     entry, was_stored = store.get_or_make("influence", key, make)
     return _from_entry(entry, case, was_stored)
+
+
+@cache
+def engine_hash() -> str:
+    """Hash of all that the Monte Carlo is made of: its sources, the tables it reads, the constants."""
+    package = Path(transport.__file__).parent
+    data = package.parent / "data"
+    files = [*package.glob("*.py"), *data.glob("*.npz"), data / "materials.toml", package.parent / "constants.py"]
+    return fingerprint([(path.name, path.read_bytes()) for path in sorted(files)])
 
 
 def rows_wanted(protocol: Protocol, structures: StructureSet) -> np.ndarray:
