@@ -38,7 +38,9 @@ def main(arguments: list[str]) -> int:
     setup()
     if target == "demo":
         code = run("-m", "mrlinac", "plan", "demo", "--out", "demo", "--overwrite", *rest)
-        return 0 if code == CONSTRAINTS_UNMET else code  # so coarse a plan need not meet them all; the report says which
+        return (
+            0 if code == CONSTRAINTS_UNMET else code
+        )  # so coarse a plan need not meet them all; the report says which
     if target in ("lint", "test"):
         code = lint()
         if code or target == "lint":
@@ -52,9 +54,9 @@ def setup() -> None:
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:
         return
-    if not PYTHON.exists():
+    if not has_pip():
         print("making .venv", flush=True)
-        made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True)
         if made.returncode:
             print(made.stdout + made.stderr)
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -76,6 +78,11 @@ def setup() -> None:
     subprocess.run([*command, "--upgrade", "hatchling", "editables"], check=True)
     subprocess.run([*command, "--no-build-isolation", "--editable", f"{ROOT}[dev]"], check=True)
     STAMP.write_text(wanted)
+
+
+def has_pip() -> bool:
+    """Whether there is an environment that can install: a failed attempt leaves one that cannot."""
+    return PYTHON.exists() and not subprocess.call([str(PYTHON), "-m", "pip", "--version"], stdout=subprocess.DEVNULL)
 
 
 def lint() -> int:

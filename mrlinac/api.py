@@ -25,6 +25,7 @@ __all__ = [
     "cache_info",
     "check",
     "check_output",
+    "check_recalculation",
     "compare",
     "known_names",
     "load_patient",
@@ -99,7 +100,18 @@ def recalculate(
 ) -> PlanResult:
     """The forward Monte Carlo dose of the same MU in another field, along the machine's direction."""
     made = planning.recalculate(result, field_T=field_T, progress=progress, threads=threads)
-    return replace(made, writers=(report.write_result,))
+
+    def write_both(after: PlanResult, folder: Path) -> None:
+        labels = (f"{result.field_T:g} T, planned", f"{field_T:g} T, recalculated")
+        compare(dict(zip(labels, (result, after), strict=True))).save(folder / "comparison")
+
+    return replace(made, writers=(report.write_result, write_both))
+
+
+def check_recalculation(result: PlanResult, field_T: float, folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something else than this result in this field."""
+    wanted = planning.recalculation_fingerprint(result, field_T)
+    _check_output(Path(folder), wanted, overwrite=overwrite)
 
 
 def check_output(plan: PlanSpec, patient: Patient, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -131,9 +143,10 @@ def compare(results: Mapping[str, PlanResult]) -> Comparison:
 def write_report(results: Mapping[str, PlanResult], folder: str | Path) -> Path:
     """Write the report of one result, or the comparison of several; returns the page."""
     if len(results) == 1:
-        place = Path(folder)
+        place, result = Path(folder), next(iter(results.values()))
+        _check_output(place, result.fingerprint)
         place.mkdir(parents=True, exist_ok=True)
-        report.write_result(next(iter(results.values())), place)
+        report.write_result(result, place)
         return place / "report.html"
     return compare(results).save(folder)
 

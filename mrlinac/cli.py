@@ -53,8 +53,14 @@ PatientFolder = Annotated[
 
 def main() -> None:
     """Entry point: turns what went wrong into one sentence and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a redirected stream of Windows cannot say ≤
+            stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         app()
+    except OSError as error:
+        err.print(f"[red]error:[/red] {_escaped(f'{error.filename}: {error.strerror}')}", highlight=False)
+        sys.exit(1)
     except MrlinacError as error:
         err.print(f"[red]error:[/red] {_escaped(str(error))}")
         sys.exit(1)
@@ -98,7 +104,7 @@ def check(
     patient: PatientFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what stands in the way of a plan, and what memory and time it will take."""
+    """Say what stands in the way of a plan, and what memory and how many photons it will take."""
     spec = mrlinac.load_plan(name, _changes(set_, patient))
     found = mrlinac.check(spec, mrlinac.patient_of(spec))
     _say(found.as_dict(), as_json, lambda: _print_check(found))
@@ -108,7 +114,9 @@ def check(
 @app.command()
 def recalculate(
     folder: Annotated[Path, typer.Argument(metavar="RESULT", help="Folder of a plan's result.")],
-    field_T: Annotated[float, typer.Option("--field-T", min=0, help="Magnitude of the field.")],
+    field_T: Annotated[
+        float, typer.Option("--field-T", help="Field along the machine's direction; negative turns it.")
+    ],
     out_: Out = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
@@ -117,10 +125,10 @@ def recalculate(
     """The dose of the same MU in another field: what the field does to a plan."""
     before = mrlinac.load_result(folder)
     target = out_ or folder.with_name(f"{folder.name}-{field_T:g}T")
+    mrlinac.check_recalculation(before, field_T, target, overwrite=overwrite)
     with _progress(as_json) as tell:
         after = mrlinac.recalculate(before, field_T=field_T, progress=tell, threads=threads)
         after.save(target, overwrite=overwrite)
-        mrlinac.compare({f"{before.field_T:g} T": before, f"{field_T:g} T": after}).save(target / "comparison")
     _say(_summary(after, target), as_json, lambda: _print_result(after, target))
     raise typer.Exit(0 if after.constraints_met else UNMET)
 

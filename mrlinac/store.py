@@ -105,7 +105,8 @@ class Store:
             if found is not None:
                 return found, True
             made = make()
-            self.put(kind, key, made)
+            with suppress(OSError):  # a full disk must not lose what was made
+                self.put(kind, key, made)
             return made, False
 
     def size_bytes(self) -> int:

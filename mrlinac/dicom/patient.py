@@ -217,7 +217,7 @@ def _best(usable: Sequence[Found], findings: Findings) -> Found:
             " To take another: rtstruct=FILE.",
         )
     else:
-        findings.note("info", f"Structures from {best.name}.")
+        findings.note("info", "Structures from the one structure set.")
     return best
 
 

@@ -76,13 +76,17 @@ def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -
             )
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", goal.source)
     body = structures.of_role("external")
-    value = metrics.metric(
-        dose,
-        structures[goal.structure],
-        wanted,
-        prescription_Gy=rx.dose_Gy,
-        external=structures[body[0]] if body else None,
-    )
+    try:
+        value = metrics.metric(
+            dose,
+            structures[goal.structure],
+            wanted,
+            prescription_Gy=rx.dose_Gy,
+            external=structures[body[0]] if body else None,
+        )
+    except ValueError as error:  # empty on this grid, or smaller than the volume asked for
+        source = f"{goal.source}; not judged: {error}"
+        return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", source)
     margin: float | None = None
     outcome: Outcome = "report"
     if limit is not None:

@@ -101,6 +101,7 @@ def estimates(spec: PlanSpec, case: Case) -> list[str]:
     nz, ny, nx = case.grid.shape_zyx
     return [
         f"grid {nx} × {ny} × {nz} voxels of {spec.numerics.grid_mm:g} mm; {case.beamlets} beamlets",
-        str(guess),
+        f"influence: {guess['photons'] / 1e6:.0f} million photons, about {guess['entries'] / 1e6:.0f} million entries",
+        f"memory of the Monte Carlo: about {guess['bytes'] / 1e9:.1f} GB at its peak",
         spec.numerics.statement,
     ]

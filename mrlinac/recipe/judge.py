@@ -17,6 +17,8 @@ from mrlinac.protocol.model import Protocol
 
 SKIN_METRICS = ("D2cc", "mean", "D0.1cc")
 """D2cc is the primary metric, fixed beforehand; the others are secondary."""
+SKIN_SIGMA_percent = 0.3
+"""Standard deviation of a skin metric, in per cent of the prescription, with which arms may be compared."""
 
 
 def tables(
@@ -54,14 +56,32 @@ def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Prot
 
 
 def goals_table(protocol: Protocol, dose: Dose, structures: StructureSet) -> pd.DataFrame:
-    """One row a goal: structure, metric, value, unit, limit, direction, verdict, margin, source.
+    """One row a goal: structure, metric, value, unit, limit, direction, verdict, margin, sigma, noise_bias, source.
 
-    An optional structure that the patient lacks has the verdict ``absent``: nothing is skipped silently.
+    ``sigma`` and ``noise_bias`` are what the noise of the dose does to the value (:func:`noise_of`). An optional
+    structure that the patient lacks has the verdict ``absent``: nothing is skipped silently.
     """
     rows = [asdict(verdict) for verdict in verdicts.judge(protocol, dose, structures)]
-    columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin", "source"]
-    table = pd.DataFrame(rows, columns=columns).rename(columns={"outcome": "verdict"})
-    return table.astype({"value": float, "limit": float, "margin": float})
+    halves = [[v.value for v in verdicts.judge(protocol, half, structures)] for half in dose.half_doses or ()]
+    for number, row in enumerate(rows):
+        row["sigma"], row["noise_bias"] = noise_of(row["value"], *(half[number] for half in halves))
+    columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin"]
+    table = pd.DataFrame(rows, columns=[*columns, "sigma", "noise_bias", "source"]).rename(
+        columns={"outcome": "verdict"}
+    )
+    return table.astype(dict.fromkeys(("value", "limit", "margin", "sigma", "noise_bias"), float))
+
+
+def noise_of(value: float | None, *halves: float | None) -> tuple[float, float]:
+    """Standard deviation and bias of a metric, from its values in two independent half-runs.
+
+    A half-run has twice the variance. Where the dose varies more than its noise, what noise adds to a tail grows with the
+    variance, so the mean of the halves lies as far from the value as the value from the truth: bias ≈ mean of halves −
+    value. In a dose that is flat against its noise the tail grows with σ, and this is a lower bound of the bias.
+    """
+    if value is None or len(halves) != 2 or halves[0] is None or halves[1] is None:
+        return float("nan"), float("nan")
+    return abs(halves[0] - halves[1]) / 2, (halves[0] + halves[1]) / 2 - value
 
 
 def constraints_table(
@@ -90,39 +110,34 @@ def constraints_table(
 
 
 def skin_table(dose: Dose, structures: StructureSet) -> pd.DataFrame:
-    """The skin metrics of every structure whose name begins with ``Skin``: metric, region, value, unit, sigma.
+    """The skin metrics of every structure whose name begins with ``Skin``.
 
-    ``sigma`` is the standard deviation of a dose-at-volume or mean, from the voxels that it is read from.
+    Columns metric, region, value, unit, sigma, noise_bias; see :func:`noise_of`.
     """
     rows = []
     for name, structure in structures.structures.items():
         if not name.startswith("Skin") or not structure.occupancy.any():
             continue
         for text in SKIN_METRICS:
+            if metrics.parse(text).level > structures.volume_cc(name):
+                continue  # a piece of skin too small for this metric
+            value = metrics.metric(dose, structure, text)
+            halves = [metrics.metric(half, structure, text) for half in dose.half_doses or ()]
+            sigma, bias = noise_of(value, *halves)
             rows.append(
-                {
-                    "metric": text,
-                    "region": name,
-                    "value": metrics.metric(dose, structure, text),
-                    "unit": "Gy",
-                    "sigma": _sigma_Gy(dose, structure.occupancy, text),
-                }
+                {"metric": text, "region": name, "value": value, "unit": "Gy", "sigma": sigma, "noise_bias": bias}
             )
-    return pd.DataFrame(rows, columns=["metric", "region", "value", "unit", "sigma"])
+    return pd.DataFrame(rows, columns=["metric", "region", "value", "unit", "sigma", "noise_bias"])
 
 
-def _sigma_Gy(dose: Dose, occupancy: np.ndarray, text: str) -> float:
-    """Statistical standard deviation of a mean, or of the dose of the hottest volume, voxels independent."""
-    if dose.rel_sigma is None:
-        return float("nan")
-    inside = occupancy > 0
-    weight = occupancy[inside].astype(float)
-    dose_Gy = dose.dose_Gy[inside].astype(float)
-    sigma_Gy = dose.rel_sigma[inside] * dose_Gy
-    wanted = metrics.parse(text)
-    if wanted.form == "dose_at":
-        order = np.argsort(-dose_Gy, kind="stable")
-        hottest = np.cumsum(weight[order]) * dose.grid.voxel_cc <= wanted.level
-        kept = order[hottest] if hottest.any() else order[:1]
-        weight, sigma_Gy = weight[kept], sigma_Gy[kept]
-    return float(np.sqrt(np.sum((weight * sigma_Gy) ** 2)) / weight.sum())
+def skin_sentence(skin: pd.DataFrame, prescription_Gy: float) -> str:
+    """Whether the primary skin metric is known well enough to compare arms (0.3 % of the prescription)."""
+    primary = skin[(skin["region"] == "Skin") & (skin["metric"] == "D2cc")]
+    if primary.empty or not np.isfinite(primary["sigma"].iloc[0]):
+        return "The statistical uncertainty of skin D2cc is not known."
+    percent = 100 * float(primary["sigma"].iloc[0]) / prescription_Gy
+    verdict = "enough" if percent <= SKIN_SIGMA_percent else "not enough"
+    return (
+        f"Skin D2cc has a standard deviation of {percent:.2f} % of the prescription: {verdict} to compare arms "
+        f"({SKIN_SIGMA_percent:g} % is asked for)."
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrlinac import optimise, transport
+from mrlinac.anatomy.grid import Triple
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import Fluence, field_xyz_T
@@ -129,6 +130,7 @@ def make_plan(
             numerics.statement,
             *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
             judge.normalisation_sentence(normalisation, protocol),
+            judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy),
         ),
         made_from={
             "fingerprint": fingerprint_of(spec, patient),
@@ -164,6 +166,18 @@ def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
     return fingerprint(spec.fingerprint, patient.image, patient.position, patient.couch_top_y_mm, rois)
 
 
+def _field_of(result: PlanResult, field_T: float) -> Triple:
+    """Field in LPS along the machine's direction, or along IEC fixed +Y for a machine without a field."""
+    machine = result.spec.machine
+    iec = np.array(machine.field_iec_T if machine.has_field else (0.0, 1.0, 0.0))
+    return field_xyz_T((iec * (field_T / np.linalg.norm(iec))).tolist(), result.fluence.maps[0].beam.position)
+
+
+def recalculation_fingerprint(result: PlanResult, field_T: float) -> str:
+    """Hash of a result and the field it is recalculated in."""
+    return fingerprint("recalculate", result.fingerprint, list(_field_of(result, field_T)))
+
+
 def recalculate(
     result: PlanResult, *, field_T: float, progress: Progress = silent, threads: int | None = None
 ) -> PlanResult:
@@ -172,13 +186,11 @@ def recalculate(
     Parameters
     ----------
     field_T : float
-        Magnitude; its direction is the machine's, or along IEC fixed +Y for a machine without a field.
+        Along the machine's direction, or along IEC fixed +Y for a machine without a field; negative turns it.
     """
     spec = result.spec
     stages = Stages(progress)
-    iec = np.array(spec.machine.field_iec_T if spec.machine.has_field else (0.0, 1.0, 0.0))
-    position = result.fluence.maps[0].beam.position
-    field = field_xyz_T((iec * (field_T / np.linalg.norm(iec))).tolist(), position)
+    field = _field_of(result, field_T)
     with stages.stage("final dose") as tell:
         one = transport.dose(
             result.medium,
@@ -207,7 +219,7 @@ def recalculate(
         ),
         made_from={
             **result.made_from,
-            "fingerprint": fingerprint("recalculate", result.fingerprint, list(field)),
+            "fingerprint": recalculation_fingerprint(result, field_T),
             **made_from(dose),
         },
     )

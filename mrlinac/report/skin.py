@@ -17,9 +17,6 @@ from mrlinac.machine.beams import Beam
 from mrlinac.report import planes, style
 from mrlinac.report.content import ReportContent
 
-END_MM = 30.0
-"""Length at either end of the imaged range that skin metrics leave out (the scatter of the continued body)."""
-
 
 @dataclass(frozen=True)
 class SkinMap:
@@ -113,7 +110,7 @@ def draw_map(ax: Axes, content: ReportContent, skin: SkinMap, top_Gy: float | No
 
 
 def dress_map(ax: Axes, content: ReportContent, skin: SkinMap) -> None:
-    """Axes, beam marks, the target's range and the ends that metrics leave out."""
+    """Axes, beam marks and the target's range; the ends that metrics leave out are not part of the skin."""
     ax.set_xticks(range(-180, 181, 45), ["P", "", "R", "", "A", "", "L", "", "P"])
     ax.set_xlabel("around the body: posterior – right – anterior – left – posterior")
     ax.set_ylabel("z (mm), head up")
@@ -121,8 +118,6 @@ def dress_map(ax: Axes, content: ReportContent, skin: SkinMap) -> None:
     filled = np.flatnonzero(np.isfinite(skin.dose_Gy).any(axis=1))
     low, high = max(low, skin.z_edge_mm[filled[0]]), min(high, skin.z_edge_mm[filled[-1] + 1])
     ax.set_ylim(low, high)
-    for start, end in ((low, low + END_MM), (high - END_MM, high)):
-        ax.axhspan(start, end, facecolor="none", edgecolor="white", alpha=0.45, hatch="///", lw=0)
     lower, upper = planes.body_box_mm(content.structures[content.target].occupancy, content.structures.grid, 0.0)
     for z in (lower[2], upper[2]):
         ax.axhline(z, color="white", lw=1.0, ls="--", alpha=0.85)
@@ -155,8 +150,6 @@ def skin_map(content: ReportContent) -> Figure | None:
     ax = figure.add_subplot()
     mesh = draw_map(ax, content, skin)
     figure.colorbar(mesh, ax=ax, label="mean dose of the 5 mm rind (Gy, course)", pad=0.015)
-    ax.set_title(
-        "Skin, unfolded:  ▽ beam axis enters   ○ leaves   - - range of the target   /// left out of the metrics"
-    )
+    ax.set_title("Skin, unfolded:  ▽ beam axis enters   ○ leaves   - - range of the target")
     style.footer(figure, content.research_statement)
     return figure

@@ -43,6 +43,8 @@ class Outcome:
     primaries : int
     steps, flights, truncated, overflow : int
         Electron steps, photon flights, electrons ended by the step limit, particles lost by a full stack.
+    half_MeV : tuple of two float64 arrays [z, y, x]
+        As ``energy_MeV``, from the even and from the odd batches: two independent half-runs.
     batch_MeV : float64 array [batch, …] or None
         What ``reduce`` made of each batch's deposit per primary.
     """
@@ -56,6 +58,7 @@ class Outcome:
     flights: int
     truncated: int
     overflow: int
+    half_MeV: tuple[Array, Array]
     batch_MeV: Array | None = None
 
 
@@ -115,7 +118,7 @@ def simulate(
     shape = medium.grid.shape_zyx
     mass = mass_g(medium)
     threads = min(cpu.threads_or_default(threads), batches)
-    total, square = np.zeros(medium.grid.size), np.zeros(medium.grid.size)
+    total, square, odd = (np.zeros(medium.grid.size) for _ in range(3))
     kept: list[Array] = []
     counts, energies = np.zeros(8, np.int64), np.zeros(2)
 
@@ -130,6 +133,8 @@ def simulate(
         mean = cpu.deposits(tally).astype(float) / per_batch
         np.add(total, mean, out=total)
         np.add(square, mean * mean, out=square)
+        if batch % 2:
+            np.add(odd, mean, out=odd)
         if reduce is not None:
             kept.append(reduce(mean.reshape(shape)))
         counts[:] += tally.counter
@@ -152,6 +157,7 @@ def simulate(
                     break
     mean, sigma = _mean_sigma(total, square, done)
     primaries = done * per_batch
+    even = (total - odd) / (done - done // 2)
     return Outcome(
         mean.reshape(shape),
         sigma.reshape(shape),
@@ -162,6 +168,7 @@ def simulate(
         int(counts[history.N_FLIGHTS]),
         int(counts[history.N_TRUNCATED]),
         int(counts[history.N_OVERFLOW]),
+        (even.reshape(shape), (odd / max(done // 2, 1)).reshape(shape)),
         np.array(kept) if reduce is not None else None,
     )
 
@@ -265,13 +272,21 @@ def dose(
     factor = np.divide(amount.sum() * Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0)
     mean = outcome.energy_MeV
     relative = np.divide(outcome.sigma_MeV, mean, out=np.ones_like(mean), where=mean > 0)
+    notes = _notes(outcome)
+    if target_rel_sigma is not None:
+        reached = _mean_relative(
+            mean.ravel(), outcome.sigma_MeV.ravel(), mass.ravel(), THIN_g_cm3 * medium.grid.voxel_cc
+        )
+        if reached > target_rel_sigma:
+            notes += (f"stopped at a mean relative standard deviation of {100 * reached:.2g} %, short of the aim",)
     made = fingerprint("dose", medium, fluence.maps, list(fluence.mu), machine, list(map(float, field_xyz_T)))
     return Dose(
         medium.grid,
         (mean * factor).astype(np.float32),
         relative.astype(np.float32),
         1,
-        _provenance(made, seed, outcome.primaries, settings, field_xyz_T, _notes(outcome)),
+        _provenance(made, seed, outcome.primaries, settings, field_xyz_T, notes),
+        ((outcome.half_MeV[0] * factor).astype(np.float32), (outcome.half_MeV[1] * factor).astype(np.float32)),
     )
 
 

@@ -106,14 +106,20 @@ def test_recalculation_without_the_field(result):
     assert {"1.5 T", "0 T"} <= set(table.columns)
 
 
-def test_ctrl_c_leaves_nothing(result, spec, patient, store, tmp_path):
-    def interrupt(stage, done, total, text):
-        if stage == "final dose" and done:
+@pytest.mark.parametrize("stage", ["influence", "final dose"])
+def test_ctrl_c_leaves_nothing_half_written(spec, patient, tmp_path, stage):
+    from mrlinac.store import Store
+
+    fresh = Store(tmp_path / "store")
+
+    def interrupt(now, done, total, text):
+        if now == stage and done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mr.make_plan(spec, patient, store=store, progress=interrupt).save(tmp_path / "plan")
-    assert list(tmp_path.iterdir()) == []
+        mr.make_plan(spec, patient, store=fresh, progress=interrupt)
+    assert fresh.count() == (0 if stage == "influence" else 1)  # what was finished is kept
+    assert not list(tmp_path.rglob("*.npz")) or stage != "influence"
 
 
 def test_a_folder_of_something_else_is_refused(result, tmp_path):
@@ -125,6 +131,19 @@ def test_a_folder_of_something_else_is_refused(result, tmp_path):
     (tmp_path / "result.json").write_text(json.dumps({"made_from": {"fingerprint": "another"}}))
     with pytest.raises(DataError, match="another plan"):
         result.save(tmp_path)
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="not empty"):
+        result.save(tmp_path, overwrite=True)
+
+
+def test_the_working_folder_is_never_replaced(result, tmp_path, monkeypatch):
+    inside = tmp_path / "work"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    for folder in (".", "..", inside):
+        with pytest.raises(DataError, match="working folder"):
+            result.save(folder, overwrite=True)
 
 
 def test_a_failing_writer_leaves_nothing(result, tmp_path):

@@ -1,0 +1,54 @@
+"""The noise of a metric, from two half-runs: against a distribution whose truth is known."""
+
+import numpy as np
+import pytest
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Dose
+from mrlinac.provenance import Provenance
+from mrlinac.recipe import judge
+
+GRID = Grid((40, 50, 50), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))
+
+
+def noisy(seed, sigma_Gy=2.0):
+    """60 Gy everywhere, with independent noise of ``sigma_Gy`` in the mean of two halves."""
+    rng = np.random.default_rng(seed)
+    halves = tuple(
+        (60 + sigma_Gy * np.sqrt(2) * rng.standard_normal(GRID.shape_zyx)).astype(np.float32) for _ in range(2)
+    )
+    return Dose(GRID, (halves[0] + halves[1]) / 2, None, 1, Provenance("x", "test"), halves)
+
+
+def test_the_bias_of_a_tail_is_found():
+    """D2% of a flat dose is the dose; noise of 2 Gy raises it by 2.05 · 2 Gy, and the halves tell most of that."""
+    structure = Structure("Skin", "other", np.ones(GRID.shape_zyx, np.float32))
+    dose = noisy(1)
+    value = metrics.metric(dose, structure, "D2%")
+    halves = [metrics.metric(half, structure, "D2%") for half in dose.half_doses]
+    sigma, bias = judge.noise_of(value, *halves)
+    assert value == pytest.approx(60 + 2.054 * 2, abs=0.1)
+    # For normal noise the tail grows with σ, not with σ²: the halves then show √2 − 1 of it, a lower bound.
+    assert bias == pytest.approx((np.sqrt(2) - 1) * 2.054 * 2, abs=0.1)
+    assert sigma < 0.1
+
+
+def test_a_mean_has_no_bias():
+    structure = Structure("Skin", "other", np.ones(GRID.shape_zyx, np.float32))
+    table = judge.skin_table(noisy(2), StructureSet(GRID, {"Skin": structure})).set_index("metric")
+    assert abs(table.noise_bias["mean"]) < 0.01
+    assert table.noise_bias["D0.1cc"] > 1
+
+
+def test_an_absent_value_has_no_noise():
+    assert np.isnan(judge.noise_of(None, 1.0, 2.0)).all()
+    assert np.isnan(judge.noise_of(1.0)).all()
+
+
+def test_the_skin_sentence_says_whether_it_is_enough():
+    structure = Structure("Skin", "other", np.ones(GRID.shape_zyx, np.float32))
+    table = judge.skin_table(noisy(3), StructureSet(GRID, {"Skin": structure}))
+    assert ": enough" in judge.skin_sentence(table.assign(sigma=0.01), 66.0)
+    assert ": not enough" in judge.skin_sentence(table.assign(sigma=1.0), 66.0)
