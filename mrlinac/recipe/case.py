@@ -93,8 +93,12 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
 
 
 def imaged_z_mm(patient: Patient) -> tuple[float, float]:
-    """Outer edges of the imaged range along z."""
-    return patient.image.grid.lower_xyz_mm[2], patient.image.grid.upper_xyz_mm[2]
+    """Outer edges of the range along z that is imaged and has an outline of the body."""
+    lower, upper = patient.image.grid.lower_xyz_mm[2], patient.image.grid.upper_xyz_mm[2]
+    external = patient.external
+    half = external.slice_spacing_mm / 2
+    planes = [contour.z_mm for contour in external.contours]
+    return max(lower, min(planes) - half), min(upper, max(planes) + half)
 
 
 def couch_of(machine: Machine, patient: Patient) -> CouchGeometry:

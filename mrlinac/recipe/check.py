@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mrlinac import transport
 from mrlinac.anatomy.patient import Patient
 from mrlinac.errors import DataError, MrlinacError, raise_all
@@ -76,6 +78,14 @@ def patient_problems(patient: Patient) -> list[str]:
     problems = []
     if not any(roi.role == "external" for roi in patient.rois.values()):
         problems.append("no structure has the role 'external': draw External (the skin)")
+    for roi in patient.rois.values():
+        planes_mm = np.unique([contour.z_mm for contour in roi.contours])
+        gap = int(np.argmax(np.diff(planes_mm))) if len(planes_mm) > 1 else 0
+        if roi.role == "external" and len(planes_mm) > 1 and np.diff(planes_mm)[gap] > 1.5 * roi.slice_spacing_mm:
+            problems.append(
+                f"{roi.name} has no contour between z = {planes_mm[gap]:g} and {planes_mm[gap + 1]:g} mm: "
+                "the body would be air there; complete the outline"
+            )
     if "CTV" not in patient.rois:
         problems.append("no CTV: the isocentre and the PTV are made from it; draw CTV or map its name")
     return problems
