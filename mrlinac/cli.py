@@ -278,7 +278,7 @@ def _print_result(result: Any, folder: Path) -> None:
         table.add_row(
             str(row["structure"]),
             str(row["metric"]),
-            f"{row['value']:.2f} {row['unit']}",
+            "–" if verdict == "absent" else f"{row['value']:.2f} {row['unit']}",
             _limit_text(row),
             f"[{colour}]{verdict}[/{colour}]",
         )
