@@ -53,10 +53,6 @@ class _Axes:
     negative_mm: Floats
 
     @property
-    def largest_mm(self) -> float:
-        return float(max(self.positive_mm.max(), self.negative_mm.max()))
-
-    @property
     def symmetric(self) -> bool:
         return bool(np.allclose(self.positive_mm, self.negative_mm))
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrlinac.anatomy.medium import Medium
+from mrlinac.constants import MOMENTUM_MeV_PER_T_mm
 from mrlinac.errors import PhysicsError
 from mrlinac.transport import history, rng
-from mrlinac.transport.electron import PC_PER_T_MM
 from mrlinac.transport.source import Emission
 from mrlinac.transport.tables import TOTAL, Tables
 
@@ -49,7 +49,7 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
         size=shape * spacing,
         inverse_spacing=1 / spacing,
         inverse_majorant=_inverse_majorant(density, medium.material, table),
-        field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), PC_PER_T_MM * size]),
+        field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), MOMENTUM_MeV_PER_T_mm * size]),
         shortest_mm=np.array([spacing.min()]),
         rise=RISE ** np.arange(32.0),
     )

@@ -8,8 +8,6 @@ from mrlinac.jit import device
 from mrlinac.transport.photon import MEC2
 from mrlinac.transport.rng import uniform
 
-PC_PER_T_MM = 0.299792458  # p c in MeV of a unit charge on a circle of 1 mm in 1 T
-
 
 @device
 def moller(kinetic, cut, rng):

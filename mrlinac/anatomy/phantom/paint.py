@@ -145,7 +145,6 @@ def tissue(
     return image
 
 
-FAR = 60.0
 SLICE_mm = 3.0
 
 
