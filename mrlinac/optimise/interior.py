@@ -22,13 +22,9 @@ from scipy import linalg
 
 from mrlinac.errors import SolverError
 from mrlinac.optimise.canonical import Programme
-from mrlinac.optimise.tiles import Tiled
+from mrlinac.optimise.matrix import RowMatrix
 
 STEP = 0.995
-SINGLE_FROM_BEAMLETS = 1000
-SINGLE_ABOVE_GAP = 1.0
-"""Far from the optimum a step of single precision is as good as one of double, in half the time; a large problem begins
-with such steps, and goes on in double near the optimum or where the factorisation fails."""
 BOX_X = 1000.0
 """Bound on the fluence, in even fluences, within which the dual bound holds."""
 
@@ -89,7 +85,7 @@ class _Point:
 
 def solve(
     programme: Programme,
-    tiled: Tiled,
+    matrix: RowMatrix,
     *,
     relative_gap: float = 1e-3,
     most_iterations: int = 80,
@@ -103,8 +99,7 @@ def solve(
     SolverError
         When the linear algebra breaks down.
     """
-    method = _Method(programme, tiled)
-    method.single = method.n >= SINGLE_FROM_BEAMLETS
+    method = _Method(programme, matrix)
     point = method.start(start_x)
     best_bound, history = -np.inf, []
     outcome: Outcome | None = None
@@ -121,7 +116,6 @@ def solve(
             progress(float(share), 1.0, f"optimise: gap {gap:.1e}")
         if converged or iteration == most_iterations:
             break
-        method.single = method.single and gap > SINGLE_ABOVE_GAP
         point = method.advance(point)
     assert outcome is not None
     return outcome
@@ -135,11 +129,8 @@ def _sums(place: NDArray[np.int64], value: Array, count: int) -> Array:
 class _Method:
     """The arrays of one programme and the steps on them."""
 
-    single = False
-    """Whether the normal matrix is built to single precision."""
-
-    def __init__(self, programme: Programme, tiled: Tiled) -> None:
-        self.tiled = tiled
+    def __init__(self, programme: Programme, matrix: RowMatrix) -> None:
+        self.dose = matrix
         self.n, self.tails = programme.rows.beamlets, programme.tails
         h = programme.hinges()
         self.row, self.sign, self.square, self.linear = h.row, h.sign, h.square, h.linear
@@ -164,7 +155,7 @@ class _Method:
 
     def direction(self, dx: Array, dt: Array) -> Array:
         """A dz."""
-        r = self.sign * self.tiled.times(dx)[self.row]
+        r = self.sign * self.dose.times(dx)[self.row]
         if self.tails:
             r[self.has_tail] -= (self.sign * dt[self.tail])[self.has_tail]
         return r
@@ -172,8 +163,8 @@ class _Method:
     def adjoint(self, y: Array) -> Array:
         """Aᵀ y over z."""
         signed = self.sign * y
-        to_rows = _sums(self.row, signed, self.tiled.shape[0])
-        return np.concatenate([self.tiled.transposed_times(to_rows), self._to_tails(-signed)])
+        to_rows = _sums(self.row, signed, self.dose.shape[0])
+        return np.concatenate([self.dose.transposed_times(to_rows), self._to_tails(-signed)])
 
     def _to_tails(self, v: Array) -> Array:
         return _sums(self.tail[self.has_tail], v[self.has_tail], self.tails)
@@ -189,7 +180,7 @@ class _Method:
 
     def smooth_gradient(self, x: Array, d: Array) -> Array:
         """Gradient over z of the objective without hinges."""
-        quadratic = self.smooth @ x + self.tiled.transposed_times(self.row_weight * (d - self.row_level))
+        quadratic = self.smooth @ x + self.dose.transposed_times(self.row_weight * (d - self.row_level))
         return np.concatenate([quadratic, np.zeros(self.tails)]) + self.g
 
     # -- start --------------------------------------------------------------------------------------------------
@@ -197,7 +188,7 @@ class _Method:
         """A centred point; the hinges' slacks are feasible, limits and multipliers become so on the way."""
         x = np.ones(self.n) if start_x is None else np.maximum(start_x, 0.05)
         t = np.zeros(self.tails)
-        d = self.tiled.times(x)
+        d = self.dose.times(x)
         if self.tails:
             # The mean of each tail's rows is a fair first level.
             r = self.residual(d, t)[self.has_tail] * self.sign[self.has_tail]
@@ -220,7 +211,7 @@ class _Method:
     # -- certificate --------------------------------------------------------------------------------------------
     def objective(self, q: _Point) -> float:
         """Value of the elastic programme with the smallest slacks that x and t allow."""
-        d = self.tiled.times(q.x)
+        d = self.dose.times(q.x)
         s = np.maximum(self.residual(d, q.t), 0)
         e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.to_limits(s) - self.h, 0)
         return float(self._smooth_value(q, d) + s @ (0.5 * self.square * s + self.linear) + self.price * e.sum())
@@ -243,7 +234,7 @@ class _Method:
         y = np.where(self.square > 0, q.y, np.minimum(q.y, slope))
         with np.errstate(divide="ignore", invalid="ignore"):
             loss = np.where(self.square > 0, 0.5 * np.maximum(y - slope, 0) ** 2 / self.square, 0.0)
-        d = self.tiled.times(q.x)
+        d = self.dose.times(q.x)
         z = np.concatenate([q.x, q.t])
         value = self._smooth_value(q, d) - loss.sum() + y @ self.residual(d, q.t) + mu @ (self.G @ z - self.h)
         gradient = self.smooth_gradient(q.x, d) + self.adjoint(y) + self.G.T @ mu
@@ -254,7 +245,7 @@ class _Method:
     def advance(self, q: _Point) -> _Point:
         """Predictor, corrector, step."""
         z = np.concatenate([q.x, q.t])
-        d = self.tiled.times(q.x)
+        d = self.dose.times(q.x)
         r = self.residual(d, q.t)
         gradient = self.smooth_gradient(q.x, d) + self.adjoint(q.y) + self.G.T @ q.mu
         gradient[: self.n] -= q.nu
@@ -298,49 +289,46 @@ class _Method:
 
     def _normal_factor(self, q: _Point, theta: Array, per_row: Array) -> Any:
         """Cholesky factor of the normal matrix, of the fluence and the tails."""
-        n, tails, rows = self.n, self.tails, self.tiled.shape[0]
+        n, tails, rows = self.n, self.tails, self.dose.shape[0]
         matrix = np.zeros((n + tails, n + tails))
-        # Every row counts: leaving light rows out of the step saves half the time and stalls the dual bound.
-        matrix[:n, :n] = self.tiled.gram(per_row + self.row_weight, single=self.single)
+        # Every row counts: leaving light rows out of the step stalls the dual bound.
+        self.dose.gram(per_row + self.row_weight, matrix)
         if self.smooth.nnz:
-            matrix[:n, :n] += self.smooth.toarray()
+            smooth = self.smooth.tocoo()
+            np.add.at(matrix, (smooth.row, smooth.col), smooth.data)
         diagonal = np.arange(n)
         matrix[diagonal, diagonal] += q.nu / q.x
         if tails:
             mine = self.has_tail
             column = np.zeros((rows, tails))
             np.add.at(column, (self.row[mine], self.tail[mine]), theta[mine])
-            cross = -self.tiled.transposed_times(column)
-            matrix[:n, n:], matrix[n:, :n] = cross, cross.T
+            cross = -self.dose.transposed_times(column)
+            matrix[n:, :n] = cross.T
             level = np.arange(n, n + tails)
             matrix[level, level] += self._to_tails(theta)
         matrix[np.diag_indices_from(matrix)] *= 1 + 1e-13
-        return linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        # The lower triangle by rows is the upper one by columns, the order LAPACK wants: no copy is made.
+        return linalg.cho_factor(matrix.T, lower=False, overwrite_a=True, check_finite=False)
 
     def _factorised(self, q: _Point) -> dict[str, Any]:
         """Everything of the Newton system that does not depend on the right-hand side."""
         kappa, phi = self.square + q.w / q.s, q.p / q.y
         psi = 1 / (1 + phi * kappa)
         theta = kappa * psi
-        rows = self.tiled.shape[0]
+        rows = self.dose.shape[0]
         n, tails = self.n, self.tails
         per_row = _sums(self.row, theta, rows)
         try:
             factor = self._normal_factor(q, theta, per_row)
         except linalg.LinAlgError as error:
-            if not self.single:
-                raise SolverError(
-                    "the interior-point method broke down (normal matrix not positive definite)"
-                ) from error
-            self.single = False
-            factor = self._normal_factor(q, theta, per_row)
+            raise SolverError("the interior-point method broke down (normal matrix not positive definite)") from error
         limits = self.G.copy()  # G + C ψ A
         if self.m:
             held = np.flatnonzero(self.has_limit)
             value = (self.share * psi * self.sign)[held]
             column = np.zeros((rows, self.m))
             np.add.at(column, (self.row[held], self.limit[held]), value)
-            limits[:, :n] += self.tiled.transposed_times(column).T
+            limits[:, :n] += self.dose.transposed_times(column).T
             tailed = held[self.has_tail[held]]
             np.add.at(limits, (self.limit[tailed], n + self.tail[tailed]), -(self.share * psi * self.sign)[tailed])
             solved = linalg.cho_solve(factor, limits.T, check_finite=False)

@@ -19,7 +19,7 @@ from mrlinac.optimise import canonical, interior
 from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.rows import Rows, Thinning, select
-from mrlinac.optimise.tiles import Tiled, morton
+from mrlinac.optimise.matrix import RowMatrix, morton
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Protocol
 
@@ -163,15 +163,15 @@ class Planner:
     def __init__(self, influence: Influence, structures: StructureSet, protocol: Protocol, **selection: Any) -> None:
         self.influence, self.protocol = influence, protocol
         self.rows = select(influence, structures, protocol, **selection)
-        self._tiled: Tiled | None = None
+        self._matrix: RowMatrix | None = None
 
-    def _tiles(self) -> Tiled:
-        if self._tiled is None:
+    def _row_matrix(self) -> RowMatrix:
+        if self._matrix is None:
             rows = self.rows
             first_voxel = rows.pick.indices[rows.pick.indptr[:-1]]
             index = np.stack(np.unravel_index(first_voxel, rows.grid.shape_zyx), axis=1)
-            self._tiled = Tiled(rows.cut, morton(index), rows.reference_mu)
-        return self._tiled
+            self._matrix = RowMatrix(rows.cut, morton(index), rows.reference_mu)
+        return self._matrix
 
     def solve(
         self,
@@ -238,7 +238,7 @@ class Planner:
 
     def _run(self, programme: Programme, solver: Solver, relative_gap: float, progress: Progress | None) -> Outcome:
         if solver == "interior":
-            return interior.solve(programme, self._tiles(), relative_gap=relative_gap, progress=progress)
+            return interior.solve(programme, self._row_matrix(), relative_gap=relative_gap, progress=progress)
         if solver == "clarabel":
             from mrlinac.optimise import statement  # cvxpy takes a second to import
 

@@ -14,7 +14,7 @@ from mrlinac.dose.influence import Influence
 from mrlinac.errors import DataError, SolverError
 from mrlinac.machine.beams import Beam, BeamletMap
 from mrlinac.optimise import canonical, rows, statement
-from mrlinac.optimise.tiles import Tiled, morton
+from mrlinac.optimise.matrix import RowMatrix, morton
 from mrlinac.protocol import kinds
 from mrlinac.provenance import Provenance
 
@@ -242,7 +242,7 @@ def test_an_unfinished_solve_is_not_called_solved(coarse):
 
     planner = optimise.Planner(*coarse, thorax_protocol(), oar_rows=1000)
     programme = canonical.build(planner.rows, planner.protocol)
-    outcome = interior.solve(programme, planner._tiles(), most_iterations=3)
+    outcome = interior.solve(programme, planner._row_matrix(), most_iterations=3)
     assert not outcome.converged
     status = planner._certificate(outcome, (), [], "interior").status
     assert status.startswith("inexact")
@@ -275,14 +275,18 @@ def test_neighbours_share_an_edge_within_a_beam():
     assert sorted(map(tuple, rows.neighbours(influence))) == [(0, 1), (0, 2), (4, 5), (4, 6)]
 
 
-def test_tiles_multiply_like_the_matrix():
+def test_row_matrix_multiplies_like_the_matrix():
     rng = np.random.default_rng(7)
     dense = rng.uniform(0, 1, (900, 40)) * (rng.uniform(0, 1, (900, 40)) > 0.8)
-    tiled = Tiled(sp.csr_array(dense), morton(rng.integers(0, 30, (900, 3))))
+    dense = dense.astype(np.float32).astype(float)
+    matrix = RowMatrix(sp.csr_array(dense), morton(rng.integers(0, 30, (900, 3))))
     x, y, w = rng.normal(size=40), rng.normal(size=(900, 2)), rng.uniform(0, 1, 900)
-    np.testing.assert_allclose(tiled.times(x), dense @ x, atol=1e-12)
-    np.testing.assert_allclose(tiled.transposed_times(y), dense.T @ y, atol=1e-11)
-    np.testing.assert_allclose(tiled.gram(w), dense.T @ (dense * w[:, None]), atol=1e-10)
+    np.testing.assert_allclose(matrix.times(x), dense @ x, atol=1e-12)
+    np.testing.assert_allclose(matrix.transposed_times(y), dense.T @ y, atol=1e-11)
+    gram = np.full((41, 41), 7.0)
+    matrix.gram(w, gram)
+    np.testing.assert_allclose(np.tril(gram[:40, :40]), np.tril(dense.T @ (dense * w[:, None])), atol=1e-10)
+    assert (gram[40] == 7).all()
 
 
 def test_solving_twice_gives_the_same_bits(coarse):
