@@ -151,6 +151,7 @@ def correct(
             relax=relax,
             guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
             refinements=1 if rounds == 0 else 0,  # … so that only a single round needs to find them itself
+            start=found[-1][0] if found else None,
             progress=progress,
         )
         guess = solution.fluence.vector

@@ -17,18 +17,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, optimize
 
 from mrlinac.errors import SolverError
 from mrlinac.optimise.canonical import Programme
+from mrlinac.optimise.maps import Array, Maps, Point, sums
 from mrlinac.optimise.matrix import RowMatrix
 
 STEP = 0.995
-BOX_X = 1000.0
-"""Bound on the fluence, in even fluences, within which the dual bound holds."""
-
-Array = NDArray[np.float64]
+CORRECTORS = 3
+"""Most centrality correctors of one factorisation; each costs a thirtieth of it."""
+LONGER, FURTHER = 1.08, 0.08
+SPREAD = 10.0
+WORTH = 0.1
+"""A corrector aims at a step LONGER times and FURTHER more, with products within a factor SPREAD of their aim, and is
+followed by another if it wins at least a share WORTH of that."""
+APPROACH = 60
+PENALTY = 100.0
+"""Iterations of the first-order method before the start, and its price of a limit's excess squared (per Gy²)."""
+START, START_AGAIN = 10.0, 1.0
+FLOOR, FLOOR_AGAIN = 0.05, 0.01
+ROOM_Gy = 1.0
+"""The start's products, over the mean of what the objective suggests; least fluence (each for a first solve and for one
+near another); excess of limits that the start may have."""
+PAIRS = (("p", "y"), ("s", "w"), ("u", "mu"), ("e", "o"), ("x", "nu"))
+"""Slacks and their multipliers."""
 
 
 @dataclass
@@ -62,25 +75,11 @@ class Outcome:
 
 
 @dataclass
-class _Point:
-    """An iterate, or a step."""
+class Start:
+    """Where to begin: a fluence (in even fluences) and the limits' multipliers of a similar problem."""
 
     x: Array
-    t: Array
-    s: Array
-    p: Array
-    e: Array
-    u: Array
-    y: Array
-    w: Array
-    mu: Array
-    o: Array
-    nu: Array
-
-    def moved(self, step: _Point, primal: float, dual: float) -> _Point:
-        """The point plus a step."""
-        lengths = dict.fromkeys("xtspeu", primal) | {"y": dual, "w": dual, "mu": dual, "o": dual, "nu": dual}
-        return _Point(**{k: getattr(self, k) + a * getattr(step, k) for k, a in lengths.items()})
+    dual: Array
 
 
 def solve(
@@ -90,7 +89,7 @@ def solve(
     relative_gap: float = 1e-3,
     most_iterations: int = 80,
     progress: Callable[[float, float, str], None] | None = None,
-    start_x: Array | None = None,
+    start: Start | None = None,
 ) -> Outcome:
     """Minimise a programme to a relative duality gap.
 
@@ -100,7 +99,7 @@ def solve(
         When the linear algebra breaks down.
     """
     method = _Method(programme, matrix)
-    point = method.start(start_x)
+    point = method.start(start)
     best_bound, history = -np.inf, []
     outcome: Outcome | None = None
     for iteration in range(most_iterations + 1):
@@ -121,128 +120,103 @@ def solve(
     return outcome
 
 
-def _sums(place: NDArray[np.int64], value: Array, count: int) -> Array:
-    """Sums of values by place, 0…count-1."""
-    return np.bincount(place, weights=value, minlength=count).astype(np.float64, copy=False)
+def _slacks(r: Array, force: Array, square: Array, centre: float, steps: int = 60) -> Array:
+    """s > max(r, 0) with force + square s = centre / s + centre / (s - r): a hinge on the central path."""
+    force = np.maximum(force, 1e-12)
+    low, size = np.maximum(r, 0), force * np.abs(r)
+    # The solution without the square, written without the difference of large numbers.
+    s = low + (centre + 2 * centre**2 / (size + np.hypot(size, 2 * centre))) / force
+    for _ in range(steps):
+        step = force + square * s - centre / s - centre / (s - r)
+        slope = square + centre / s**2 + centre / (s - r) ** 2
+        # Convex from the left: from the right a step may overshoot, and is then cut to half the way.
+        s = np.maximum(s - step / slope, 0.5 * (s + low))
+    return s
 
 
-class _Method:
-    """The arrays of one programme and the steps on them."""
-
-    def __init__(self, programme: Programme, matrix: RowMatrix) -> None:
-        self.dose = matrix
-        self.n, self.tails = programme.rows.beamlets, programme.tails
-        h = programme.hinges()
-        self.row, self.sign, self.square, self.linear = h.row, h.sign, h.square, h.linear
-        self.tail, self.limit, self.share = h.tail, h.limit, h.share
-        self.has_tail, self.has_limit = h.tail >= 0, h.limit >= 0
-        self.b = h.sign * (h.level - programme.offset[h.row])
-        self.smooth = programme.smooth
-        self.row_weight = programme.row_weight
-        self.row_level = programme.row_level - programme.offset
-        self.g = programme.linear()
-        self.G, self.h = programme.limit_matrix()
-        self.m = len(self.h)
-        self.price, self.constant = programme.price, programme.constant
-        self.box_t = 3 * programme.prescription_Gy
-
-    # -- the linear maps ----------------------------------------------------------------------------------------
-    def residual(self, d: Array, t: Array) -> Array:
-        """r: what each hinge's slack must at least be, for row doses d (without offset) and levels t."""
-        r = self.sign * d[self.row] - self.b
-        r[self.has_tail] -= (self.sign * t[self.tail])[self.has_tail] if self.tails else 0.0
-        return r
-
-    def direction(self, dx: Array, dt: Array) -> Array:
-        """A dz."""
-        r = self.sign * self.dose.times(dx)[self.row]
-        if self.tails:
-            r[self.has_tail] -= (self.sign * dt[self.tail])[self.has_tail]
-        return r
-
-    def adjoint(self, y: Array) -> Array:
-        """Aᵀ y over z."""
-        signed = self.sign * y
-        to_rows = _sums(self.row, signed, self.dose.shape[0])
-        return np.concatenate([self.dose.transposed_times(to_rows), self._to_tails(-signed)])
-
-    def _to_tails(self, v: Array) -> Array:
-        return _sums(self.tail[self.has_tail], v[self.has_tail], self.tails)
-
-    def to_limits(self, v: Array) -> Array:
-        """C v: sums over each limit's hinges."""
-        held = self.has_limit
-        return _sums(self.limit[held], (self.share * v)[held], self.m)
-
-    def from_limits(self, mu: Array) -> Array:
-        """Cᵀ μ."""
-        return np.where(self.has_limit, self.share * mu[self.limit], 0.0) if self.m else np.zeros(len(self.row))
-
-    def smooth_gradient(self, x: Array, d: Array) -> Array:
-        """Gradient over z of the objective without hinges."""
-        quadratic = self.smooth @ x + self.dose.transposed_times(self.row_weight * (d - self.row_level))
-        return np.concatenate([quadratic, np.zeros(self.tails)]) + self.g
+class _Method(Maps):
+    """The steps on the arrays of one programme."""
 
     # -- start --------------------------------------------------------------------------------------------------
-    def start(self, start_x: Array | None) -> _Point:
-        """A centred point; the hinges' slacks are feasible, limits and multipliers become so on the way."""
-        x = np.ones(self.n) if start_x is None else np.maximum(start_x, 0.05)
-        t = np.zeros(self.tails)
+    def start(self, near: Start | None) -> Point:
+        """A point at which hinges hold and all products are equal; limits and gradient become right on the way."""
+        scale, floor = (START, FLOOR) if near is None else (START_AGAIN, FLOOR_AGAIN)
+        near = near or self.approach()
+        x = np.maximum(near.x, floor)
         d = self.dose.times(x)
-        if self.tails:
-            # The mean of each tail's rows is a fair first level.
-            r = self.residual(d, t)[self.has_tail] * self.sign[self.has_tail]
-            count = np.bincount(self.tail[self.has_tail], minlength=self.tails)
-            t = np.bincount(self.tail[self.has_tail], weights=r, minlength=self.tails) / np.maximum(count, 1)
+        t = self._levels(d)
         r = self.residual(d, t)
-        scale = 3.0  # Gy: the size of a typical over- or underdose
-        s = np.maximum(r, 0) + scale
-        p = s - r
-        # All products of slack and multiplier start equal, at the mean of what the hinges themselves suggest; a start
-        # that is feasible but far from the central path costs half as many iterations again.
-        force = self.square * s + self.linear + self.from_limits(np.ones(self.m))
-        centre = max(float(np.mean(force * s * p / (s + p))) if len(s) else 0.0, 1e-6)
-        over = self.G @ np.concatenate([x, t]) + self.to_limits(s) - self.h
-        u = np.maximum(-over, scale)
-        mu = np.minimum(centre / u, 0.5 * self.price)
-        o = self.price - mu
-        return _Point(x, t, s, p, centre / o, u, centre / p, centre / s, mu, o, centre / x)
+        smallest = np.maximum(r, 0)
+        # What stands for the distance to the optimum: the objective here, without the price of limits.
+        value = 0.5 * self.square @ smallest**2 + self.linear @ smallest
+        value += 0.5 * self.row_weight @ (d - self.row_level) ** 2
+        # Where all of it is linear, or met, the terms' own size must do.
+        value = max(float(value), 0.1 * float(np.abs(self.g) @ np.abs(np.concatenate([x, t]))), 1e-3)
+        centre = max(scale * value / (2 * len(r) + 2 * self.m + self.n), 1e-9)
+        mu = np.maximum(near.dual, self._multipliers(x, t, r, centre))
+        s = _slacks(r, self.linear + self.from_limits(mu), self.square, centre)
+        p, o = s - r, self.price - mu
+        return Point(x, t, s, p, centre / o, centre / mu, centre / p, centre / s, mu, o, centre / x)
 
-    # -- certificate --------------------------------------------------------------------------------------------
-    def objective(self, q: _Point) -> float:
-        """Value of the elastic programme with the smallest slacks that x and t allow."""
-        d = self.dose.times(q.x)
-        s = np.maximum(self.residual(d, q.t), 0)
-        e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.to_limits(s) - self.h, 0)
-        return float(self._smooth_value(q, d) + s @ (0.5 * self.square * s + self.linear) + self.price * e.sum())
+    def approach(self) -> Start:
+        """A fair fluence by a first-order method, limits as a quadratic penalty: it costs about one iteration."""
+        dual = np.zeros(self.m)
 
-    def _smooth_value(self, q: _Point, d: Array) -> float:
-        return float(
-            0.5 * q.x @ (self.smooth @ q.x)
-            + 0.5 * self.row_weight @ (d - self.row_level) ** 2
-            + self.g @ np.concatenate([q.x, q.t])
-            + self.constant
-        )
+        def value(x: Array) -> tuple[float, Array]:
+            d = self.dose.times(x)
+            t = self._levels(d)
+            s = np.maximum(self.residual(d, t), 0)
+            z = np.concatenate([x, t])
+            over = np.maximum(self.G @ z + self.to_limits(s) - self.h, 0)
+            dual[:] = np.minimum(PENALTY * over, 0.5 * self.price)
+            y = (s > 0) * (self.square * s + self.linear + self.from_limits(dual))
+            total = 0.5 * self.square @ s**2 + self.linear @ s + 0.5 * PENALTY * over @ over
+            total += 0.5 * x @ (self.smooth @ x) + 0.5 * self.row_weight @ (d - self.row_level) ** 2 + self.g @ z
+            gradient = self.smooth_gradient(x, d) + self.adjoint(y) + self.G.T @ dual
+            return float(total), gradient[: self.n]
 
-    def bound(self, q: _Point) -> float:
-        """Lower bound of the Lagrangian at the multipliers, over 0 <= x <= BOX_X and 0 <= t <= 3 prescriptions.
+        found = optimize.minimize(
+            value, np.ones(self.n), jac=True, method="L-BFGS-B", bounds=[(0, None)] * self.n,
+            options={"maxiter": APPROACH, "maxcor": 20},
+        )  # fmt: skip
+        value(found.x)
+        return Start(found.x, dual.copy())
 
-        The slacks are minimised out in closed form; the convex rest is bounded by its tangent at x.
+    def _multipliers(self, x: Array, t: Array, r: Array, centre: float) -> Array:
+        """The least multipliers at which the slacks of a limit's hinges do not exceed it, but for ROOM_Gy.
+
+        A hinge without force has a slack without end.
         """
-        mu = np.clip(q.mu, 0, self.price)
-        slope = self.linear + self.from_limits(mu)
-        y = np.where(self.square > 0, q.y, np.minimum(q.y, slope))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            loss = np.where(self.square > 0, 0.5 * np.maximum(y - slope, 0) ** 2 / self.square, 0.0)
-        d = self.dose.times(q.x)
-        z = np.concatenate([q.x, q.t])
-        value = self._smooth_value(q, d) - loss.sum() + y @ self.residual(d, q.t) + mu @ (self.G @ z - self.h)
-        gradient = self.smooth_gradient(q.x, d) + self.adjoint(y) + self.G.T @ mu
-        high = np.concatenate([np.full(self.n, BOX_X), np.full(self.tails, self.box_t)])
-        return float(value + np.minimum(-gradient * z, gradient * (high - z)).sum())
+        held, rest = self.has_limit, self.G @ np.concatenate([x, t]) - self.h
+        share, limit = self.share[held], self.limit[held]
+        allowed = np.maximum(rest + sums(limit, share * np.maximum(r[held], 0), self.m), 0) + ROOM_Gy
+        low, high = np.full(self.m, np.log(1e-9 * self.price)), np.full(self.m, np.log(0.5 * self.price))
+        for _ in range(40 if self.m else 0):
+            mu = np.exp(0.5 * (low + high))
+            force = (self.linear + self.from_limits(mu))[held]
+            over = rest + sums(limit, share * _slacks(r[held], force, self.square[held], centre, 0), self.m)
+            small = centre / (self.price - mu) - centre / mu < over - allowed
+            low, high = np.where(small, np.log(mu), low), np.where(small, high, np.log(mu))
+        return np.asarray(np.exp(high))
+
+    def _levels(self, d: Array) -> Array:
+        """The tails' levels that are best for row doses d."""
+        t = np.zeros(self.tails)
+        part = self.linear + self.share
+        for k in range(self.tails):
+            mine = np.flatnonzero(self.tail == k)
+            signed = self.sign[mine] * d[self.row[mine]] - self.b[mine]
+            order = np.argsort(-signed)
+            first = int(np.searchsorted(np.cumsum(part[mine][order]), max(self._tail_force(k), 1e-12)))
+            t[k] = self.sign[mine[0]] * signed[order[min(first, len(order) - 1)]]
+        return t
+
+    def _tail_force(self, k: int) -> float:
+        """What the parts of a tail's hinges add up to at its best level: the (linear) price of the level itself."""
+        return float(max(abs(self.g[self.n + k]), np.abs(self.G[:, self.n + k]).max(initial=0.0)))
 
     # -- one iteration ------------------------------------------------------------------------------------------
-    def advance(self, q: _Point) -> _Point:
+    def advance(self, q: Point) -> Point:
         """Predictor, corrector, step."""
         z = np.concatenate([q.x, q.t])
         d = self.dose.times(q.x)
@@ -256,8 +230,7 @@ class _Method:
             "e": self.G @ z + self.to_limits(q.s) - self.h - q.e + q.u,
             "o": self.price - q.mu - q.o,
         }
-        pairs = (("p", "y"), ("s", "w"), ("u", "mu"), ("e", "o"), ("x", "nu"))
-        products = {a: getattr(q, a) * getattr(q, b) for a, b in pairs}
+        products = {a: getattr(q, a) * getattr(q, b) for a, b in PAIRS}
         count = sum(v.size for v in products.values())
         centre = sum(v.sum() for v in products.values()) / count
 
@@ -265,17 +238,38 @@ class _Method:
         affine = self._step(q, residuals, products, solver)
         a_primal, a_dual = self._lengths(q, affine, 1.0)
         trial = q.moved(affine, a_primal, a_dual)
-        reached = sum(float(getattr(trial, a) @ getattr(trial, b)) for a, b in pairs) / count
+        reached = sum(float(getattr(trial, a) @ getattr(trial, b)) for a, b in PAIRS) / count
         sigma = (reached / centre) ** 3
-        corrected = {a: products[a] + getattr(affine, a) * getattr(affine, b) - sigma * centre for a, b in pairs}
+        corrected = {a: products[a] + getattr(affine, a) * getattr(affine, b) - sigma * centre for a, b in PAIRS}
         step = self._step(q, residuals, corrected, solver)
-        a_primal, a_dual = self._lengths(q, step, STEP)
-        if self.row_weight.any() or self.square.any() or self.smooth.nnz:
+        a_primal, a_dual = self._lengths(q, step, 1.0)
+        coupled = bool(self.row_weight.any() or self.square.any() or self.smooth.nnz)
+        if coupled:
             a_primal = a_dual = min(a_primal, a_dual)  # a quadratic objective couples the two
-        return q.moved(step, a_primal, a_dual)
+        for _ in range(CORRECTORS):
+            # Gondzio 1996: products that a somewhat longer step would leave far from the mean are drawn towards it.
+            longer_p, longer_d = min(1.0, LONGER * a_primal + FURTHER), min(1.0, LONGER * a_dual + FURTHER)
+            trial = q.moved(step, longer_p, longer_d)
+            aim = sigma * centre
+            more = {}
+            for a, b in PAIRS:
+                product = getattr(trial, a) * getattr(trial, b)
+                more[a] = corrected[a] + np.minimum(
+                    product - np.clip(product, aim / SPREAD, SPREAD * aim), SPREAD * aim
+                )
+            other = self._step(q, residuals, more, solver)
+            b_primal, b_dual = self._lengths(q, other, 1.0)
+            if coupled:
+                b_primal = b_dual = min(b_primal, b_dual)
+            if b_primal + b_dual < a_primal + a_dual + WORTH * (longer_p - a_primal + longer_d - a_dual):
+                if b_primal + b_dual > a_primal + a_dual:
+                    step, a_primal, a_dual = other, b_primal, b_dual
+                break
+            step, corrected, a_primal, a_dual = other, more, b_primal, b_dual
+        return q.moved(step, STEP * a_primal, STEP * a_dual)
 
     @staticmethod
-    def _lengths(q: _Point, step: _Point, fraction: float) -> tuple[float, float]:
+    def _lengths(q: Point, step: Point, fraction: float) -> tuple[float, float]:
         def longest(names: tuple[str, ...]) -> float:
             length = 1.0 / fraction
             for name in names:
@@ -287,7 +281,7 @@ class _Method:
 
         return longest(("x", "s", "p", "e", "u")), longest(("y", "w", "mu", "o", "nu"))
 
-    def _normal_factor(self, q: _Point, theta: Array, per_row: Array) -> Any:
+    def _normal_factor(self, q: Point, theta: Array, per_row: Array) -> Any:
         """Cholesky factor of the normal matrix, of the fluence and the tails."""
         n, tails, rows = self.n, self.tails, self.dose.shape[0]
         matrix = np.zeros((n + tails, n + tails))
@@ -310,14 +304,14 @@ class _Method:
         # The lower triangle by rows is the upper one by columns, the order LAPACK wants: no copy is made.
         return linalg.cho_factor(matrix.T, lower=False, overwrite_a=True, check_finite=False)
 
-    def _factorised(self, q: _Point) -> dict[str, Any]:
+    def _factorised(self, q: Point) -> dict[str, Any]:
         """Everything of the Newton system that does not depend on the right-hand side."""
         kappa, phi = self.square + q.w / q.s, q.p / q.y
         psi = 1 / (1 + phi * kappa)
         theta = kappa * psi
         rows = self.dose.shape[0]
         n, tails = self.n, self.tails
-        per_row = _sums(self.row, theta, rows)
+        per_row = sums(self.row, theta, rows)
         try:
             factor = self._normal_factor(q, theta, per_row)
         except linalg.LinAlgError as error:
@@ -342,7 +336,7 @@ class _Method:
             "factor": factor, "limits": limits, "solved": solved, "schur": schur,
         }  # fmt: skip
 
-    def _step(self, q: _Point, r: dict[str, Array], c: dict[str, Array], f: dict[str, Any]) -> _Point:
+    def _step(self, q: Point, r: dict[str, Array], c: dict[str, Array], f: dict[str, Any]) -> Point:
         """Newton's step for residuals r and complementarity residuals c (zero is the goal)."""
         n = self.n
         phi, psi, theta = f["phi"], f["psi"], f["theta"]
@@ -370,4 +364,4 @@ class _Method:
         do = r["o"] - dmu
         de = -(c["e"] + q.e * do) / q.o
         dnu = -(c["x"] + q.nu * dx) / q.x
-        return _Point(dx, dt, ds, dp, de, du, dy, dw, dmu, do, dnu)
+        return Point(dx, dt, ds, dp, de, du, dy, dw, dmu, do, dnu)

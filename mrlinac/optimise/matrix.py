@@ -9,6 +9,7 @@ beamlets; they are kept next to each other so that one column's rows are not str
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -80,7 +81,10 @@ class RowMatrix:
 
 
 @kernel
-def _gram(row_start, indices, data, column_start, row_of, place, weight, total, first, stride, out):
+def _gram(
+    row_start: Any, indices: Any, data: Any, column_start: Any, row_of: Any, place: Any, weight: Any, total: Any,
+    first: int, stride: int, out: Any,
+) -> None:  # fmt: skip
     """Every ``stride``-th column's sums: over its rows, the products with what stands left of it in the row."""
     for i in range(first, column_start.shape[0] - 1, stride):
         for j in range(i + 1):

@@ -18,8 +18,8 @@ from mrlinac.machine.beams import Certificate, Fluence
 from mrlinac.optimise import canonical, interior
 from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.interior import Outcome
-from mrlinac.optimise.rows import Rows, Thinning, select
 from mrlinac.optimise.matrix import RowMatrix, morton
+from mrlinac.optimise.rows import Rows, Thinning, select
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Protocol
 
@@ -183,6 +183,7 @@ class Planner:
         relax: bool = False,
         guess_mu: NDArray[np.float64] | None = None,
         refinements: int = 1,
+        start: Solution | None = None,
         progress: Progress | None = None,
     ) -> Solution:
         """One solve; parameters as in :func:`solve`, and
@@ -195,17 +196,20 @@ class Planner:
             Fluence at which the dose of the entries cut away is taken; the even fluence by default.
         refinements : int
             How often to solve again where that guess was wrong by more than :data:`CUT_ERROR_Gy`.
+        start : Solution, optional
+            Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
         """
-        start = time.process_time()
+        began = time.process_time()
         rows = self.rows
         guess = np.full(rows.beamlets, rows.reference_mu) if guess_mu is None else guess_mu
         with threadpool_limits(limits=1, user_api="blas"):
             programme = canonical.build(rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor)
             given = programme.offset
+            near = None if start is None else self._start(start)
             for _ in range(1 + refinements):
                 small = self._cut_away(guess)
                 programme.offset = given + small
-                outcome = self._run(programme, solver, relative_gap, progress)
+                outcome = self._run(programme, solver, relative_gap, near, progress)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
                 missed = self._cut_away(mu) - small
                 error_Gy = max(
@@ -213,7 +217,7 @@ class Planner:
                 )
                 if error_Gy <= CUT_ERROR_Gy:
                     break
-                guess = mu
+                guess, near = mu, interior.Start(outcome.x, outcome.dual)
         row_dose_Gy = np.asarray(rows.full @ mu) + given
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
         judgement = self.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
@@ -232,13 +236,25 @@ class Planner:
             row_dose_Gy,
             error_Gy,
             tuple(outcome.history),
-            time.process_time() - start,
+            time.process_time() - began,
             rows,
         )
 
-    def _run(self, programme: Programme, solver: Solver, relative_gap: float, progress: Progress | None) -> Outcome:
+    def _start(self, earlier: Solution) -> interior.Start:
+        dual = np.array([limit.dual_per_Gy for limit in earlier.limits])
+        return interior.Start(earlier.fluence.vector / self.rows.reference_mu, dual)
+
+    def _run(
+        self,
+        programme: Programme,
+        solver: Solver,
+        relative_gap: float,
+        near: interior.Start | None,
+        progress: Progress | None,
+    ) -> Outcome:
         if solver == "interior":
-            return interior.solve(programme, self._row_matrix(), relative_gap=relative_gap, progress=progress)
+            matrix = self._row_matrix()
+            return interior.solve(programme, matrix, relative_gap=relative_gap, start=near, progress=progress)
         if solver == "clarabel":
             from mrlinac.optimise import statement  # cvxpy takes a second to import
 

@@ -1,0 +1,137 @@
+"""A programme as arrays: its linear maps, and the certificate of any point.
+
+Notation as in `interior`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.optimise.canonical import Programme
+from mrlinac.optimise.matrix import RowMatrix
+
+BOX_X = 1000.0
+"""Bound on the fluence, in even fluences, within which the dual bound holds."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Point:
+    """An iterate, or a step."""
+
+    x: Array
+    t: Array
+    s: Array
+    p: Array
+    e: Array
+    u: Array
+    y: Array
+    w: Array
+    mu: Array
+    o: Array
+    nu: Array
+
+    def moved(self, step: Point, primal: float, dual: float) -> Point:
+        """The point plus a step."""
+        lengths = dict.fromkeys("xtspeu", primal) | {"y": dual, "w": dual, "mu": dual, "o": dual, "nu": dual}
+        return Point(**{k: getattr(self, k) + a * getattr(step, k) for k, a in lengths.items()})
+
+
+def sums(place: NDArray[np.int64], value: Array, count: int) -> Array:
+    """Sums of values by place, 0…count-1."""
+    return np.bincount(place, weights=value, minlength=count).astype(np.float64, copy=False)
+
+
+class Maps:
+    """The arrays of one programme and the steps on them."""
+
+    def __init__(self, programme: Programme, matrix: RowMatrix) -> None:
+        self.dose = matrix
+        self.n, self.tails = programme.rows.beamlets, programme.tails
+        h = programme.hinges()
+        self.row, self.sign, self.square, self.linear = h.row, h.sign, h.square, h.linear
+        self.tail, self.limit, self.share = h.tail, h.limit, h.share
+        self.has_tail, self.has_limit = h.tail >= 0, h.limit >= 0
+        self.b = h.sign * (h.level - programme.offset[h.row])
+        self.smooth = programme.smooth
+        self.row_weight = programme.row_weight
+        self.row_level = programme.row_level - programme.offset
+        self.g = programme.linear()
+        self.G, self.h = programme.limit_matrix()
+        self.m = len(self.h)
+        self.price, self.constant = programme.price, programme.constant
+        self.box_t = 3 * programme.prescription_Gy
+
+    # -- the linear maps ----------------------------------------------------------------------------------------
+    def residual(self, d: Array, t: Array) -> Array:
+        """r: what each hinge's slack must at least be, for row doses d (without offset) and levels t."""
+        r = self.sign * d[self.row] - self.b
+        r[self.has_tail] -= (self.sign * t[self.tail])[self.has_tail] if self.tails else 0.0
+        return r
+
+    def direction(self, dx: Array, dt: Array) -> Array:
+        """A dz."""
+        r = self.sign * self.dose.times(dx)[self.row]
+        if self.tails:
+            r[self.has_tail] -= (self.sign * dt[self.tail])[self.has_tail]
+        return r
+
+    def adjoint(self, y: Array) -> Array:
+        """Aᵀ y over z."""
+        signed = self.sign * y
+        to_rows = sums(self.row, signed, self.dose.shape[0])
+        return np.concatenate([self.dose.transposed_times(to_rows), self._to_tails(-signed)])
+
+    def _to_tails(self, v: Array) -> Array:
+        return sums(self.tail[self.has_tail], v[self.has_tail], self.tails)
+
+    def to_limits(self, v: Array) -> Array:
+        """C v: sums over each limit's hinges."""
+        held = self.has_limit
+        return sums(self.limit[held], (self.share * v)[held], self.m)
+
+    def from_limits(self, mu: Array) -> Array:
+        """Cᵀ μ."""
+        return np.where(self.has_limit, self.share * mu[self.limit], 0.0) if self.m else np.zeros(len(self.row))
+
+    def smooth_gradient(self, x: Array, d: Array) -> Array:
+        """Gradient over z of the objective without hinges."""
+        quadratic = self.smooth @ x + self.dose.transposed_times(self.row_weight * (d - self.row_level))
+        return np.concatenate([quadratic, np.zeros(self.tails)]) + self.g
+
+    # -- certificate --------------------------------------------------------------------------------------------
+    def objective(self, q: Point) -> float:
+        """Value of the elastic programme with the smallest slacks that x and t allow."""
+        d = self.dose.times(q.x)
+        s = np.maximum(self.residual(d, q.t), 0)
+        e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.to_limits(s) - self.h, 0)
+        return float(self._smooth_value(q, d) + s @ (0.5 * self.square * s + self.linear) + self.price * e.sum())
+
+    def _smooth_value(self, q: Point, d: Array) -> float:
+        return float(
+            0.5 * q.x @ (self.smooth @ q.x)
+            + 0.5 * self.row_weight @ (d - self.row_level) ** 2
+            + self.g @ np.concatenate([q.x, q.t])
+            + self.constant
+        )
+
+    def bound(self, q: Point) -> float:
+        """Lower bound of the Lagrangian at the multipliers, over 0 <= x <= BOX_X and 0 <= t <= 3 prescriptions.
+
+        The slacks are minimised out in closed form; the convex rest is bounded by its tangent at x.
+        """
+        mu = np.clip(q.mu, 0, self.price)
+        slope = self.linear + self.from_limits(mu)
+        y = np.where(self.square > 0, q.y, np.minimum(q.y, slope))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            loss = np.where(self.square > 0, 0.5 * np.maximum(y - slope, 0) ** 2 / self.square, 0.0)
+        d = self.dose.times(q.x)
+        z = np.concatenate([q.x, q.t])
+        value = self._smooth_value(q, d) - loss.sum() + y @ self.residual(d, q.t) + mu @ (self.G @ z - self.h)
+        gradient = self.smooth_gradient(q.x, d) + self.adjoint(y) + self.G.T @ mu
+        high = np.concatenate([np.full(self.n, BOX_X), np.full(self.tails, self.box_t)])
+        return float(value + np.minimum(-gradient * z, gradient * (high - z)).sum())

@@ -1,0 +1,73 @@
+"""The interior-point method: starts, optima of programmes drawn at random, hinges on the central path."""
+
+import numpy as np
+import pytest
+from synthetic import thorax
+from test_optimise_solve import protocol_of, thorax_protocol, tiny
+
+from mrlinac import optimise
+from mrlinac.optimise.interior import _slacks
+
+
+@pytest.fixture(scope="module")
+def planner():
+    patient = thorax(spacing_mm=8.0, target_mm=20.0, half_length_mm=40.0, beamlet_mm=(7.0, 7.0))
+    return optimise.Planner(*patient, thorax_protocol(), oar_rows=500)
+
+
+def test_a_start_near_another_solution_reaches_the_same_optimum(planner):
+    first = planner.solve(relative_gap=1e-2, refinements=0)
+    z_mm = planner.rows.grid.z_mm
+    offset_Gy = np.broadcast_to(0.7 * np.cos(z_mm / 20)[:, None, None], planner.rows.grid.shape_zyx)
+    cold = planner.solve(offset_Gy=offset_Gy, relative_gap=1e-6, refinements=0)
+    warm = planner.solve(offset_Gy=offset_Gy, relative_gap=1e-6, refinements=0, start=first)
+    a, b = cold.fluence.certificate, warm.fluence.certificate
+    assert a.status == b.status == "optimal"
+    assert b.objective == pytest.approx(a.objective, rel=2e-6)
+    assert max(a.dual_bound, b.dual_bound) <= min(a.objective, b.objective)
+    for mine, other in zip(warm.limits, cold.limits, strict=True):
+        assert mine.value_Gy == pytest.approx(other.value_Gy, abs=0.05)
+
+
+def test_a_start_from_a_plan_that_exceeded_its_limits(planner):
+    hopeless = optimise.Planner.__new__(optimise.Planner)
+    hopeless.__dict__.update(planner.__dict__, protocol=thorax_protocol(lungs_Gy=1.0))
+    exceeded = hopeless.solve(relax=True, refinements=0)
+    assert exceeded.fluence.certificate.status.startswith("relaxed")
+    again = hopeless.solve(relax=True, refinements=0, start=exceeded)
+    assert again.fluence.certificate.objective == pytest.approx(exceeded.fluence.certificate.objective, rel=2e-3)
+    met = planner.solve(refinements=0, start=exceeded)
+    assert met.fluence.certificate.status == "optimal"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_programmes_agree_with_another_solver(seed):
+    rng = np.random.default_rng(seed)
+    dose = rng.uniform(0, 3, (40, 12)) * (rng.uniform(0, 1, (40, 12)) < 0.5) + 0.05
+    some = {"structure": "O", "dose_Gy": float(rng.uniform(2, 6)), "weight": float(rng.uniform(0.1, 10))}
+    objectives = [
+        {"kind": "squared_underdose", "structure": "T", "dose_percent": 100, "weight": 50},
+        {"kind": "squared_overdose", **some},
+        {"kind": "mean_dose", "structure": "O", "weight": 0.2},
+        {"kind": "upper_tail", "structure": "O", "volume_percent": 25, "weight": 0.3},
+    ][seed % 2 :]
+    constraints = [
+        {"kind": "upper_tail", "structure": "O", "volume_percent": 10, "at_most_Gy": float(rng.uniform(4, 12))},
+        {"kind": "mean_dose", "structure": "T", "at_least_Gy": 3.0},
+    ]
+    planner = optimise.Planner(
+        *tiny(dose, {"T": range(15), "O": range(15, 40)}), protocol_of(objectives, constraints), cut=0
+    )
+    ours = planner.solve(relative_gap=1e-6, relax=True).fluence.certificate
+    theirs = planner.solve(solver="clarabel", relax=True).fluence.certificate
+    assert ours.relative_gap <= 1e-6
+    assert ours.objective == pytest.approx(theirs.objective, rel=1e-4, abs=1e-5)
+
+
+def test_slacks_are_on_the_central_path():
+    r = np.array([-50.0, -1e-3, 0.0, 2.0, 80.0])
+    force, centre = np.array([1e-3, 0.1, 1.0, 1e-4, 5.0]), 1e-3
+    for square in (np.zeros(5), np.full(5, 0.01), np.full(5, 100.0)):
+        s = _slacks(r, force, square, centre)
+        assert (s > np.maximum(r, 0)).all()
+        np.testing.assert_allclose(centre / s + centre / (s - r), force + square * s, rtol=1e-6)
