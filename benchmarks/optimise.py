@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit" / "optimise"))
 
+import numpy as np
 from synthetic import thorax
 
 from mrlinac import optimise
@@ -90,6 +91,17 @@ def main(words: list[str]) -> None:
             for limit in solution.limits:
                 reached = f"{limit.value_Gy:.2f} of {limit.limit_Gy:.2f} Gy"
                 print(f"      {limit.name}: {reached}, dual {limit.dual_per_Gy:.3f}")
+            if solver == "interior":
+                # What a correction round does: another offset, the last fluence as guess and start.
+                offset_Gy = np.random.default_rng(1).normal(0.3, 0.5, influence.grid.shape_zyx)
+                guess = solution.fluence.vector
+                for name, near in (("anew", None), ("from the last plan", solution)):
+                    again = planner.solve(offset_Gy=offset_Gy, relax=True, refinements=0, guess_mu=guess, start=near)
+                    assert again.fluence.certificate is not None
+                    print(
+                        f"   another offset, {name}: {again.cpu_s:.1f} CPU-s, "
+                        f"{again.fluence.certificate.iterations} iterations, {again.fluence.certificate.status}"
+                    )
         after_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(f"   peak {after_MB:.0f} MB, {before_MB:.0f} MB of it reached while the problem was made")
 

@@ -2,7 +2,8 @@
 
 Every hinge's slack belongs to one row, so it is eliminated by hand; what is left is a system of the size of the
 fluence, K = S + N/X + Dᵀ diag(θ) D (with one more line per tail), and one line per limit, solved by its Schur
-complement. Mehrotra's predictor-corrector (Mehrotra 1992, SIAM J Optim 2:575). The objective shown is always that of
+complement. Mehrotra's predictor-corrector (Mehrotra 1992, SIAM J Optim 2:575) with centrality correctors (Gondzio 1996,
+Comput Optim Appl 6:137). The objective shown is always that of
 a feasible point (smallest slacks for x and t) and the bound that of feasible multipliers, so the gap needs no
 tolerance.
 
@@ -153,7 +154,7 @@ class _Method(Maps):
         # Where all of it is linear, or met, the terms' own size must do.
         value = max(float(value), 0.1 * float(np.abs(self.g) @ np.abs(np.concatenate([x, t]))), 1e-3)
         centre = max(scale * value / (2 * len(r) + 2 * self.m + self.n), 1e-9)
-        mu = np.maximum(near.dual, self._multipliers(x, t, r, centre))
+        mu = np.clip(near.dual, self._multipliers(x, t, r, centre), 0.99 * self.price)
         s = _slacks(r, self.linear + self.from_limits(mu), self.square, centre)
         p, o = s - r, self.price - mu
         return Point(x, t, s, p, centre / o, centre / mu, centre / p, centre / s, mu, o, centre / x)
