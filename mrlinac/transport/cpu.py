@@ -44,11 +44,20 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
     shape = np.array(medium.grid.shape_zyx[::-1], np.int64)
     size = float(np.linalg.norm(field))
     code, density = codes(medium)
+    box, dense = dense_box(density)
+    edges = box * spacing
+    edges[1] += 1e-6 * dense.any()  # a point on its face may count as inside
     geometry = history.Geometry(
         shape=shape,
         size=shape * spacing,
         inverse_spacing=1 / spacing,
-        inverse_majorant=_inverse_majorant(density, medium.material, table),
+        inverse_majorant=np.stack(
+            [
+                _inverse_majorant(np.where(dense, 0, density), medium.material, table),
+                _inverse_majorant(density, medium.material, table),
+            ]
+        ),
+        dense_box=edges.reshape(-1),
         field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), MOMENTUM_MeV_PER_T_mm * size]),
         shortest_mm=np.array([spacing.min()]),
         rise=RISE ** np.arange(32.0),
@@ -71,6 +80,33 @@ def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     rise[near == 0] = 0
     code = (bits << np.uint32(11)) | (rise << np.uint32(6)) | medium.material
     return np.ascontiguousarray(code.reshape(-1), np.uint32), density
+
+
+def dense_box(density: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The box of voxels [lower and upper edge; x, y, z] worth a majorant of its own, and a mask of it [z, y, x].
+
+    One dense thing (spinal rods, a hip) would shorten every flight in the grid. Of the boxes around all voxels above
+    a density, the one that makes the expected number of flights smallest is taken: none, where it saves less than a
+    tenth.
+    """
+    none = np.zeros((2, 3), np.int64), np.zeros(density.shape, bool)
+    flat = density.reshape(-1)
+    top = float(flat.max(initial=0.0))
+    best, cheapest = none, 0.9 * flat.size * top
+    for limit in np.linspace(0.25, 0.95, 15) * top if top > 0 else ():
+        above = density > limit
+        edges = []
+        for axis in (2, 1, 0):
+            there = np.flatnonzero(above.any(tuple(a for a in range(3) if a != axis)))
+            edges.append((int(there[0]), int(there[-1]) + 1))
+        (i0, i1), (j0, j1), (k0, k1) = edges
+        inside = (i1 - i0) * (j1 - j0) * (k1 - k0)
+        mask = np.zeros(density.shape, bool)
+        mask[k0:k1, j0:j1, i0:i1] = True
+        cost = inside * top + (flat.size - inside) * float(density[~mask].max(initial=0.0))
+        if cost < cheapest:
+            best, cheapest = (np.array([[i0, j0, k0], [i1, j1, k1]], np.int64), mask), cost
+    return best
 
 
 def _inverse_majorant(
@@ -98,8 +134,8 @@ def new_tally(code: NDArray[np.uint32], touched: bool) -> history.Tally:
         cell=cell,
         touched=np.zeros(len(code) if touched else 0, np.int32),
         counter=np.zeros(8, np.int64),
-        energy=np.zeros(2),
-        stack=np.zeros((history.STACK, 8)),
+        energy=np.zeros(3),
+        stack=np.zeros((history.STACK, 9)),
         rng=np.zeros(2, np.uint64),
     )
 

@@ -1,7 +1,7 @@
 """One primary to extinction: photon flight, electron steps, the stack between them.
 
 Coordinates are in mm from the grid's lower corner, energies in MeV. A particle on the stack is a row
-(x, y, z, u, v, w, energy, kind). Nothing is allocated here.
+(x, y, z, u, v, w, energy, kind, weight). Nothing is allocated here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MATERIAL_BITS = 63
 # tally.counter
 N_TOUCHED, N_TRUNCATED, N_OVERFLOW, N_STEPS, N_FLIGHTS, N_ENTERED = range(6)
 # tally.energy
-EMITTED, ESCAPED = range(2)
+EMITTED, ESCAPED, PLAYED = range(3)
 
 
 class Geometry(NamedTuple):
@@ -38,7 +38,10 @@ class Geometry(NamedTuple):
     shape: NDArray[np.int64]  # nx, ny, nz
     size: NDArray[np.float64]  # mm, x y z
     inverse_spacing: NDArray[np.float64]  # per mm, x y z
-    inverse_majorant: NDArray[np.float32]  # mm by energy row: Woodcock's mean free path
+    inverse_majorant: NDArray[
+        np.float32
+    ]  # [place, row] in mm: Woodcock's mean free path outside and in the dense box
+    dense_box: NDArray[np.float64]  # mm: lower corner, upper corner; empty where upper <= lower
     field: NDArray[np.float64]  # unit vector, then rad MeV per mm: 0.2998 B
     shortest_mm: NDArray[np.float64]  # shortest side of a voxel
     rise: NDArray[np.float64]  # by code: how much denser the voxels are that an electron's step can reach
@@ -71,13 +74,12 @@ def run(rows, counts, names, beamline, table, geometry, tally):
         row = rows[i]
         for history in range(counts[i]):
             random.start(tally.rng, history, names[i])
-            weight, top = emit(row, beamline, geometry, tally)
-            extinguish(top, weight, table, geometry, tally)
+            extinguish(emit(row, beamline, geometry, tally), table, geometry, tally)
 
 
 @device
 def emit(row, beamline, geometry, tally):
-    """Put a primary (and its contaminant electron) on the stack; its weight, and how many lie there."""
+    """Put a primary (and its contaminant electron) on the stack; how many lie there."""
     rng = tally.rng
     aim_u = row[source.U0] + (row[source.U1] - row[source.U0]) * uniform(rng)
     aim_v = row[source.V0] + (row[source.V1] - row[source.V0]) * uniform(rng)
@@ -102,7 +104,7 @@ def emit(row, beamline, geometry, tally):
         kinetic = -mean * math.log(1.0 - uniform(rng) * (1.0 - math.exp(-limit / mean)))
         x, y, z, u, v, w = source.line_through(row, aim_u, aim_v, row[source.SAD], 0.0, 0.0)
         top = put(top, x, y, z, u, v, w, kinetic, ELECTRON, weight, geometry, tally)
-    return weight, top
+    return top
 
 
 @device
@@ -114,29 +116,53 @@ def put(top, x, y, z, u, v, w, energy, kind, weight, geometry, tally):
     distance += 1e-7
     tally.energy[EMITTED] += weight * energy
     tally.counter[N_ENTERED] += 1
-    return push(tally, top, x + distance * u, y + distance * v, z + distance * w, u, v, w, energy, kind)
+    return push(tally, top, x + distance * u, y + distance * v, z + distance * w, u, v, w, energy, kind, weight)
 
 
 @device
-def push(tally, top, x, y, z, u, v, w, energy, kind):
+def push(tally, top, x, y, z, u, v, w, energy, kind, weight):
     """Add a particle; the stack's size after it. A full stack (never seen) loses it and counts it."""
     if top >= STACK:
         tally.counter[N_OVERFLOW] += 1
         return top
     p = tally.stack[top]
-    p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7] = x, y, z, u, v, w, energy, kind
+    p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8] = x, y, z, u, v, w, energy, kind, weight
     return top + 1
 
 
 @device
-def extinguish(top, weight, table, geometry, tally):
+def roulette(weight, energy, table, tally):
+    """Weight of a secondary photon after Russian roulette, 0 for one that is lost.
+
+    A photon of low energy reaches far and leaves little anywhere: few are followed, with more weight. The energy that
+    the game takes or gives is booked.
+    """
+    wanted = min(table.cuts[tables.ROULETTE_WEIGHT], table.cuts[tables.ROULETTE] / energy)
+    if weight >= wanted:
+        return weight
+    after = wanted if uniform(tally.rng) * wanted < weight else 0.0
+    tally.energy[PLAYED] += (weight - after) * energy
+    return after
+
+
+@device
+def radiate(tally, top, x, y, z, u, v, w, energy, weight, table):
+    """Add a photon that an electron or positron makes, if it survives the roulette."""
+    weight = roulette(weight, energy, table, tally)
+    if weight == 0.0:
+        return top
+    return push(tally, top, x, y, z, u, v, w, energy, PHOTON, weight)
+
+
+@device
+def extinguish(top, table, geometry, tally):
     """Follow every particle on the stack, and those they make, to the end."""
     while top > 0:
         top -= 1
         if tally.stack[top, 7] == PHOTON:
-            top = photon(top, weight, table, geometry, tally)
+            top = photon(top, table, geometry, tally)
         else:
-            top = charged(top, weight, table, geometry, tally)
+            top = charged(top, table, geometry, tally)
 
 
 @device
@@ -185,12 +211,28 @@ def deposit(tally, index, energy):
 
 
 @device
-def photon(top, weight, table, geometry, tally):
+def box_ahead(x, y, z, u, v, w, box):
+    """Distances at which a ray enters and leaves a box (leave <= enter: it misses it)."""
+    if box[3] <= box[0]:
+        return 0.0, -1.0
+    along = 1.0 / u if abs(u) > 1e-12 else 1e12
+    low, high = (box[0] - x) * along, (box[3] - x) * along
+    enter, leave = max(0.0, min(low, high)), max(low, high)
+    along = 1.0 / v if abs(v) > 1e-12 else 1e12
+    low, high = (box[1] - y) * along, (box[4] - y) * along
+    enter, leave = max(enter, min(low, high)), min(leave, max(low, high))
+    along = 1.0 / w if abs(w) > 1e-12 else 1e12
+    low, high = (box[2] - z) * along, (box[5] - z) * along
+    return max(enter, min(low, high)), min(leave, max(low, high))
+
+
+@device
+def photon(top, table, geometry, tally):
     """Follow the photon at stack[top] until it is absorbed or leaves: Woodcock tracking."""
     rng = tally.rng
     p = tally.stack[top]
-    x, y, z, u, v, w, energy = p[0], p[1], p[2], p[3], p[4], p[5], p[6]
-    photon_cut, electron_cut = table.cuts[0], table.cuts[1]
+    x, y, z, u, v, w, energy, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[8]
+    photon_cut, electron_cut = table.cuts[tables.PHOTON_CUT], table.cuts[tables.ELECTRON_CUT]
     while True:
         if energy < photon_cut:
             index = voxel_at(x, y, z, geometry)
@@ -200,10 +242,23 @@ def photon(top, weight, table, geometry, tally):
                 deposit(tally, index, weight * energy)
             return top
         row, f = row_of(energy)
-        flight = np.float64(geometry.inverse_majorant[row]) * (1.0 - f) + geometry.inverse_majorant[row + 1] * f
+        outside = geometry.inverse_majorant[0, row] * (1.0 - f) + geometry.inverse_majorant[0, row + 1] * f
+        inside = geometry.inverse_majorant[1, row] * (1.0 - f) + geometry.inverse_majorant[1, row + 1] * f
+        enter, leave = box_ahead(x, y, z, u, v, w, geometry.dense_box)
         while True:  # virtual collisions
             tally.counter[N_FLIGHTS] += 1
-            s = -math.log(1.0 - uniform(rng)) * flight
+            paths = random.exponential(rng)
+            flight = outside
+            s = paths * outside
+            if s > enter and leave > enter:  # the way reaches the dense box
+                paths -= enter / outside
+                s = enter + paths * inside
+                flight = inside
+                if s > leave:
+                    s = leave + (paths - (leave - enter) / inside) * outside
+                    flight = outside
+            enter = max(0.0, enter - s)
+            leave -= s
             x += s * u
             y += s * v
             z += s * w
@@ -219,25 +274,28 @@ def photon(top, weight, table, geometry, tally):
         r = uniform(rng)
         if r < table.photon[m, row, 1] * (1.0 - f) + table.photon[m, row + 1, 1] * f:
             eps, cos = ph.klein_nishina(energy, rng)
-            if table.cuts[6] > 0.0:
+            if table.cuts[tables.BINDING] > 0.0:
                 while not bound_compton(energy, cos, m, table, rng):
                     eps, cos = ph.klein_nishina(energy, rng)
             kinetic = energy * (1.0 - eps)
             c, s = azimuth(rng)
             if kinetic > electron_cut:
                 a, b, d = turn(u, v, w, ph.compton_electron_cos(energy, eps), -c, -s)
-                top = push(tally, top, x, y, z, a, b, d, kinetic, ELECTRON)
+                top = push(tally, top, x, y, z, a, b, d, kinetic, ELECTRON, weight)
             else:
                 deposit(tally, index, weight * kinetic)
             u, v, w = turn(u, v, w, cos, c, s)
             energy *= eps
+            weight = roulette(weight, energy, table, tally)
+            if weight == 0.0:
+                return top
         elif r < table.photon[m, row, 2] * (1.0 - f) + table.photon[m, row + 1, 2] * f:
             return pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally)
         elif r < table.photon[m, row, 3] * (1.0 - f) + table.photon[m, row + 1, 3] * f:
             if energy > electron_cut:
                 c, s = azimuth(rng)
                 u, v, w = turn(u, v, w, ph.photoelectron_cos(energy, rng), c, s)
-                return push(tally, top, x, y, z, u, v, w, energy, ELECTRON)
+                return push(tally, top, x, y, z, u, v, w, energy, ELECTRON, weight)
             deposit(tally, index, weight * energy)
             return top
         else:
@@ -294,10 +352,10 @@ def pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally):
         beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
         c, s = azimuth(rng)
         a, b, d = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, s)
-        if kind == ELECTRON and kinetic <= table.cuts[1]:
+        if kind == ELECTRON and kinetic <= table.cuts[tables.ELECTRON_CUT]:
             deposit(tally, index, weight * kinetic)
         else:
-            top = push(tally, top, x, y, z, a, b, d, kinetic, kind)
+            top = push(tally, top, x, y, z, a, b, d, kinetic, kind, weight)
     return top
 
 
@@ -305,25 +363,26 @@ def pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally):
 
 
 @device
-def charged(top, weight, table, geometry, tally):
+def charged(top, table, geometry, tally):
     """Follow the electron or positron at stack[top]: one random point per step."""
     rng = tally.rng
     p = tally.stack[top]
-    x, y, z, u, v, w, kinetic, kind = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
+    x, y, z, u, v, w, kinetic, kind, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
     positron = kind == POSITRON
     charge = 1 if positron else 0
-    cut = table.cuts[1]
+    cut = table.cuts[tables.ELECTRON_CUT]
     magnet = geometry.field[3]
     if positron:
         magnet = -magnet
     bx, by, bz = geometry.field[0], geometry.field[1], geometry.field[2]
-    longest = table.cuts[4] * geometry.shortest_mm[0]
+    longest = table.cuts[tables.MAX_STEP] * geometry.shortest_mm[0]
+    brief = table.cuts[tables.BRIEF] * geometry.shortest_mm[0]
     pending = 0.0  # angle of the field still to turn: half a step's
     rest = 2.0 * MEC2 if positron else 0.0
     here = voxel_at(x, y, z, geometry)
     if here >= 0 and kinetic <= cut:
         deposit(tally, here, weight * kinetic)
-        return rest_annihilation(top, x, y, z, positron, tally)
+        return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     for _ in range(MAX_STEPS):
         if here < 0:
             tally.energy[ESCAPED] += weight * (kinetic + rest)
@@ -332,10 +391,20 @@ def charged(top, weight, table, geometry, tally):
         code = tally.cell[here, 0]
         row, f = row_of(kinetic)
         start = table.electron[charge, material_of(code), row]
-        s = min(longest, start[tables.STEP] / max(dense_near(code, geometry), 1e-9))
+        s = start[tables.STEP] / max(dense_near(code, geometry), 1e-9)
+        s = min(longest, max(s, min(2.0 * s, brief)))
         if magnet != 0.0:
             bend = magnet / math.sqrt(kinetic * (kinetic + 2.0 * MEC2))  # rad per mm
-            s = min(s, table.cuts[3] / abs(bend))
+            # Far from matter the track itself is exact and what it leaves on the way is little: longer arcs.
+            s = min(
+                s,
+                (
+                    2.0 * table.cuts[tables.MAX_TURN]
+                    if dense_near(code, geometry) < 0.05
+                    else table.cuts[tables.MAX_TURN]
+                )
+                / abs(bend),
+            )
             half = 0.5 * bend * s
             u, v, w = el.rotate(u, v, w, bx, by, bz, pending + half)
             pending = half
@@ -368,7 +437,7 @@ def charged(top, weight, table, geometry, tally):
         loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
         if loss >= kinetic:
             deposit(tally, hinge, weight * kinetic)
-            return rest_annihilation(top, x, y, z, positron, tally)
+            return rest_annihilation(top, x, y, z, positron, weight, table, tally)
         deposit(tally, hinge, weight * loss)
         kinetic -= loss
         # scattering; Q1 ∝ E^-1.7 or so, hence the correction of the midpoint rule
@@ -392,26 +461,26 @@ def charged(top, weight, table, geometry, tally):
         if uniform(rng) < hard:
             r = uniform(rng)
             if r < columns[row, tables.BREMS_SHARE]:
-                if kinetic > table.cuts[0]:
+                if kinetic > table.cuts[tables.PHOTON_CUT]:
                     position = row + f
-                    k = el.brems_energy(position, table.brems, table.cuts[0], kinetic, rng)
+                    k = el.brems_energy(position, table.brems, table.cuts[tables.PHOTON_CUT], kinetic, rng)
                     beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
                     c, sn = azimuth(rng)
                     a, b, d = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, sn)
-                    top = push(tally, top, x, y, z, a, b, d, k, PHOTON)
+                    top = radiate(tally, top, x, y, z, a, b, d, k, weight, table)
                     kinetic -= k
             elif positron and r >= columns[row, tables.BHABHA_SHARE]:
-                return annihilate(top, x, y, z, u, v, w, kinetic, tally)
-            elif kinetic > (table.cuts[2] if positron else 2.0 * table.cuts[2]):
+                return annihilate(top, x, y, z, u, v, w, kinetic, weight, table, tally)
+            elif kinetic > (table.cuts[tables.DELTA_CUT] if positron else 2.0 * table.cuts[tables.DELTA_CUT]):
                 if positron:
-                    given = el.bhabha(kinetic, table.cuts[2], rng)
+                    given = el.bhabha(kinetic, table.cuts[tables.DELTA_CUT], rng)
                 else:
-                    given = el.moller(kinetic, table.cuts[2], rng)
+                    given = el.moller(kinetic, table.cuts[tables.DELTA_CUT], rng)
                 cos_1, cos_2 = el.moller_cos(kinetic, given)
                 c, sn = azimuth(rng)
                 if given > cut:
                     a, b, d = turn(u, v, w, cos_2, -c, -sn)
-                    top = push(tally, top, x, y, z, a, b, d, given, ELECTRON)
+                    top = push(tally, top, x, y, z, a, b, d, given, ELECTRON, weight)
                 else:
                     deposit(tally, hinge, weight * given)
                 u, v, w = turn(u, v, w, cos_1, c, sn)
@@ -430,17 +499,17 @@ def charged(top, weight, table, geometry, tally):
             if here < 0 or density_of(tally.cell[here, 0]) < 0.1 * density:
                 here = hinge
             deposit(tally, here, weight * kinetic)
-            return rest_annihilation(top, x, y, z, positron, tally)
+            return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     tally.counter[N_TRUNCATED] += 1
     if here >= 0:
         deposit(tally, here, weight * kinetic)
-        return rest_annihilation(top, x, y, z, positron, tally)
+        return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     tally.energy[ESCAPED] += weight * (kinetic + rest)
     return top
 
 
 @device
-def rest_annihilation(top, x, y, z, positron, tally):
+def rest_annihilation(top, x, y, z, positron, weight, table, tally):
     """A stopped positron's two photons of 511 keV, back to back; nothing for an electron."""
     if not positron:
         return top
@@ -448,12 +517,12 @@ def rest_annihilation(top, x, y, z, positron, tally):
     w = 2.0 * uniform(rng) - 1.0
     c, s = azimuth(rng)
     sin = math.sqrt(1.0 - w * w)
-    top = push(tally, top, x, y, z, sin * c, sin * s, w, MEC2, PHOTON)
-    return push(tally, top, x, y, z, -sin * c, -sin * s, -w, MEC2, PHOTON)
+    top = radiate(tally, top, x, y, z, sin * c, sin * s, w, MEC2, weight, table)
+    return radiate(tally, top, x, y, z, -sin * c, -sin * s, -w, MEC2, weight, table)
 
 
 @device
-def annihilate(top, x, y, z, u, v, w, kinetic, tally):
+def annihilate(top, x, y, z, u, v, w, kinetic, weight, table, tally):
     """Two photons of an annihilation in flight; angles by kinematics."""
     rng = tally.rng
     zeta = el.annihilation(kinetic, rng)
@@ -464,6 +533,6 @@ def annihilate(top, x, y, z, u, v, w, kinetic, tally):
     cos_2 = min(1.0, max(-1.0, (gamma + 1.0 - 1.0 / (1.0 - zeta)) / root))
     c, s = azimuth(rng)
     a, b, d = turn(u, v, w, cos_1, c, s)
-    top = push(tally, top, x, y, z, a, b, d, zeta * available, PHOTON)
+    top = radiate(tally, top, x, y, z, a, b, d, zeta * available, weight, table)
     a, b, d = turn(u, v, w, cos_2, -c, -s)
-    return push(tally, top, x, y, z, a, b, d, (1.0 - zeta) * available, PHOTON)
+    return radiate(tally, top, x, y, z, a, b, d, (1.0 - zeta) * available, weight, table)

@@ -38,8 +38,8 @@ class Outcome:
     ----------
     energy_MeV, sigma_MeV : float64 arrays [z, y, x]
         Mean deposit per primary (of weight 1) and its standard deviation, from batches.
-    emitted_MeV, escaped_MeV : float
-        Per primary: energy that entered the grid, energy that left it.
+    emitted_MeV, escaped_MeV, played_MeV : float
+        Per primary: energy that entered the grid, that left it, and that Russian roulette took (0 on average).
     primaries : int
     steps, flights, truncated, overflow : int
         Electron steps, photon flights, electrons ended by the step limit, particles lost by a full stack.
@@ -53,6 +53,7 @@ class Outcome:
     sigma_MeV: Array
     emitted_MeV: float
     escaped_MeV: float
+    played_MeV: float
     primaries: int
     steps: int
     flights: int
@@ -120,7 +121,7 @@ def simulate(
     threads = min(cpu.threads_or_default(threads), batches)
     total, square, odd = (np.zeros(medium.grid.size) for _ in range(3))
     kept: list[Array] = []
-    counts, energies = np.zeros(8, np.int64), np.zeros(2)
+    counts, energies = np.zeros(8, np.int64), np.zeros(3)
 
     def task(batch: int, tally: history.Tally) -> None:
         # Systematic sampling: each source gets the floor or ceiling of its share, right on average.
@@ -163,6 +164,7 @@ def simulate(
         sigma.reshape(shape),
         float(energies[history.EMITTED]) / primaries,
         float(energies[history.ESCAPED]) / primaries,
+        float(energies[history.PLAYED]) / primaries,
         primaries,
         int(counts[history.N_STEPS]),
         int(counts[history.N_FLIGHTS]),

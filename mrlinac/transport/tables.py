@@ -70,6 +70,12 @@ class Settings:
         Whether photons scatter coherently (Rayleigh).
     binding
         Whether bound electrons suppress small Compton angles.
+    roulette_MeV, roulette_weight
+        Secondary photons of energy E are followed with the weight ``min(roulette_weight, roulette_MeV/E)``, the others
+        lost by Russian roulette; a weight of 1 turns it off.
+    brief_step_voxels
+        A step shorter than this share of the voxel's shortest side may lose and scatter twice as much as ``max_loss``
+        and ``max_q1`` say: where it ends does not matter then.
     """
 
     photon_cut_MeV: float = 0.05
@@ -81,12 +87,21 @@ class Settings:
     max_step_voxels: float = 1.0
     coherent: bool = True
     binding: bool = True
+    roulette_MeV: float = 1.0
+    roulette_weight: float = 4.0
+    brief_step_voxels: float = 0.3
 
     def __post_init__(self) -> None:
         if not LOWEST_MeV <= self.photon_cut_MeV <= 0.5:
             raise PhysicsError(f"photon_cut_MeV must lie from {LOWEST_MeV:.4f} to 0.5")
         if not LOWEST_MeV <= self.electron_cut_MeV <= 1.0 or not 0.02 <= self.delta_cut_MeV <= 1.0:
             raise PhysicsError("electron_cut_MeV and delta_cut_MeV must lie from 0.02 to 1")
+
+
+# Places in Tables.cuts
+(
+    PHOTON_CUT, ELECTRON_CUT, DELTA_CUT, MAX_TURN, MAX_STEP, COHERENT, BINDING, ROULETTE, ROULETTE_WEIGHT, BRIEF,
+) = range(10)  # fmt: skip
 
 
 class Tables(NamedTuple):
@@ -101,7 +116,7 @@ class Tables(NamedTuple):
     binding: NDArray[np.float32]  # [material, node] S(x)
     form: NDArray[np.float32]  # [material, node] cumulative F² over x²
     z_mean: NDArray[np.float32]  # [material]
-    cuts: NDArray[np.float64]  # photon, electron, delta cut; max turn, max step in voxels; coherent, binding
+    cuts: NDArray[np.float64]  # Settings, at the places named above
 
 
 @device
@@ -164,6 +179,9 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
                 settings.max_step_voxels,
                 float(settings.coherent),
                 float(settings.binding),
+                settings.roulette_MeV,
+                settings.roulette_weight,
+                settings.brief_step_voxels,
             ]
         ),
     )

@@ -10,7 +10,7 @@ from mrlinac.anatomy.medium import Medium
 from mrlinac.errors import PhysicsError
 from mrlinac.machine import model
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
-from mrlinac.transport import run, source, tables
+from mrlinac.transport import cpu, run, source, tables
 from mrlinac.transport.source import Emission
 
 FIELD = (0.0, 0.0, 1.5)
@@ -116,12 +116,12 @@ def test_score_keeps_rows_and_changes_nothing_else(medium, maps):
 def test_influence_times_mu_is_the_dose(medium, maps, keep_above, field):
     mu = tuple(np.linspace(0.5, 1.5, len(m)) for m in maps)
     matrix = run.influence(
-        medium, maps, machine(True), field_xyz_T=field, photons_per_beamlet=4000, keep_above=keep_above
+        medium, maps, machine(True), field_xyz_T=field, photons_per_beamlet=10_000, keep_above=keep_above
     )
-    forward = run.dose(medium, Fluence(maps, mu), machine(True), field_xyz_T=field, photons=128_000)
+    forward = run.dose(medium, Fluence(maps, mu), machine(True), field_xyz_T=field, photons=320_000)
     other = matrix.dose_Gy(np.concatenate(mu))
     # Places are chosen by geometry: a choice by one of the two doses would prefer its upward fluctuations.
-    # Each total has a standard deviation of some 0.7 % here: 128 000 photons, half of which interact.
+    # Each total has a standard deviation of some 0.6 % here: 320 000 photons, half of which interact.
     energy = forward.dose_Gy.astype(float) * medium.density_g_cm3
     same = other.astype(float) * medium.density_g_cm3
     assert same.sum() == pytest.approx(energy.sum(), rel=0.025)
@@ -150,7 +150,8 @@ def test_energy_that_enters_is_deposited_or_leaves(medium, maps):
         out = run.simulate(medium, rows, np.ones(len(rows)), emission, field_xyz_T=field, photons=20_000)
         assert out.truncated == 0
         assert out.overflow == 0
-        assert out.energy_MeV.sum() + out.escaped_MeV == pytest.approx(out.emitted_MeV, rel=2e-6)
+        assert out.energy_MeV.sum() + out.escaped_MeV + out.played_MeV == pytest.approx(out.emitted_MeV, rel=2e-6)
+        assert abs(out.played_MeV) < 0.01 * out.emitted_MeV
 
 
 def test_stops_at_a_batch_end_when_good_enough(medium, maps):
@@ -191,3 +192,61 @@ def test_estimate_is_of_the_right_order(medium, maps):
     assert guess["photons"] == 64_000
     assert real.matrix.nnz < guess["entries"] < 12 * real.matrix.nnz  # the box is small: most energy leaves it
     assert guess["bytes"] > real.matrix.data.nbytes + real.matrix.indices.nbytes
+
+
+@pytest.mark.parametrize("field", [(0.0, 0.0, 0.0), FIELD])
+def test_roulette_and_brief_steps_leave_the_dose_as_it_is(medium, maps, field):
+    emission = Emission.of_machine(machine())
+    rows = source.beamlet_rows(maps[0], machine(), emission, np.array(medium.grid.lower_xyz_mm), False)
+    plain = tables.Settings(roulette_weight=1.0, brief_step_voxels=0.0)
+    doses, sigmas = [], []
+    for settings in (plain, tables.Settings()):
+        out = run.simulate(
+            medium, rows, np.ones(len(rows)), emission, field_xyz_T=field, photons=300_000, settings=settings,
+            reduce=lambda energy: energy.reshape(4, 5, 24, -1).sum((1, 3)),
+        )  # fmt: skip
+        assert out.batch_MeV is not None
+        doses.append(out.batch_MeV.mean(0))
+        sigmas.append(out.batch_MeV.std(0, ddof=1) / np.sqrt(len(out.batch_MeV)))
+    high = doses[0] > 0.05 * doses[0].max()
+    pull = ((doses[1] - doses[0]) / np.hypot(*sigmas))[high]
+    assert np.mean(pull**2) == pytest.approx(1.0, abs=4 * np.sqrt(2 / high.sum()) + 0.15)
+    assert out.played_MeV != 0
+
+
+def test_dense_box_shortens_flights_and_leaves_the_dose(maps):
+    """Two rods of titanium in water: fewer flights, the same dose within its noise."""
+    grid = Grid((30, 30, 30), (5.0,) * 3, (-72.5,) * 3)
+    density, material = np.ones(grid.shape_zyx, np.float32), np.zeros(grid.shape_zyx, np.uint8)
+    density[5:25, 18:20, 12], density[5:25, 18:20, 17] = 4.43, 4.43
+    material[density > 4] = 1
+    rods = Medium(grid, density, material, ("water", "titanium-alloy"))
+    box, mask = cpu.dense_box(rods.density_g_cm3)
+    assert box.tolist() == [[12, 18, 5], [18, 20, 25]]
+    assert mask.sum() == 6 * 2 * 20
+    emission = Emission.of_machine(machine())
+    rows = source.beamlet_rows(maps[0], machine(), emission, np.array(grid.lower_xyz_mm), False)
+
+    def outcome():
+        return run.simulate(
+            rods, rows, np.ones(len(rows)), emission, field_xyz_T=FIELD, photons=200_000,
+            reduce=lambda energy: energy.sum((0, 2)),
+        )  # fmt: skip
+
+    boxed = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "dense_box", lambda density: (np.zeros((2, 3), np.int64), np.zeros(density.shape, bool)))
+        plain = outcome()
+    assert boxed.flights < 0.6 * plain.flights
+    batches = [out.batch_MeV for out in (boxed, plain)]
+    mean = [b.mean(0) for b in batches]
+    sigma = np.hypot(*(b.std(0, ddof=1) / np.sqrt(len(b)) for b in batches))
+    pull = (mean[1] - mean[0]) / sigma
+    assert np.mean(pull**2) < 2.0
+    assert boxed.energy_MeV.sum() == pytest.approx(plain.energy_MeV.sum(), rel=0.01)
+
+
+def test_no_box_where_nothing_stands_out():
+    box, mask = cpu.dense_box(np.ones((4, 4, 4), np.float32))
+    assert not mask.any()
+    assert (box == 0).all()

@@ -97,6 +97,24 @@ def test_philox_known_answers():
     assert [int(w) for w in ones] == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
 
 
+@kernel
+def fill_exponential(out, state):
+    for i in range(out.shape[0]):
+        before = state[0] + state[1]
+        out[i, 0] = rng.exponential(state)
+        out[i, 1] = -math.log(1.0 - np.float64(np.int64(before >> np.uint64(11))) * rng.TO_UNIT)
+
+
+def test_exponential_is_the_logarithm_of_a_uniform_number():
+    out, state = np.empty((COUNT, 2)), np.array([3, 5], np.uint64)
+    fill_exponential(out, state)
+    np.testing.assert_allclose(out[:, 0], out[:, 1], rtol=1e-11)
+    assert out[:, 0].mean() == pytest.approx(1.0, abs=5 / math.sqrt(COUNT))
+    with np.errstate(over="ignore"):
+        state[:] = 0, 1 << 11  # a uniform number of 2^-53: the shortest flight that is not 0
+        assert rng.exponential.py_func(state) == pytest.approx(2.0**-53, rel=1e-9)
+
+
 def test_streams_are_uniform_and_independent_of_order():
     out = np.empty(COUNT)
     fill_uniform(out, rng.words(1, 2, 3, 4, 5), np.zeros(2, np.uint64))
