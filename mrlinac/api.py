@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from mrlinac import dicom, report, spec
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.recipe import planning
-from mrlinac.recipe.case import Case
 from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
@@ -37,6 +37,8 @@ __all__ = [
     "write_phantom",
     "write_report",
 ]
+
+Given = ParamSpec("Given")
 
 
 def load_patient(folder: str | Path, *, rtstruct: str | None = None) -> Patient:
@@ -67,32 +69,17 @@ def patient_of(plan: PlanSpec) -> Patient:
     return thorax(plan.patient.phantom_seed)
 
 
-def make_plan(
-    plan: PlanSpec,
-    patient: Patient,
-    *,
-    case: Case | None = None,
-    progress: Progress = silent,
-    threads: int | None = None,
-    store: Store | None = None,
-) -> PlanResult:
-    """Plan a patient. Ctrl-C leaves nothing half-written; what was finished is in the cache.
+def _with_report(recipe: Callable[Given, PlanResult]) -> Callable[Given, PlanResult]:
+    """The same recipe, whose result writes its report where it is saved: recipes know nothing of reports."""
 
-    Parameters
-    ----------
-    plan : PlanSpec
-        From :func:`load_plan`.
-    patient : Patient
-    case : Case, optional
-        ``check(plan, patient).case``, to save its preparation; without it the plan is checked first.
-    progress : function of (stage, done, total, text)
-    threads : int, optional
-        Threads of the Monte Carlo; the result does not depend on it.
-    store : Store, optional
-        Where influences are kept; the user's cache by default.
-    """
-    made = planning.make_plan(plan, patient, case=case, progress=progress, threads=threads, store=store)
-    return replace(made, writers=(report.write_result,))
+    @wraps(recipe)
+    def made(*args: Given.args, **kwargs: Given.kwargs) -> PlanResult:
+        return replace(recipe(*args, **kwargs), writers=(report.write_result,))
+
+    return made
+
+
+make_plan = _with_report(planning.make_plan)
 
 
 def recalculate(

@@ -33,14 +33,15 @@ def make_plan(
     threads: int | None = None,
     store: Store | None = None,
 ) -> PlanResult:
-    """Plan a patient.
+    """Plan a patient. Ctrl-C leaves nothing half-written; what was finished is in the cache.
 
     Parameters
     ----------
     spec : PlanSpec
+        From :func:`~mrlinac.recipe.spec.load_plan`.
     patient : Patient
     case : Case, optional
-        What :func:`~mrlinac.recipe.check.check` has prepared already.
+        ``check(spec, patient).case``, to save its preparation; without it the plan is checked first.
     progress : function of (stage, done, total, text)
     threads : int, optional
         Threads of the Monte Carlo (default: all cores); the result does not depend on it.
