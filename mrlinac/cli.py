@@ -272,15 +272,16 @@ def _print_check(found: Any) -> None:
 def _print_result(result: Any, folder: Path) -> None:
     table = Table("structure", "metric", "value", "goal", "verdict", title=result.spec.title)
     colours = {"pass": "green", "near": "yellow", "fail": "red"}
+    words = {"void": "not evaluable"}
     for row in result.goals.to_dict("records"):
         verdict = str(row["verdict"])
         colour = colours.get(verdict, "default")
         table.add_row(
             str(row["structure"]),
             str(row["metric"]),
-            "–" if verdict == "absent" else f"{row['value']:.2f} {row['unit']}",
+            "–" if verdict in ("absent", "void") else f"{row['value']:.2f} {row['unit']}",
             _limit_text(row),
-            f"[{colour}]{verdict}[/{colour}]",
+            f"[{colour}]{words.get(verdict, verdict)}[/{colour}]",
         )
     out.print(table)
     if not result.constraints_met:

@@ -11,7 +11,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError
 from mrlinac.protocol.model import Goal, Protocol
 
-Outcome = Literal["pass", "near", "fail", "report", "absent"]
+Outcome = Literal["pass", "near", "fail", "report", "absent", "void"]
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class Verdict:
     ----------
     structure, metric, unit : str
     value : float or None
-        None where the structure is absent.
+        None where the structure is absent or cannot be evaluated.
     limit : float or None
         After conversion to the prescription's fractionation; None for a goal that is reported only.
     direction : {"<=", ">=", ""}
     margin : float or None
         Distance to the limit, positive on the good side.
-    outcome : {"pass", "near", "fail", "report", "absent"}
+    outcome : {"pass", "near", "fail", "report", "absent", "void"}
+        ``void``: the structure is there but has a flaw, so that no number of it means anything.
     source : str
     """
 
@@ -75,6 +76,9 @@ def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -
                 f"goal {goal.structure} {goal.metric}: the structure is missing; draw it or mark it optional"
             )
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", goal.source)
+    if flaw := structures[goal.structure].flaw:
+        source = f"{goal.source}; not evaluable: {flaw}"
+        return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "void", source)
     body = structures.of_role("external")
     try:
         value = metrics.metric(

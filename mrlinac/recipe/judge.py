@@ -59,7 +59,8 @@ def goals_table(protocol: Protocol, dose: Dose, structures: StructureSet) -> pd.
     """One row a goal: structure, metric, value, unit, limit, direction, verdict, margin, sigma, noise_bias, source.
 
     ``sigma`` and ``noise_bias`` are what the noise of the dose does to the value (:func:`noise_of`). An optional
-    structure that the patient lacks has the verdict ``absent``: nothing is skipped silently.
+    structure that the patient lacks has the verdict ``absent``, one that cannot be evaluated ``void``: nothing is
+    skipped silently.
     """
     rows = [asdict(verdict) for verdict in verdicts.judge(protocol, dose, structures)]
     halves = [[v.value for v in verdicts.judge(protocol, half, structures)] for half in dose.half_doses or ()]
@@ -110,13 +111,13 @@ def constraints_table(
 
 
 def skin_table(dose: Dose, structures: StructureSet) -> pd.DataFrame:
-    """The skin metrics of every structure whose name begins with ``Skin``.
+    """The skin metrics of every structure whose name begins with ``Skin`` and that can be evaluated.
 
     Columns metric, region, value, unit, sigma, noise_bias; see :func:`noise_of`.
     """
     rows = []
     for name, structure in structures.structures.items():
-        if not name.startswith("Skin") or not structure.occupancy.any():
+        if not name.startswith("Skin") or not structure.occupancy.any() or structure.flaw:
             continue
         for text in SKIN_METRICS:
             if metrics.parse(text).level > structures.volume_cc(name):
@@ -130,8 +131,10 @@ def skin_table(dose: Dose, structures: StructureSet) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "region", "value", "unit", "sigma", "noise_bias"])
 
 
-def skin_sentence(skin: pd.DataFrame, prescription_Gy: float) -> str:
+def skin_sentence(skin: pd.DataFrame, prescription_Gy: float, structures: StructureSet) -> str:
     """Whether the primary skin metric is known well enough to compare arms (0.3 % of the prescription)."""
+    if "Skin" in structures and structures["Skin"].flaw:
+        return f"Skin D2cc is not evaluable: {structures['Skin'].flaw}."
     primary = skin[(skin["region"] == "Skin") & (skin["metric"] == "D2cc")]
     if primary.empty or not np.isfinite(primary["sigma"].iloc[0]):
         return "The statistical uncertainty of skin D2cc is not known."

@@ -131,7 +131,7 @@ def make_plan(
             numerics.statement,
             *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
             judge.normalisation_sentence(normalisation, protocol),
-            judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy),
+            judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, case.structures),
         ),
         made_from={
             "fingerprint": fingerprint_of(spec, patient),

@@ -216,7 +216,7 @@ def test_a_body_cut_by_the_field_of_view_is_named():
     hu = np.zeros(CT.shape_zyx, np.float32)
     wide = block(-60.5, -20.0, 20.0, 20.0, "External", "external")
     _, notes, _ = made(Patient("wide", Image(CT, hu), {"External": wide}))
-    assert any("field of view in 8 slices" in text for text in notes.of("warning"))
+    assert any("field of view (8 slices" in text for text in notes.of("warning"))
 
 
 def test_what_cannot_be_done_is_refused_at_once():

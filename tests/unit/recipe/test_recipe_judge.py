@@ -49,6 +49,7 @@ def test_an_absent_value_has_no_noise():
 
 def test_the_skin_sentence_says_whether_it_is_enough():
     structure = Structure("Skin", "other", np.ones(GRID.shape_zyx, np.float32))
-    table = judge.skin_table(noisy(3), StructureSet(GRID, {"Skin": structure}))
-    assert ": enough" in judge.skin_sentence(table.assign(sigma=0.01), 66.0)
-    assert ": not enough" in judge.skin_sentence(table.assign(sigma=1.0), 66.0)
+    structures = StructureSet(GRID, {"Skin": structure})
+    table = judge.skin_table(noisy(3), structures)
+    assert ": enough" in judge.skin_sentence(table.assign(sigma=0.01), 66.0, structures)
+    assert ": not enough" in judge.skin_sentence(table.assign(sigma=1.0), 66.0, structures)
