@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
@@ -44,8 +47,20 @@ class Verdict:
     source: str
 
 
-def judge(protocol: Protocol, dose: Dose, structures: StructureSet) -> tuple[Verdict, ...]:
+def judge(
+    protocol: Protocol, dose: Dose, structures: StructureSet, *, air: NDArray[np.bool_] | None = None
+) -> tuple[Verdict, ...]:
     """Judge every goal on a course dose, on all voxels.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    dose : Dose
+        Of the course.
+    structures : StructureSet
+    air : bool array [z, y, x], optional
+        Air-like voxels, which hot-spot goals of the body and of normal tissue leave out
+        (:func:`mrlinac.dose.metrics.metric`).
 
     Raises
     ------
@@ -57,10 +72,12 @@ def judge(protocol: Protocol, dose: Dose, structures: StructureSet) -> tuple[Ver
     rx = protocol.prescription
     if dose.fractions != rx.fractions:
         raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
-    return tuple(_one(goal, protocol, dose, structures) for goal in protocol.goals)
+    return tuple(_one(goal, protocol, dose, structures, air) for goal in protocol.goals)
 
 
-def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -> Verdict:
+def _one(
+    goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None
+) -> Verdict:
     rx = protocol.prescription
     wanted = metrics.parse(goal.metric)
     direction = "<=" if goal.at_most is not None else ">=" if goal.at_least is not None else ""
@@ -87,6 +104,7 @@ def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -
             wanted,
             prescription_Gy=rx.dose_Gy,
             external=structures[body[0]] if body else None,
+            air=air,
         )
     except ValueError as error:  # empty on this grid, or smaller than the volume asked for
         source = f"{goal.source}; not judged: {error}"

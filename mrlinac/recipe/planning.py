@@ -110,7 +110,7 @@ def make_plan(
 
     with stages.stage("judge"):
         duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
-        judgement = judge.tables(protocol, course, case.structures, duals)
+        judgement = judge.tables(protocol, course, case.structures, duals, case.medium.density_g_cm3)
 
     return PlanResult(
         spec=spec,
@@ -208,16 +208,15 @@ def recalculate(
     if field_T == 0 and spec.machine.electrons is None:
         said.append("This machine has no model of contaminant electrons: its skin dose at 0 T is too low.")
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
+    judgement = judge.tables(spec.protocol, dose, result.structures, duals, result.medium.density_g_cm3)
+    skin_says = judge.skin_sentence(judgement["skin"], spec.protocol.prescription.dose_Gy, result.structures)
     return replace(
         result,
         field_xyz_T=field,
         dose=dose,
-        **judge.tables(spec.protocol, dose, result.structures, duals),
+        **judgement,
         timing=stages.table(),
-        statements=(
-            f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T.",
-            *result.statements,
-        ),
+        statements=(*said, *(text for text in result.statements if not text.startswith(judge.SKIN_SAYS)), skin_says),
         made_from={
             **result.made_from,
             "fingerprint": recalculation_fingerprint(result, field_T),
