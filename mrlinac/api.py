@@ -12,10 +12,11 @@ from mrlinac import dicom, report, spec
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.recipe import planning
+from mrlinac.errors import SpecError
 from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
-from mrlinac.recipe.spec import PlanSpec
+from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec
 from mrlinac.recipe.stages import Progress, silent
 from mrlinac.store import Store
 
@@ -66,6 +67,11 @@ def patient_of(plan: PlanSpec) -> Patient:
     """The patient a plan names: its folder, or the digital thorax."""
     if plan.patient.folder is not None:
         return load_patient(plan.patient.folder, rtstruct=plan.patient.rtstruct)
+    if PLACE_NOT_KEPT in (plan.patient.folder, plan.patient.rtstruct):
+        raise SpecError(
+            "the plan was saved without saying where its patient lies, which may say who it is: give it again, "
+            "--patient FOLDER (and --set patient.rtstruct=KEY or FILE, where one was chosen by its file)"
+        )
     return thorax(plan.patient.phantom_seed)
 
 

@@ -125,7 +125,7 @@ def read_structures(
     if missing:
         findings.note(
             "warning",
-            f"{rtstruct.name} refers to {missing} image(s) that are not among the {len(slice_uids)} slices read.",
+            f"The structure set refers to {missing} image(s) that are not among the {len(slice_uids)} slices read.",
         )
     items = {integer(i, "ReferencedROINumber"): i for i in rtstruct.header.get("ROIContourSequence") or []}
     types = interpreted_types(rtstruct)

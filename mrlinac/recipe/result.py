@@ -193,7 +193,7 @@ TABLES = ("goals", "constraints", "skin", "history", "timing")
 
 
 def _write_files(result: PlanResult, folder: Path) -> None:
-    resolved = result.spec.model_dump(mode="json", exclude_none=True)
+    resolved = result.spec.without_places().model_dump(mode="json", exclude_none=True)
     (folder / "plan.resolved.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     for name in TABLES:
         getattr(result, name).to_csv(folder / f"{name}.csv", index=False)

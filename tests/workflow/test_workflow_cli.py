@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import COARSE
+from conftest import COARSE, MARKER, where_marked
+
+from mrlinac.store import Store
 
 
 def run(*arguments, cwd, store=None, code=0):
@@ -32,12 +34,23 @@ def coarse(**more):
 
 
 def test_plan_from_dicom_to_a_folder(dicom_folder, tmp_path):
-    done = run("plan", "demo", "--patient", dicom_folder, *coarse(), "--out", "out", "--json", cwd=tmp_path, code=3)
+    cache = Store(tmp_path / "cache" / "store")
+    typed = ("plan", "demo", "--patient", dicom_folder, *coarse(), "--out", "out", "--json")
+    done = run(*typed, cwd=tmp_path, code=3, store=cache)
     said = json.loads(done.stdout)
     assert said["folder"] == "out"
     assert said["constraints_met"] is False  # so few photons leave the near-maximum above 107 %
     assert (tmp_path / "out" / "report.html").is_file()
     assert (tmp_path / "out" / "dicom" / "rtdose.dcm").is_file()
+    # Nothing that is kept says who the patient is, though the export said it everywhere.
+    assert where_marked(tmp_path) == []
+    assert MARKER not in done.stdout + done.stderr
+    record = (tmp_path / "out" / "result.json").read_text()
+    assert "2 structure sets" in record
+    assert "not kept" in (tmp_path / "out" / "plan.resolved.toml").read_text()
+    asks = run("check", "out/plan.resolved.toml", cwd=tmp_path, code=1)
+    assert "--patient FOLDER" in asks.stderr
+    run("check", "out/plan.resolved.toml", "--patient", dicom_folder, cwd=tmp_path)
     again = run("report", "out", "--out", "again", cwd=tmp_path)
     assert "report" in again.stdout
     refused = run(
