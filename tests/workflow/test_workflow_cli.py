@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import COARSE, MARKER, where_marked
 
-from mrlinac.store import Store
+from mrlinac.store import Entry, Store
 
 
 def run(*arguments, cwd, store=None, code=0):
@@ -114,6 +115,23 @@ def test_list_and_cache(tmp_path, store):
     assert "agility" in names["machines"]
     info = json.loads(run("cache", "info", "--json", cwd=tmp_path, store=store).stdout)
     assert info["cap_GB"] == 20
+
+
+def test_the_cache_is_listed_and_cleared(tmp_path):
+    cache = Store(tmp_path / "cache" / "store")
+    cache.put("influence", "ab" * 16, Entry({"a": np.zeros(1000)}, {}))
+    old = tmp_path / "cache" / "kernels" / "old"
+    old.mkdir(parents=True)
+    (old / "one.nbc").write_bytes(bytes(500))
+    rows = json.loads(run("cache", "list", "--json", cwd=tmp_path, store=cache).stdout)
+    assert {(row["kind"], row["current"]) for row in rows} == {("influence", None), ("kernels", False)}
+    shown = run("cache", "list", cwd=tmp_path, store=cache).stdout
+    assert "of another version" in shown
+    freed = json.loads(run("cache", "clear", "--old-kernels", "--json", cwd=tmp_path, store=cache).stdout)
+    assert freed["freed_bytes"] == 500
+    assert cache.count() == 1
+    run("cache", "clear", cwd=tmp_path, store=cache)
+    assert json.loads(run("cache", "list", "--json", cwd=tmp_path, store=cache).stdout) == []
 
 
 def test_importing_the_package_loads_nothing_heavy(tmp_path):
