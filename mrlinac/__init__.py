@@ -18,6 +18,7 @@ _HOME = {
     "RESEARCH_ONLY": "mrlinac.constants",
     "cache_clear": "mrlinac.api",
     "cache_info": "mrlinac.api",
+    "cache_list": "mrlinac.api",
     "check": "mrlinac.api",
     "check_output": "mrlinac.api",
     "check_recalculation": "mrlinac.api",
@@ -44,6 +45,7 @@ __all__ = [
     "PlanSpec",
     "cache_clear",
     "cache_info",
+    "cache_list",
     "check",
     "check_output",
     "check_recalculation",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from mrlinac.api import (
         cache_clear,
         cache_info,
+        cache_list,
         check,
         check_output,
         check_recalculation,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
-from mrlinac import dicom, report, spec
+from mrlinac import dicom, jit, report, spec
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
+from mrlinac.errors import SpecError
 from mrlinac.recipe import planning
-from mrlinac.recipe.case import Case
 from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
-from mrlinac.recipe.spec import PlanSpec
+from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec
 from mrlinac.recipe.stages import Progress, silent
 from mrlinac.store import Store
 
@@ -23,6 +25,7 @@ __all__ = [
     "Comparison",
     "cache_clear",
     "cache_info",
+    "cache_list",
     "check",
     "check_output",
     "check_recalculation",
@@ -37,6 +40,8 @@ __all__ = [
     "write_phantom",
     "write_report",
 ]
+
+Given = ParamSpec("Given")
 
 
 def load_patient(folder: str | Path, *, rtstruct: str | None = None) -> Patient:
@@ -62,37 +67,27 @@ def write_phantom(folder: str | Path, *, seed: int = 1) -> Patient:
 
 def patient_of(plan: PlanSpec) -> Patient:
     """The patient a plan names: its folder, or the digital thorax."""
+    if PLACE_NOT_KEPT in (plan.patient.folder, plan.patient.rtstruct):
+        raise SpecError(
+            "the plan was saved without saying where its patient lies, which may say who it is: give it again, "
+            "--patient FOLDER (and --set patient.rtstruct=KEY or FILE, where one was chosen by its file)"
+        )
     if plan.patient.folder is not None:
         return load_patient(plan.patient.folder, rtstruct=plan.patient.rtstruct)
     return thorax(plan.patient.phantom_seed)
 
 
-def make_plan(
-    plan: PlanSpec,
-    patient: Patient,
-    *,
-    case: Case | None = None,
-    progress: Progress = silent,
-    threads: int | None = None,
-    store: Store | None = None,
-) -> PlanResult:
-    """Plan a patient. Ctrl-C leaves nothing half-written; what was finished is in the cache.
+def _with_report(recipe: Callable[Given, PlanResult]) -> Callable[Given, PlanResult]:
+    """The same recipe, whose result writes its report where it is saved: recipes know nothing of reports."""
 
-    Parameters
-    ----------
-    plan : PlanSpec
-        From :func:`load_plan`.
-    patient : Patient
-    case : Case, optional
-        ``check(plan, patient).case``, to save its preparation; without it the plan is checked first.
-    progress : function of (stage, done, total, text)
-    threads : int, optional
-        Threads of the Monte Carlo; the result does not depend on it.
-    store : Store, optional
-        Where influences are kept; the user's cache by default.
-    """
-    made = planning.make_plan(plan, patient, case=case, progress=progress, threads=threads, store=store)
-    return replace(made, writers=(report.write_result,))
+    @wraps(recipe)
+    def made(*args: Given.args, **kwargs: Given.kwargs) -> PlanResult:
+        return replace(recipe(*args, **kwargs), writers=(report.write_result,))
+
+    return made
+
+
+make_plan = _with_report(planning.make_plan)
 
 
 def recalculate(
@@ -157,16 +152,44 @@ def known_names() -> dict[str, list[str]]:
 
 
 def cache_info() -> dict[str, Any]:
-    """Where the cache is, how many entries and bytes it holds, and its cap."""
-    store = Store.default()
+    """Where the cache is, how many entries and bytes it holds, and its cap; the compiled kernels beside it."""
+    store, kernels = Store.default(), jit.compiled_kernels()
     return {
         "folder": str(store.folder),
         "entries": store.count(),
         "bytes": store.size_bytes(),
         "cap_GB": store.cap_GB,
+        "kernel_folder": str(jit.cache_folder().parent),
+        "kernels": len(kernels),
+        "kernel_bytes": sum(one.bytes for one in kernels),
     }
 
 
-def cache_clear() -> int:
-    """Remove everything from the cache; returns the bytes freed."""
-    return Store.default().clear()
+def cache_list() -> list[dict[str, Any]]:
+    """What the cache holds, newest first: kind, key, bytes, age in days, and whether this version can use it.
+
+    The age of an influence counts from its last use, that of kernels from their last compilation. Kernels of other
+    versions of the sources are of no use to this one; whether an influence is, only a plan can tell (``current`` is
+    None).
+    """
+    now_s = time.time()
+    rows: list[tuple[float, dict[str, Any]]] = []
+    for entry in Store.default().listed():
+        rows.append((entry.used_s, {"kind": entry.kind, "key": entry.key, "bytes": entry.bytes, "current": None}))
+    for one in jit.compiled_kernels():
+        rows.append((one.written_s, {"kind": "kernels", "key": one.key, "bytes": one.bytes, "current": one.current}))
+    rows.sort(key=lambda row: -row[0])
+    return [{**row, "age_days": round((now_s - at_s) / 86400, 2)} for at_s, row in rows]
+
+
+def cache_clear(*, old_kernels_only: bool = False) -> int:
+    """Remove everything from the cache, compiled kernels included; returns the bytes freed.
+
+    Parameters
+    ----------
+    old_kernels_only : bool
+        Remove only the kernels that other versions of the sources compiled.
+    """
+    if old_kernels_only:
+        return jit.clear_kernels(old_only=True)
+    return Store.default().clear() + jit.clear_kernels()

@@ -192,10 +192,22 @@ def cache_info(as_json: AsJson = False) -> None:
     _say(info, as_json, lambda: _print_pairs(info))
 
 
+@cache.command("list")
+def cache_list(as_json: AsJson = False) -> None:
+    """What the cache holds: influences and compiled kernels, with size and age."""
+    rows = mrlinac.cache_list()
+    _say(rows, as_json, lambda: _print_cache(rows))
+
+
 @cache.command("clear")
-def cache_clear(as_json: AsJson = False) -> None:
-    """Remove everything from the cache."""
-    freed = mrlinac.cache_clear()
+def cache_clear(
+    old_kernels: Annotated[
+        bool, typer.Option("--old-kernels", help="Only kernels that other versions of the code compiled.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove everything from the cache, compiled kernels included."""
+    freed = mrlinac.cache_clear(old_kernels_only=old_kernels)
     _say({"freed_bytes": freed}, as_json, lambda: out.print(f"freed {freed / 1e6:.1f} MB"))
 
 
@@ -216,6 +228,15 @@ def _say(value: Any, as_json: bool, human: Callable[[], Any]) -> None:
 def _print_pairs(pairs: dict[str, Any]) -> None:
     for key, value in pairs.items():
         out.print(f"[bold]{key}[/bold]: {_escaped(str(value))}")
+
+
+def _print_cache(rows: list[dict[str, Any]]) -> None:
+    table = Table("kind", "key", "MB", "age (days)", "")
+    remarks = {True: "in use by this version", False: "of another version of the code", None: ""}
+    for row in rows:
+        words = (row["kind"], row["key"][:12], f"{row['bytes'] / 1e6:.1f}", f"{row['age_days']:.1f}")
+        table.add_row(*words, remarks[row["current"]])
+    out.print(table if rows else "the cache is empty")
 
 
 def _limit_text(goal: dict[str, Any]) -> str:
@@ -272,15 +293,16 @@ def _print_check(found: Any) -> None:
 def _print_result(result: Any, folder: Path) -> None:
     table = Table("structure", "metric", "value", "goal", "verdict", title=result.spec.title)
     colours = {"pass": "green", "near": "yellow", "fail": "red"}
+    words = {"void": "not evaluable"}
     for row in result.goals.to_dict("records"):
         verdict = str(row["verdict"])
         colour = colours.get(verdict, "default")
         table.add_row(
             str(row["structure"]),
             str(row["metric"]),
-            "–" if verdict == "absent" else f"{row['value']:.2f} {row['unit']}",
+            "–" if verdict in ("absent", "void") else f"{row['value']:.2f} {row['unit']}",
             _limit_text(row),
-            f"[{colour}]{verdict}[/{colour}]",
+            f"[{colour}]{words.get(verdict, verdict)}[/{colour}]",
         )
     out.print(table)
     if not result.constraints_met:

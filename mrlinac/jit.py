@@ -11,7 +11,9 @@ import hashlib
 import inspect
 import os
 import platform
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,8 +61,40 @@ def _known(option: str) -> bool:
 
 def cache_folder() -> Path:
     """Folder of this version's machine code: under ``MRLINAC_CACHE_DIR`` or the user's cache folder."""
-    root = os.environ.get("MRLINAC_CACHE_DIR") or platformdirs.user_cache_dir("mrlinac")
+    root = os.environ.get("MRLINAC_CACHE_DIR") or platformdirs.user_cache_dir("mrlinac", appauthor=False)
     return Path(root) / "kernels" / sources_hash()
+
+
+@dataclass(frozen=True)
+class CompiledKernels:
+    """Machine code of one version of the sources, on disk."""
+
+    key: str
+    bytes: int
+    written_s: float  # when last added to, as time.time()
+    current: bool
+
+
+def compiled_kernels() -> list[CompiledKernels]:
+    """What was compiled and kept, by every version of the sources, newest first."""
+    current, found = cache_folder(), []
+    for folder in current.parent.iterdir() if current.parent.is_dir() else ():
+        files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        written_s = max((file.st_mtime for file in files), default=0.0)
+        found.append(
+            CompiledKernels(folder.name, sum(file.st_size for file in files), written_s, folder.name == current.name)
+        )
+    return sorted(found, key=lambda one: -one.written_s)
+
+
+def clear_kernels(*, old_only: bool = False) -> int:
+    """Remove compiled kernels, or only those of other versions of the sources; returns the bytes freed."""
+    freed = 0
+    for one in compiled_kernels():
+        if not (old_only and one.current):
+            shutil.rmtree(cache_folder().parent / one.key, ignore_errors=True)
+            freed += one.bytes
+    return freed
 
 
 @lru_cache(maxsize=1)

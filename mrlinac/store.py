@@ -37,6 +37,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What a stored artefact takes and when it was last used (as ``time.time()``)."""
+
+    kind: str
+    key: str
+    bytes: int
+    used_s: float
+
+
+@dataclass(frozen=True)
 class Store:
     """A folder of artefacts.
 
@@ -116,6 +126,15 @@ class Store:
     def count(self) -> int:
         """Number of whole entries."""
         return sum(1 for path in self._files() if path.suffix == ".json")
+
+    def listed(self) -> list[Listed]:
+        """All whole entries, last used first."""
+        found = []
+        for note in (path for path in self._files() if path.suffix == ".json"):
+            data = note.with_suffix(".npz")
+            size = note.stat().st_size + (data.stat().st_size if data.exists() else 0)
+            found.append(Listed(note.parent.parent.name, note.stem, size, note.stat().st_mtime))
+        return sorted(found, key=lambda one: -one.used_s)
 
     def clear(self) -> int:
         """Remove everything; returns the bytes freed."""

@@ -24,7 +24,7 @@ class CouchGeometry:
     width_mm : float
     midline_x_mm : float
     top_y_mm : float or None
-        None: the patient's ``couch_top_y_mm`` or, without one, the external's posterior-most point.
+        None: in contact, at the external's posterior-most point.
     """
 
     layers: Sequence[tuple[float, float, str]]
@@ -41,8 +41,6 @@ class CouchGeometry:
         """Where the couch's top lies under a patient."""
         if self.top_y_mm is not None:
             return self.top_y_mm
-        if patient.couch_top_y_mm is not None:
-            return patient.couch_top_y_mm
         return float(patient.external.extent_xy_mm()[1][1])
 
 

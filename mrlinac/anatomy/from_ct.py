@@ -18,6 +18,7 @@ from mrlinac import spec
 from mrlinac.anatomy import materials
 from mrlinac.anatomy.contours import occupancy
 from mrlinac.anatomy.couch import CouchGeometry, add_couch
+from mrlinac.anatomy.field_of_view import cut_planes_mm, described
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.materials import HuCurve, known_materials
 from mrlinac.anatomy.medium import Medium
@@ -311,14 +312,11 @@ def _outside_notes(hu: Floats, body: Floats, ct: Grid) -> list[Note]:
 
 def _field_of_view_notes(external: Roi, patient: Patient) -> list[Note]:
     """A body that touches the image's edge was cut by the field of view."""
-    grid = patient.image.grid
-    tolerance = max(grid.spacing_zyx_mm[1:])
-    low, high = np.array(grid.lower_xyz_mm[:2]) + tolerance, np.array(grid.upper_xyz_mm[:2]) - tolerance
-    cut = [c.z_mm for c in external.contours if np.any(c.points_xy_mm < low) or np.any(c.points_xy_mm > high)]
+    cut = cut_planes_mm(external, patient.image.grid)
     if not cut:
         return []
-    text = f"the external is cut by the field of view in {len(set(cut))} slices ({min(cut):g} … {max(cut):g} mm): "
-    return [Note("warning", text + "skin metrics are not valid there")]
+    where = f"the external is cut by the field of view ({described(cut)})"
+    return [Note("warning", f"{where}: what lies beyond it is air to the beam")]
 
 
 def _described(override: Override) -> str:

@@ -57,8 +57,6 @@ class Patient:
     rois : mapping from TG-263 name to Roi
     position : str
         DICOM patient position.
-    couch_top_y_mm : float or None
-        Top of the imaged couch in LPS, where known; None: found from the External's posterior edge.
     frame_uid, study_uid, series_uid : str
         For objects written back into the patient's frame.
     slice_uids : tuple of str
@@ -72,7 +70,6 @@ class Patient:
     image: Image
     rois: Mapping[str, Roi]
     position: Position = "HFS"
-    couch_top_y_mm: float | None = None
     frame_uid: str = ""
     study_uid: str = ""
     series_uid: str = ""

@@ -81,12 +81,15 @@ class Structure:
         Fraction of each voxel that lies inside.
     drawn_volume_cc : float or None
         Volume of the polygons it came from; None for a derived structure.
+    flaw : str
+        Why no number of this structure means anything; empty where all is well. No metric of it is shown.
     """
 
     name: str
     role: Role
     occupancy: NDArray[np.float32]
     drawn_volume_cc: float | None = None
+    flaw: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "occupancy", frozen(self.occupancy, np.float32, self.name, self.occupancy.shape))

@@ -12,7 +12,7 @@ from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.ct import Series, read_series
 from mrlinac.dicom.problems import Findings, quiet_pydicom, text
 from mrlinac.dicom.scan import ENHANCED_CT, RT_STRUCT, Catalogue, Found, examine, scan, series_key
-from mrlinac.dicom.structures import frames, mapped_count, read_structures, referenced_series
+from mrlinac.dicom.structures import frames, mapped_count, read_structures, referenced_series, rois_of
 from mrlinac.errors import DataError
 from mrlinac.provenance import fingerprint
 
@@ -48,8 +48,9 @@ def read_patient(
     folder : path
         Folder of an unpacked export; files may have any names and lie in any subfolders.
     rtstruct : path, optional
-        The structure set to use: a path, in the folder or outside it. Without it, the one that refers to a CT series
-        of the folder; of several the one with the most names in the table, then the newest; the report says so.
+        The structure set to use: a path, in the folder or outside it, or the eight-digit key that the report shows.
+        Without it, the one that refers to a CT series of the folder; of several the one with the most names in the
+        table, then the newest; the report says so.
     series : str, optional
         The CT series to use, where there are several: Series Instance UID or the key that the error shows.
     position : {"HFS"}, optional
@@ -69,7 +70,8 @@ def read_patient(
     Raises
     ------
     DataError
-        With every problem of the folder: file, tag, reason, remedy. It never quotes a name or an identifier.
+        With every problem of the folder: file, tag, reason, remedy. It never quotes a value that identifies; it does
+        name files, which the notes do not.
     """
     folder = Path(folder)
     findings = Findings()
@@ -121,12 +123,14 @@ def _structure_sets(
     """All structure sets of the folder, or the one named."""
     if rtstruct is None:
         return catalogue.of_kind(RT_STRUCT)
+    if keyed := [one for one in catalogue.of_kind(RT_STRUCT) if one.key == str(rtstruct)]:
+        return keyed[:1]
     path = Path(rtstruct)
     if not path.is_file() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
-        listed = ", ".join(found.name for found in catalogue.of_kind(RT_STRUCT)) or "none"
-        findings.problem(f"rtstruct: no such file: {rtstruct}", f"Structure sets in the folder: {listed}")
+        listed = ", ".join(f"{found.name} ({found.key})" for found in catalogue.of_kind(RT_STRUCT)) or "none"
+        findings.problem(f"rtstruct: no such file or key: {rtstruct}", f"Structure sets in the folder: {listed}")
         return []
     found = examine(path, path.name, findings)
     if found is None or found.kind != RT_STRUCT:
@@ -166,10 +170,8 @@ def _choose(
         return targets[0], None
     left = sorted({uid for uid in all_series if uid != targets[0]})
     if left:
-        findings.note(
-            "done",
-            f"{len(left)} other CT series of the folder not used: {_listed({u: all_series[u] for u in left})}.",
-        )
+        keys = ", ".join(f"{series_key(uid)} ({len(all_series[uid])} slices)" for uid in left)
+        findings.note("done", f"{len(left)} other CT series of the folder not used: {keys}.")
     return targets[0], _best(usable, findings)
 
 
@@ -184,7 +186,8 @@ def _series_of(rtstruct: Found, candidates: Mapping[str, Sequence[Found]], findi
     if len(same_frame) == 1:
         findings.note(
             "decide",
-            f"{rtstruct.name} refers to no CT series that is here; taken with the only one in its frame of reference."
+            f"Structure set {rtstruct.key} refers to no CT series that is here; taken with the only one in its frame of"
+            " reference."
             " Check that it was drawn on it.",
         )
     return same_frame
@@ -201,28 +204,36 @@ def _problem_unrelated(sets: Sequence[Found], candidates: Mapping[str, Sequence[
 
 
 def _best(usable: Sequence[Found], findings: Findings) -> Found:
-    """Of several sets the one with the most known names, then the newest; never without a note."""
+    """Of several sets the one with the most known names, then the newest; never without a note.
+
+    The note tells them apart by key and counts alone: names of files, labels and dates identify.
+    """
 
     def rank(one: Found) -> tuple[int, str, str]:
         return mapped_count(one), text(one.header, "StructureSetDate"), text(one.header, "StructureSetTime")
 
     best = max(usable, key=rank)
     if len(usable) > 1:
-        others = ", ".join(f"{one.name} ({rank(one)[0]})" for one in usable if one is not best)
+        others = ", ".join(_handle(one) for one in usable if one is not best)
         tie = any(rank(one)[0] == rank(best)[0] for one in usable if one is not best)
         findings.note(
             "decide",
-            f"{len(usable)} structure sets: {best.name} taken ({rank(best)[0]} known names"
-            f"{', the newest of those with as many' if tie else ', the most'}); not used: {others}."
-            " To take another: rtstruct=FILE.",
+            f"{len(usable)} structure sets: taken is {_handle(best)}, with"
+            f" {'as many known names as another, the newest' if tie else 'the most known names'}; not used: {others}."
+            " To take another: rtstruct=KEY or FILE.",
         )
     else:
         findings.note("info", "Structures from the one structure set.")
     return best
 
 
+def _handle(one: Found) -> str:
+    """A structure set as a report may name it: ``3fa1c07b (18 ROIs, 15 known)``."""
+    return f"{one.key} ({len(rois_of(one))} ROIs, {mapped_count(one)} known)"
+
+
 def _listed(all_series: Mapping[str, Sequence[Found]], sets: Sequence[Found] = ()) -> str:
-    """Series as a person can tell them apart without their descriptions, which often hold names."""
+    """Series as the person who gave the folder tells them apart, for errors; descriptions often hold names."""
     parts = []
     for uid, files in all_series.items():
         where = Path(files[0].name).parent.as_posix()

@@ -40,7 +40,10 @@ FIRST_BYTES = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 @dataclass(frozen=True)
 class Found:
-    """One DICOM file: where it is (``name``: relative to the folder scanned) and its header without pixels."""
+    """One DICOM file: where it is (``name``: relative to the folder scanned) and its header without pixels.
+
+    Errors name the file, to the person who gave its path; notes, which travel into reports, name its ``key``.
+    """
 
     path: Path
     name: str
@@ -51,6 +54,11 @@ class Found:
     def series_uid(self) -> str:
         """Series Instance UID, empty where absent."""
         return text(self.header, "SeriesInstanceUID")
+
+    @property
+    def key(self) -> str:
+        """Short stand-in for the object in notes and options: file names and labels may hold the patient's name."""
+        return series_key(text(self.header, "SOPInstanceUID") or self.series_uid)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from mrlinac.anatomy.contours import FILLED_GAP_SLICES, polygon_volume_cc
+from mrlinac.anatomy.field_of_view import cut_planes_mm, described
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour, Roi, Role
 from mrlinac.dicom.names import Naming, known, naming
@@ -124,7 +125,7 @@ def read_structures(
     if missing:
         findings.note(
             "warning",
-            f"{rtstruct.name} refers to {missing} image(s) that are not among the {len(slice_uids)} slices read.",
+            f"The structure set refers to {missing} image(s) that are not among the {len(slice_uids)} slices read.",
         )
     items = {integer(i, "ReferencedROINumber"): i for i in rtstruct.header.get("ROIContourSequence") or []}
     types = interpreted_types(rtstruct)
@@ -330,12 +331,11 @@ def _note_external(rois: Mapping[str, Roi], grid: Grid, findings: Findings) -> N
         listed = ", ".join(f"'{roi.original_name}'" for roi in outer) or "none"
         findings.note("decide", f"One External is needed for planning; found: {listed}.")
     for roi in outer:
-        points = np.concatenate([c.points_xy_mm for c in roi.contours])
-        (dy, dx), (x0, y0) = grid.spacing_zyx_mm[1:], grid.origin_xyz_mm[:2]
-        low = points.min(axis=0) - (x0, y0)
-        high = (grid.x_mm[-1], grid.y_mm[-1]) - points.max(axis=0)
-        if np.any(low < (dx, dy)) or np.any(high < (dx, dy)):
-            findings.note("warning", f"{roi.name} reaches the edge of the image: the field of view may cut the body.")
+        if cut := cut_planes_mm(roi, grid):
+            findings.note(
+                "warning",
+                f"{roi.name} reaches the edge of the image ({described(cut)}): the field of view cuts the body.",
+            )
         else:
             findings.note("info", f"{roi.name} lies within the field of view in every slice.")
         planes = {round(c.z_mm, 2) for c in roi.contours}

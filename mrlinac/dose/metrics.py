@@ -1,7 +1,7 @@
 """Numbers read off a dose in a structure, exact on occupancy-weighted voxels.
 
 The volume is always the whole structure's, by occupancy. Single-voxel maxima and minima are noise in a Monte Carlo
-dose and are refused.
+dose and are refused. A search for hot spots in the body or in normal tissue leaves air out: see :func:`metric`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ FORMS = {
     "CI": "Paddick conformity of the 95 % isodose; CI90% takes another isodose",
 }
 """Every known form of a metric, by example, and what it says."""
+
+HOT_SPOT_percent = 2.0
+"""D of at most so much of a volume, and D of any number of cc, asks for a hot spot."""
+HOT_SPOT_ROLES = ("external", "other")
+"""Roles of structures whose air is left out of a search for hot spots: the body, normal tissue, rinds and rings."""
+AIR_LIKE_g_cm3 = 0.1
+"""Below this, dose to medium says nothing about tissue: the air of the trachea, of the bowel, of a mask's gap."""
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DOSE_AT = re.compile(rf"D{_NUMBER}(%|cc)(\[%\])?")
@@ -65,6 +72,11 @@ class Metric:
         """Whether the value depends on the prescribed dose."""
         relative = self.level_unit if self.form == "volume_at" else self.unit
         return self.form == "conformity" or relative == "%"
+
+    @property
+    def hot_spot(self) -> bool:
+        """Whether the metric looks for the hottest part of a structure."""
+        return self.form == "dose_at" and (self.level_unit == "cc" or self.level <= HOT_SPOT_percent)
 
 
 def parse(text: str) -> Metric:
@@ -105,6 +117,7 @@ def metric(
     *,
     prescription_Gy: float | None = None,
     external: Structure | None = None,
+    air: NDArray[np.bool_] | None = None,
 ) -> float:
     """Value of a metric, in the unit that the form names.
 
@@ -120,6 +133,9 @@ def metric(
         Needed by the forms relative to the prescription.
     external : Structure, optional
         Restricts the isodose volume of ``CI`` to the body.
+    air : bool array [z, y, x], optional
+        Air-like voxels (:func:`air_like`). A hot-spot metric of a structure of a role in :data:`HOT_SPOT_ROLES`
+        leaves them out; the volume it refers to stays the whole structure's. Organs and targets stay whole.
 
     Raises
     ------
@@ -137,7 +153,25 @@ def metric(
     if wanted.form == "conformity":
         isodose_Gy = wanted.level / 100 * float(prescription_Gy or 0)
         return _conformity(dose, structure, isodose_Gy, external)
+    if air is not None and wanted.hot_spot and structure.role in HOT_SPOT_ROLES:
+        # Air moves to the cold end instead of going away, so that the volume stays the whole structure's.
+        dose_Gy = np.where(air[structure.occupancy > 0], -np.inf, dose_Gy)
+        value = value_of(dose_Gy, volume_cc, wanted, prescription_Gy)
+        if not np.isfinite(value):
+            raise ValueError(f"{structure.name} has less than the volume asked for that is not air")
+        return value
     return value_of(dose_Gy, volume_cc, wanted, prescription_Gy)
+
+
+def air_like(density_g_cm3: NDArray[np.float32], external: Structure) -> NDArray[np.bool_]:
+    """Voxels [z, y, x] whose part inside the body is thinner than :data:`AIR_LIKE_g_cm3`.
+
+    A voxel that the skin cuts holds air outside the body: its own density would make the outermost sliver of skin
+    air-like. The density is therefore asked of the body's part alone.
+    """
+    inside = external.occupancy
+    found: NDArray[np.bool_] = (inside > 0) & (density_g_cm3 < AIR_LIKE_g_cm3 * inside)
+    return found
 
 
 def voxels(dose: Dose, structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

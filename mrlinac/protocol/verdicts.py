@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError
 from mrlinac.protocol.model import Goal, Protocol
 
-Outcome = Literal["pass", "near", "fail", "report", "absent"]
+Outcome = Literal["pass", "near", "fail", "report", "absent", "void"]
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,14 @@ class Verdict:
     ----------
     structure, metric, unit : str
     value : float or None
-        None where the structure is absent.
+        None where the structure is absent or cannot be evaluated.
     limit : float or None
         After conversion to the prescription's fractionation; None for a goal that is reported only.
     direction : {"<=", ">=", ""}
     margin : float or None
         Distance to the limit, positive on the good side.
-    outcome : {"pass", "near", "fail", "report", "absent"}
+    outcome : {"pass", "near", "fail", "report", "absent", "void"}
+        ``void``: the structure is there but has a flaw, so that no number of it means anything.
     source : str
     """
 
@@ -43,8 +47,20 @@ class Verdict:
     source: str
 
 
-def judge(protocol: Protocol, dose: Dose, structures: StructureSet) -> tuple[Verdict, ...]:
+def judge(
+    protocol: Protocol, dose: Dose, structures: StructureSet, *, air: NDArray[np.bool_] | None = None
+) -> tuple[Verdict, ...]:
     """Judge every goal on a course dose, on all voxels.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    dose : Dose
+        Of the course.
+    structures : StructureSet
+    air : bool array [z, y, x], optional
+        Air-like voxels, which hot-spot goals of the body and of normal tissue leave out
+        (:func:`mrlinac.dose.metrics.metric`).
 
     Raises
     ------
@@ -56,10 +72,12 @@ def judge(protocol: Protocol, dose: Dose, structures: StructureSet) -> tuple[Ver
     rx = protocol.prescription
     if dose.fractions != rx.fractions:
         raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
-    return tuple(_one(goal, protocol, dose, structures) for goal in protocol.goals)
+    return tuple(_one(goal, protocol, dose, structures, air) for goal in protocol.goals)
 
 
-def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -> Verdict:
+def _one(
+    goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None
+) -> Verdict:
     rx = protocol.prescription
     wanted = metrics.parse(goal.metric)
     direction = "<=" if goal.at_most is not None else ">=" if goal.at_least is not None else ""
@@ -75,6 +93,9 @@ def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -
                 f"goal {goal.structure} {goal.metric}: the structure is missing; draw it or mark it optional"
             )
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", goal.source)
+    if flaw := structures[goal.structure].flaw:
+        source = f"{goal.source}; not evaluable: {flaw}"
+        return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "void", source)
     body = structures.of_role("external")
     try:
         value = metrics.metric(
@@ -83,6 +104,7 @@ def _one(goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet) -
             wanted,
             prescription_Gy=rx.dose_Gy,
             external=structures[body[0]] if body else None,
+            air=air,
         )
     except ValueError as error:  # empty on this grid, or smaller than the volume asked for
         source = f"{goal.source}; not judged: {error}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from mrlinac.anatomy.contours import rasterise
 from mrlinac.anatomy.couch import CouchGeometry
+from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.from_ct import calculation_grid, medium_of, metal_in
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
@@ -70,6 +71,7 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     structures, derived_notes = derive(
         drawn if metal is None else drawn.having(metal), spec.protocol.structures, imaged_z_mm=imaged_z_mm(patient)
     )
+    structures, cut_notes = mark_cut_skin(structures, spec.protocol.structures, patient)
     medium, medium_notes = medium_of(
         patient, grid, drawn, couch=couch, overrides=source.density_overrides, metal=source.metal
     )
@@ -86,6 +88,7 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
         notes=Notes(
             patient.notes.entries
             + derived_notes.entries
+            + cut_notes
             + medium_notes.entries
             + (() if metal is None else (crossing_note(maps, structures, metal.name),))
         ),

@@ -9,7 +9,10 @@ import numpy as np
 
 from mrlinac import transport
 from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.structures import StructureSet
 from mrlinac.errors import DataError, MrlinacError, raise_all
+from mrlinac.protocol.kinds import DoseKind
+from mrlinac.protocol.model import Protocol
 from mrlinac.recipe.case import Case, beams_of, prepare
 from mrlinac.recipe.spec import PlanSpec
 
@@ -60,6 +63,7 @@ def check(spec: PlanSpec, patient: Patient) -> Check:
     if case is None:
         return Check(tuple(problems), (), (), None)
     problems += spec.protocol.problems(case.structures)
+    problems += flawed_structure_problems(spec.protocol, case.structures)
     problems += field_size_problems(spec, case)
     return Check(tuple(problems), tuple(map(str, case.notes.entries)), tuple(estimates(spec, case)), case)
 
@@ -89,6 +93,21 @@ def patient_problems(patient: Patient) -> list[str]:
     if "CTV" not in patient.rois:
         problems.append("no CTV: the isocentre and the PTV are made from it; draw CTV or map its name")
     return problems
+
+
+def flawed_structure_problems(protocol: Protocol, structures: StructureSet) -> list[str]:
+    """Objectives and constraints on a structure that cannot be evaluated: it would steer the plan.
+
+    Goals are no problem: they are reported as not evaluable.
+    """
+    asked = [(f"the objective {o.name}", o.of) for o in protocol.objectives]
+    asked += [(f"the constraint {c.name}", c.of) for c in protocol.constraints]
+    return [
+        f"{what} cannot be used: {structures[of.structure].flaw}; take it out of the protocol, or give a CT that "
+        "holds the whole body"
+        for what, of in asked
+        if isinstance(of, DoseKind) and of.structure in structures and structures[of.structure].flaw
+    ]
 
 
 def field_size_problems(spec: PlanSpec, case: Case) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mrlinac import optimise
 from mrlinac.anatomy.structures import StructureSet
@@ -17,18 +18,30 @@ from mrlinac.protocol.model import Protocol
 
 SKIN_METRICS = ("D2cc", "mean", "D0.1cc")
 """D2cc is the primary metric, fixed beforehand; the others are secondary."""
+SKIN_SAYS = "Skin D2cc"
+"""How :func:`skin_sentence` begins."""
 SKIN_SIGMA_percent = 0.3
 """Standard deviation of a skin metric, in per cent of the prescription, with which arms may be compared."""
 
 
 def tables(
-    protocol: Protocol, dose: Dose, structures: StructureSet, duals: Mapping[str, float]
+    protocol: Protocol,
+    dose: Dose,
+    structures: StructureSet,
+    duals: Mapping[str, float],
+    density_g_cm3: NDArray[np.float32] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Goals, constraints and skin of a course dose."""
+    """Goals, constraints and skin of a course dose.
+
+    With ``density_g_cm3`` hot-spot metrics of the body and of normal tissue leave air-like voxels out; constraints are
+    judged on all voxels, as the optimiser holds them.
+    """
+    body = structures.of_role("external")
+    air = metrics.air_like(density_g_cm3, structures[body[0]]) if density_g_cm3 is not None and body else None
     return {
-        "goals": goals_table(protocol, dose, structures),
+        "goals": goals_table(protocol, dose, structures, air),
         "constraints": constraints_table(protocol, dose, structures, duals),
-        "skin": skin_table(dose, structures),
+        "skin": skin_table(dose, structures, air),
     }
 
 
@@ -55,14 +68,19 @@ def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Prot
     )
 
 
-def goals_table(protocol: Protocol, dose: Dose, structures: StructureSet) -> pd.DataFrame:
+def goals_table(
+    protocol: Protocol, dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None = None
+) -> pd.DataFrame:
     """One row a goal: structure, metric, value, unit, limit, direction, verdict, margin, sigma, noise_bias, source.
 
     ``sigma`` and ``noise_bias`` are what the noise of the dose does to the value (:func:`noise_of`). An optional
-    structure that the patient lacks has the verdict ``absent``: nothing is skipped silently.
+    structure that the patient lacks has the verdict ``absent``, one that cannot be evaluated ``void``: nothing is
+    skipped silently.
     """
-    rows = [asdict(verdict) for verdict in verdicts.judge(protocol, dose, structures)]
-    halves = [[v.value for v in verdicts.judge(protocol, half, structures)] for half in dose.half_doses or ()]
+    rows = [asdict(verdict) for verdict in verdicts.judge(protocol, dose, structures, air=air)]
+    halves = [
+        [v.value for v in verdicts.judge(protocol, half, structures, air=air)] for half in dose.half_doses or ()
+    ]
     for number, row in enumerate(rows):
         row["sigma"], row["noise_bias"] = noise_of(row["value"], *(half[number] for half in halves))
     columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin"]
@@ -109,20 +127,20 @@ def constraints_table(
     return pd.DataFrame(rows, columns=["name", "value", "limit", "met", "dual", "source"])
 
 
-def skin_table(dose: Dose, structures: StructureSet) -> pd.DataFrame:
-    """The skin metrics of every structure whose name begins with ``Skin``.
+def skin_table(dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+    """The skin metrics of every structure whose name begins with ``Skin`` and that can be evaluated.
 
     Columns metric, region, value, unit, sigma, noise_bias; see :func:`noise_of`.
     """
     rows = []
     for name, structure in structures.structures.items():
-        if not name.startswith("Skin") or not structure.occupancy.any():
+        if not name.startswith("Skin") or not structure.occupancy.any() or structure.flaw:
             continue
         for text in SKIN_METRICS:
             if metrics.parse(text).level > structures.volume_cc(name):
                 continue  # a piece of skin too small for this metric
-            value = metrics.metric(dose, structure, text)
-            halves = [metrics.metric(half, structure, text) for half in dose.half_doses or ()]
+            value = metrics.metric(dose, structure, text, air=air)
+            halves = [metrics.metric(half, structure, text, air=air) for half in dose.half_doses or ()]
             sigma, bias = noise_of(value, *halves)
             rows.append(
                 {"metric": text, "region": name, "value": value, "unit": "Gy", "sigma": sigma, "noise_bias": bias}
@@ -130,14 +148,16 @@ def skin_table(dose: Dose, structures: StructureSet) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "region", "value", "unit", "sigma", "noise_bias"])
 
 
-def skin_sentence(skin: pd.DataFrame, prescription_Gy: float) -> str:
+def skin_sentence(skin: pd.DataFrame, prescription_Gy: float, structures: StructureSet) -> str:
     """Whether the primary skin metric is known well enough to compare arms (0.3 % of the prescription)."""
+    if "Skin" in structures and structures["Skin"].flaw:
+        return f"{SKIN_SAYS} is not evaluable: {structures['Skin'].flaw}."
     primary = skin[(skin["region"] == "Skin") & (skin["metric"] == "D2cc")]
     if primary.empty or not np.isfinite(primary["sigma"].iloc[0]):
-        return "The statistical uncertainty of skin D2cc is not known."
+        return f"{SKIN_SAYS} has no known statistical uncertainty."
     percent = 100 * float(primary["sigma"].iloc[0]) / prescription_Gy
     verdict = "enough" if percent <= SKIN_SIGMA_percent else "not enough"
     return (
-        f"Skin D2cc has a standard deviation of {percent:.2f} % of the prescription: {verdict} to compare arms "
+        f"{SKIN_SAYS} has a standard deviation of {percent:.2f} % of the prescription: {verdict} to compare arms "
         f"({SKIN_SIGMA_percent:g} % is asked for)."
     )

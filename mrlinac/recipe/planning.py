@@ -33,14 +33,15 @@ def make_plan(
     threads: int | None = None,
     store: Store | None = None,
 ) -> PlanResult:
-    """Plan a patient.
+    """Plan a patient. Ctrl-C leaves nothing half-written; what was finished is in the cache.
 
     Parameters
     ----------
     spec : PlanSpec
+        From :func:`~mrlinac.recipe.spec.load_plan`.
     patient : Patient
     case : Case, optional
-        What :func:`~mrlinac.recipe.check.check` has prepared already.
+        ``check(spec, patient).case``, to save its preparation; without it the plan is checked first.
     progress : function of (stage, done, total, text)
     threads : int, optional
         Threads of the Monte Carlo (default: all cores); the result does not depend on it.
@@ -109,7 +110,7 @@ def make_plan(
 
     with stages.stage("judge"):
         duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
-        judgement = judge.tables(protocol, course, case.structures, duals)
+        judgement = judge.tables(protocol, course, case.structures, duals, case.medium.density_g_cm3)
 
     return PlanResult(
         spec=spec,
@@ -130,7 +131,7 @@ def make_plan(
             numerics.statement,
             *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
             judge.normalisation_sentence(normalisation, protocol),
-            judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy),
+            judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, case.structures),
         ),
         made_from={
             "fingerprint": fingerprint_of(spec, patient),
@@ -163,7 +164,7 @@ def made_from(dose: Dose) -> dict[str, Any]:
 def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
     """Hash of the resolved plan and of the patient's image and structures."""
     rois = {name: (roi.role, [(c.z_mm, c.points_xy_mm) for c in roi.contours]) for name, roi in patient.rois.items()}
-    return fingerprint(spec.fingerprint, patient.image, patient.position, patient.couch_top_y_mm, rois)
+    return fingerprint(spec.fingerprint, patient.image, patient.position, rois)
 
 
 def _field_of(result: PlanResult, field_T: float) -> Triple:
@@ -207,16 +208,15 @@ def recalculate(
     if field_T == 0 and spec.machine.electrons is None:
         said.append("This machine has no model of contaminant electrons: its skin dose at 0 T is too low.")
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
+    judgement = judge.tables(spec.protocol, dose, result.structures, duals, result.medium.density_g_cm3)
+    skin_says = judge.skin_sentence(judgement["skin"], spec.protocol.prescription.dose_Gy, result.structures)
     return replace(
         result,
         field_xyz_T=field,
         dose=dose,
-        **judge.tables(spec.protocol, dose, result.structures, duals),
+        **judgement,
         timing=stages.table(),
-        statements=(
-            f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T.",
-            *result.statements,
-        ),
+        statements=(*said, *(text for text in result.statements if not text.startswith(judge.SKIN_SAYS)), skin_says),
         made_from={
             **result.made_from,
             "fingerprint": recalculation_fingerprint(result, field_T),

@@ -112,11 +112,14 @@ class PlanResult:
 
     @cached_property
     def dvh(self) -> Mapping[str, DVH]:
-        """Cumulative DVHs of the course, dicompyler-core's own type, of every structure that is not empty."""
+        """Cumulative DVHs of the course, dicompyler-core's own type, of every structure that has one.
+
+        Not of empty ones, of couches, and of those that cannot be evaluated.
+        """
         return {
             name: dvh(self.dose, structure, name)
             for name, structure in self.structures.structures.items()
-            if structure.role != "support" and structure.occupancy.any()
+            if structure.role != "support" and structure.occupancy.any() and not structure.flaw
         }
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
@@ -190,7 +193,7 @@ TABLES = ("goals", "constraints", "skin", "history", "timing")
 
 
 def _write_files(result: PlanResult, folder: Path) -> None:
-    resolved = result.spec.model_dump(mode="json", exclude_none=True)
+    resolved = result.spec.without_places().model_dump(mode="json", exclude_none=True)
     (folder / "plan.resolved.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     for name in TABLES:
         getattr(result, name).to_csv(folder / f"{name}.csv", index=False)
@@ -270,7 +273,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
         "materials": result.medium.materials,
         "ct_quantity": result.ct.quantity,
         "structures": [
-            {"name": s.name, "role": s.role, "drawn_volume_cc": s.drawn_volume_cc}
+            {"name": s.name, "role": s.role, "drawn_volume_cc": s.drawn_volume_cc, "flaw": s.flaw}
             for s in result.structures.structures.values()
         ],
         "beams": [
@@ -306,7 +309,9 @@ def load_result(folder: str | Path) -> PlanResult:
     with np.load(place / "case.npz") as case, np.load(place / "dose.npz") as stored:
         grid = _grid_from(case)
         structures = {
-            s["name"]: Structure(s["name"], s["role"], case[f"structure_{i}"], s["drawn_volume_cc"])
+            s["name"]: Structure(
+                s["name"], s["role"], case[f"structure_{i}"], s["drawn_volume_cc"], s.get("flaw", "")
+            )
             for i, s in enumerate(record["structures"])
         }
         maps = tuple(

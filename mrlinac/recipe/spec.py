@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from mrlinac.provenance import fingerprint
 
 Positive = Annotated[float, Field(gt=0)]
 NUMERICS_FILE = Path(__file__).resolve().parent.parent / "data" / "numerics.toml"
+PLACE_NOT_KEPT = "not kept"
+_PLACES = ("patient.folder", "patient.rtstruct")
 NAMED = ("protocol", "machine", "numerics")  # tables that a plan file may give by name
 
 
@@ -79,6 +82,20 @@ class PlanSpec(spec.Spec):
         """Hash of everything that decides the result, the patient's images excepted."""
         values = self.model_dump(mode="json", exclude={"name", "title", "applied", "patient"})
         return fingerprint(values, self.patient.model_dump(mode="json", exclude={"folder", "rtstruct", "identify"}))
+
+    def without_places(self) -> PlanSpec:
+        """The plan as it may be kept in a result's folder: where the patient lay may say who it is.
+
+        Running it again asks for the patient. The eight-digit key of a structure set stays, and so does everything
+        where the patient is to be identified.
+        """
+        patient = self.patient
+        if patient.identify or patient.folder is None:
+            return self
+        keeps = patient.rtstruct is None or re.fullmatch("[0-9a-f]{8}", patient.rtstruct)
+        places = {"folder": PLACE_NOT_KEPT, "rtstruct": patient.rtstruct if keeps else PLACE_NOT_KEPT}
+        applied = {key: value for key, value in self.applied.items() if key not in _PLACES}
+        return self.model_copy(update={"patient": patient.model_copy(update=places), "applied": applied})
 
     def override(self, changes: Mapping[str, Any]) -> PlanSpec:
         """A new spec with values changed by dotted key, e.g. ``{"protocol.structures.PTV.margin_mm": 3}``.

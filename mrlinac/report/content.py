@@ -24,7 +24,7 @@ GOAL_COLUMNS = ("structure", "metric", "value", "unit", "limit", "direction", "v
 CONSTRAINT_COLUMNS = ("name", "value", "limit", "met", "dual")
 SKIN_COLUMNS = ("metric", "region", "value", "unit")
 TIMING_COLUMNS = ("stage", "cpu_s", "wall_s", "peak_MB")
-VERDICTS = ("pass", "near", "fail", "report", "absent")
+VERDICTS = ("pass", "near", "fail", "report", "absent", "void")
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,12 @@ def dress_dvh(ax: Axes, far_Gy: float) -> None:
 
 def _draw_goal(ax: Axes, goal: Mapping[Any, Any], dvhs: Mapping[str, DVH], colors: Mapping[str, str]) -> None:
     name, limit = str(goal["structure"]), goal["limit"]
-    if name not in dvhs or limit is None or not np.isfinite(float(limit)) or goal["verdict"] in ("report", "absent"):
+    if (
+        name not in dvhs
+        or limit is None
+        or not np.isfinite(float(limit))
+        or goal["verdict"] in ("report", "absent", "void")
+    ):
         return
     point = goal_mark(str(goal["metric"]), float(limit), float(dvhs[name].cumulative.counts.max()))
     if point is None:

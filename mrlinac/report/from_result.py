@@ -15,7 +15,12 @@ from mrlinac.report.content import ReportContent
 def content_of(result: PlanResult) -> ReportContent:
     """What the report of a result shows."""
     spec = result.spec
-    unmet = () if result.constraints_met else ("Not every hard constraint is met; see the table of constraints.",)
+    first = [] if result.constraints_met else ["Not every hard constraint is met; see the table of constraints."]
+    flaws: dict[str, list[str]] = {}
+    for structure in result.structures.structures.values():
+        if structure.flaw:
+            flaws.setdefault(structure.flaw, []).append(structure.name)
+    first += [f"{', '.join(names)}: not evaluable: {flaw}." for flaw, names in flaws.items()]
     return ReportContent(
         title=spec.title,
         machine_title=f"{spec.machine.title}, dose in {result.field_T:g} T",
@@ -40,7 +45,7 @@ def content_of(result: PlanResult) -> ReportContent:
         notes=result.notes,
         thinning=result.statements,
         neglected=spec.machine.neglected,
-        warnings=unmet,
+        warnings=tuple(first),
         provenance=result.made_from,
         certificate=result.fluence.certificate,
         rois={} if result.patient is None else result.patient.rois,

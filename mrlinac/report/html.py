@@ -256,6 +256,7 @@ def _tally(content: ReportContent) -> list[tuple[str, int, str]]:
             ("pass", "goal{s} met"),
             ("report", "value{s} reported without a goal"),
             ("absent", "goal{s} of structures that were not drawn"),
+            ("void", "goal{s} that cannot be evaluated"),
         )
     ]
     found = [entry for entry in found if entry[1]]

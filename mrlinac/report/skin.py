@@ -45,9 +45,12 @@ def angle_deg(dx_mm: NDArray[np.float64], dy_mm: NDArray[np.float64]) -> NDArray
 
 
 def unfold(content: ReportContent, bins: int = 72) -> SkinMap | None:
-    """Occupancy-weighted mean dose of ``Skin`` per angle and slice; None without ``Skin`` and ``External``."""
+    """Occupancy-weighted mean dose of ``Skin`` per angle and slice; None without ``Skin`` and ``External``.
+
+    None as well where the skin cannot be evaluated: a picture is read as numbers too.
+    """
     structures, grid = content.structures, content.dose.grid
-    if "Skin" not in structures or "External" not in structures:
+    if "Skin" not in structures or "External" not in structures or structures["Skin"].flaw:
         return None
     rind, body = structures["Skin"].occupancy, structures["External"].occupancy
     edges = np.linspace(-180.0, 180.0, bins + 1)

@@ -20,6 +20,7 @@ VERDICT_MARKS = {
     "fail": "✗ fail",
     "report": "· reported",
     "absent": "– not drawn",
+    "void": "∅ not evaluable",
 }
 """Sign and word of each verdict: colour only repeats what they say."""
 

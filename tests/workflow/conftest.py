@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pydicom
 import pytest
 
 import mrlinac as mr
@@ -48,8 +50,41 @@ def saved(result, tmp_path_factory):
     return result.save(tmp_path_factory.mktemp("results") / "plan")
 
 
+MARKER = "Quillfeather"
+"""The name of somebody, in every place of the export where a clinic may put it."""
+
+
 @pytest.fixture(scope="session")
 def dicom_folder(patient, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dicom") / "case"
+    """An export with two structure sets; folder, files and tags hold the marker."""
+    folder = tmp_path_factory.mktemp("dicom") / f"case-{MARKER}"
     dicom.write_patient(patient, folder)
+    heart = {"Heart": patient.rois["Heart"], "External": patient.rois["External"]}
+    dicom.write_structures(dicom.read_patient(folder), heart, folder / "RTSTRUCT_old.dcm", "old")
+    tags = ("PatientName", "PatientID", "AccessionNumber", "StudyID", "StudyDescription", "SeriesDescription")
+    for path in list(folder.iterdir()):
+        data = pydicom.dcmread(path)
+        for tag in (*tags, "PatientComments", "OperatorsName", "InstitutionName"):
+            setattr(data, tag, MARKER)
+        if data.Modality == "RTSTRUCT":
+            data.StructureSetLabel = data.StructureSetName = MARKER
+        data.save_as(folder / f"{MARKER}_{path.name}")
+        path.unlink()
     return folder
+
+
+def where_marked(folder):
+    """Files whose name or content holds the marker; DICOM and arrays decoded."""
+    found = []
+    for path in folder.rglob("*"):
+        words = [str(path.relative_to(folder))]
+        if path.suffix == ".dcm":
+            words.append(str(pydicom.dcmread(path)))
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                words += [f"{name} {arrays[name]}" for name in arrays.files if arrays[name].dtype.kind in "US"]
+        if path.is_file():
+            words.append(path.read_bytes().decode("latin-1"))
+        if any(MARKER.lower() in word.lower() for word in words):
+            found.append(words[0])
+    return found

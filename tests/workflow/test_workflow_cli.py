@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from conftest import COARSE
+from conftest import COARSE, MARKER, where_marked
+
+from mrlinac.store import Entry, Store
 
 
 def run(*arguments, cwd, store=None, code=0):
@@ -32,12 +35,23 @@ def coarse(**more):
 
 
 def test_plan_from_dicom_to_a_folder(dicom_folder, tmp_path):
-    done = run("plan", "demo", "--patient", dicom_folder, *coarse(), "--out", "out", "--json", cwd=tmp_path, code=3)
+    cache = Store(tmp_path / "cache" / "store")
+    typed = ("plan", "demo", "--patient", dicom_folder, *coarse(), "--out", "out", "--json")
+    done = run(*typed, cwd=tmp_path, code=3, store=cache)
     said = json.loads(done.stdout)
     assert said["folder"] == "out"
     assert said["constraints_met"] is False  # so few photons leave the near-maximum above 107 %
     assert (tmp_path / "out" / "report.html").is_file()
     assert (tmp_path / "out" / "dicom" / "rtdose.dcm").is_file()
+    # Nothing that is kept says who the patient is, though the export said it everywhere.
+    assert where_marked(tmp_path) == []
+    assert MARKER not in done.stdout + done.stderr
+    record = (tmp_path / "out" / "result.json").read_text()
+    assert "2 structure sets" in record
+    assert "not kept" in (tmp_path / "out" / "plan.resolved.toml").read_text()
+    asks = run("check", "out/plan.resolved.toml", cwd=tmp_path, code=1)
+    assert "--patient FOLDER" in asks.stderr
+    run("check", "out/plan.resolved.toml", "--patient", dicom_folder, cwd=tmp_path)
     again = run("report", "out", "--out", "again", cwd=tmp_path)
     assert "report" in again.stdout
     refused = run(
@@ -101,6 +115,23 @@ def test_list_and_cache(tmp_path, store):
     assert "agility" in names["machines"]
     info = json.loads(run("cache", "info", "--json", cwd=tmp_path, store=store).stdout)
     assert info["cap_GB"] == 20
+
+
+def test_the_cache_is_listed_and_cleared(tmp_path):
+    cache = Store(tmp_path / "cache" / "store")
+    cache.put("influence", "ab" * 16, Entry({"a": np.zeros(1000)}, {}))
+    old = tmp_path / "cache" / "kernels" / "old"
+    old.mkdir(parents=True)
+    (old / "one.nbc").write_bytes(bytes(500))
+    rows = json.loads(run("cache", "list", "--json", cwd=tmp_path, store=cache).stdout)
+    assert {(row["kind"], row["current"]) for row in rows} == {("influence", None), ("kernels", False)}
+    shown = run("cache", "list", cwd=tmp_path, store=cache).stdout
+    assert "of another version" in shown
+    freed = json.loads(run("cache", "clear", "--old-kernels", "--json", cwd=tmp_path, store=cache).stdout)
+    assert freed["freed_bytes"] == 500
+    assert cache.count() == 1
+    run("cache", "clear", cwd=tmp_path, store=cache)
+    assert json.loads(run("cache", "list", "--json", cwd=tmp_path, store=cache).stdout) == []
 
 
 def test_importing_the_package_loads_nothing_heavy(tmp_path):

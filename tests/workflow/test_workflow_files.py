@@ -1,5 +1,6 @@
 """Every file that ships parses, and every example of the documentation names what exists."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import mrlinac as mr
 from mrlinac import spec
 from mrlinac.machine import model
 from mrlinac.protocol import load
+from mrlinac.recipe import planning
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +38,11 @@ def test_machines(name):
 def test_all_public_names_exist():
     for name in mr.__all__:
         assert getattr(mr, name) is not None
+
+
+def test_the_public_recipe_is_the_recipe():
+    assert inspect.signature(mr.make_plan) == inspect.signature(planning.make_plan)
+    assert "Ctrl-C" in mr.make_plan.__doc__
 
 
 def test_override_is_recorded_and_in_force():

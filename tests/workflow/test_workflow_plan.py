@@ -102,6 +102,10 @@ def test_recalculation_without_the_field(result):
     median = without.goals.set_index(["structure", "metric"]).value["PTV_eval", "D50%"]
     assert median == pytest.approx(66, rel=0.06)
     assert without.fingerprint != result.fingerprint
+    said = " ".join(without.statements)
+    assert "recalculated at 0 T" in said
+    assert "no model of contaminant electrons" in said
+    assert said.count("Skin D2cc") == 1  # of this dose, not of the one before
     table = mr.compare({"1.5 T": result, "0 T": without}).goals
     assert {"1.5 T", "0 T"} <= set(table.columns)
 

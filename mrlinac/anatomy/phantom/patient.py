@@ -61,7 +61,6 @@ def thorax(
         image=Image(grid, values, "HU"),
         rois=rois,
         position="HFS",
-        couch_top_y_mm=top,
         frame_uid=dicom_uid(*made_of, "frame"),
         study_uid=dicom_uid(*made_of, "study"),
         series_uid=dicom_uid(*made_of, "series"),

@@ -39,6 +39,9 @@ COLOURS: dict[str, tuple[Role, tuple[int, int, int]]] = {
     "CouchSurface": ("support", (160, 160, 160)),
 }
 
+JUST_OUTSIDE_mm = 0.01
+"""Distance given to the image's edge, so that a line that reaches it runs along it."""
+
 
 def _outlines(s: Section) -> dict[str, Field]:
     """What a person would draw, as signed distances on one plane."""
@@ -65,17 +68,22 @@ def _outlines(s: Section) -> dict[str, Field]:
 
 
 def _loops(distance: Field, x_mm: NDArray[np.float64], y_mm: NDArray[np.float64], z_mm: float) -> list[Contour]:
-    """Closed lines at zero distance; specks under 4 mm² are dropped."""
+    """Closed lines at zero distance; specks under 4 mm² are dropped.
+
+    What reaches the edge of the image is closed along it, as a clinic's outline of a body that the scan cuts is.
+    """
     if not distance.min() < 0:
         return []
     loops = []
-    for line in contourpy.contour_generator(x_mm, y_mm, distance).lines(0.0):
+    x, y = (np.concatenate([[a[0] - (a[1] - a[0]) / 2], a, [a[-1] + (a[1] - a[0]) / 2]]) for a in (x_mm, y_mm))
+    beyond = np.pad(distance, 1, constant_values=JUST_OUTSIDE_mm)
+    for line in contourpy.contour_generator(x, y, beyond).lines(0.0):
         points = np.asarray(line, float)
         if len(points) < 5 or not np.array_equal(points[0], points[-1]):
             continue
         points = points[:-1]
-        x, y = points.T
-        area = 0.5 * abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
+        px, py = points.T
+        area = 0.5 * abs(float(np.dot(px, np.roll(py, 1)) - np.dot(py, np.roll(px, 1))))
         if area >= 4.0:
             loops.append(Contour(z_mm, points))
     return loops
@@ -90,8 +98,10 @@ def scan(
     """
     _, dy, dx = grid.spacing_zyx_mm
     x, y = grid.x_mm, grid.y_mm
-    half, front = 212.0 * body.scale_xyz[0], couch_top_mm - 285.0 * body.scale_xyz[1]
-    rows, columns = _range(y, front, couch_top_mm + 3.0), _range(x, -half, half)
+    # A row and a column at least lie outside the skin on every side, however wide they are: outlines close there.
+    more_x, more_y = max(0.0, 1.5 * dx - 3.0), max(0.0, 1.5 * dy - 3.0)
+    half, front = 212.0 * body.scale_xyz[0] + more_x, couch_top_mm - 285.0 * body.scale_xyz[1] - more_y
+    rows, columns = _range(y, front, couch_top_mm + 3.0 + more_y), _range(x, -half, half)
     bx, by = x[columns], y[rows]
     values = np.empty(grid.shape_zyx, np.float32)
     loops: dict[str, list[Contour]] = {name: [] for name in COLOURS}

@@ -133,11 +133,10 @@ def test_the_couch_touches_the_posterior_skin_layer_by_layer():
 
 
 def test_a_couch_at_a_given_height_and_one_that_does_not_fit():
-    patient = dataclasses.replace(water_patient(), couch_top_y_mm=20.0)
-    _, notes, _ = made(patient)
+    patient = water_patient()
+    _, notes, _ = made(patient, couch=dataclasses.replace(COUCH, top_y_mm=20.0))
     assert any("5.8 mm into the couch" in text for text in notes.of("warning"))
-    patient = dataclasses.replace(patient, couch_top_y_mm=31.0)
-    _, notes, _ = made(patient)
+    _, notes, _ = made(patient, couch=dataclasses.replace(COUCH, top_y_mm=31.0))
     assert any("5.2 mm of air between" in text for text in notes.of("warning"))
     grid = calculation_grid(patient, None, 3.0)
     with pytest.raises(DataError, match="does not fit the grid"):
@@ -217,7 +216,7 @@ def test_a_body_cut_by_the_field_of_view_is_named():
     hu = np.zeros(CT.shape_zyx, np.float32)
     wide = block(-60.5, -20.0, 20.0, 20.0, "External", "external")
     _, notes, _ = made(Patient("wide", Image(CT, hu), {"External": wide}))
-    assert any("field of view in 8 slices" in text for text in notes.of("warning"))
+    assert any("field of view (8 slices" in text for text in notes.of("warning"))
 
 
 def test_what_cannot_be_done_is_refused_at_once():

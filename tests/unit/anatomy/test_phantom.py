@@ -170,14 +170,33 @@ def test_the_body_is_complete_in_every_slice(seed):
     grid = body.image.grid
     assert set(slices(seed, "External")) == {float(z) for z in grid.z_mm}
     lower, upper = grid.lower_xyz_mm, grid.upper_xyz_mm
+    couch_top = min(p.bounds[1] for p in slices(seed, "CouchSurface").values())
     for polygon in slices(seed, "External").values():
         x0, y0, x1, y1 = polygon.bounds
         assert x0 > lower[0] + 10
         assert x1 < upper[0] - 10
         assert y0 > lower[1] + 10
-        assert y1 <= body.couch_top_y_mm + 0.3
+        assert y1 <= couch_top + 0.3
     top = max(p.bounds[3] for p in slices(seed, "External").values())
-    assert top == pytest.approx(body.couch_top_y_mm, abs=1.0)
+    assert top == pytest.approx(couch_top, abs=1.0)
+
+
+@pytest.mark.parametrize(("seed", "pixel_mm"), [(1, 5.0), (2, 4.0), (3, 6.0), (3, 8.0)])
+def test_the_outline_closes_at_coarse_pixels(seed, pixel_mm):
+    body = thorax(seed, spacing_zyx_mm=(30.0, pixel_mm, pixel_mm))
+    loops = body.rois["External"].contours
+    assert [loop.z_mm for loop in loops] == [float(z) for z in body.image.grid.z_mm]
+    (x0, y0), (x1, y1) = body.rois["External"].extent_xy_mm()
+    (a0, b0), (a1, b1) = patient(seed).rois["External"].extent_xy_mm()
+    np.testing.assert_allclose((x0, y0, x1, y1), (a0, b0, a1, b1), atol=0.6)
+
+
+def test_a_narrow_field_cuts_the_outline_along_its_edge():
+    body = thorax(3, spacing_zyx_mm=(60.0, 4.0, 4.0), fov_mm=360.0)
+    grid = body.image.grid
+    assert len(body.rois["External"].contours) == grid.shape_zyx[0]
+    lower, upper = body.rois["External"].extent_xy_mm()
+    assert (lower[0], upper[0]) == pytest.approx((grid.lower_xyz_mm[0], grid.upper_xyz_mm[0]), abs=0.02)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:2])

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -63,8 +64,6 @@ def test_a_failed_make_leaves_nothing(store):
 
 
 def test_the_cap_drops_the_least_recently_used(tmp_path):
-    import os
-
     store = Store(tmp_path, cap_GB=2.5e-4)  # 250 kB
     for age, key in ((300, "k1"), (200, "k2"), (100, "k3")):
         store.put("dose", key, entry(n=12_000))  # 96 kB each
@@ -73,6 +72,16 @@ def test_the_cap_drops_the_least_recently_used(tmp_path):
         os.utime(note, (stamp, stamp))
     assert store.get("dose", "k1") is None
     assert store.get("dose", "k3") is not None
+
+
+def test_entries_are_listed_with_size_and_last_use(store):
+    store.put("influence", "k1", entry())
+    store.put("dose", "k2", entry(n=1000))
+    note = next(store.folder.rglob("k1.json"))
+    os.utime(note, (note.stat().st_mtime - 100,) * 2)
+    found = store.listed()
+    assert [(one.kind, one.key) for one in found] == [("dose", "k2"), ("influence", "k1")]
+    assert sum(one.bytes for one in found) == store.size_bytes()
 
 
 def test_clear(store):

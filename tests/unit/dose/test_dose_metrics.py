@@ -54,6 +54,39 @@ def test_metrics_of_weighted_voxels_are_exact():
     assert value("HI") == pytest.approx((40 - 10) / 20)
 
 
+def row_of_voxels(*values):
+    return np.array(values, np.float32).reshape(1, 1, -1)
+
+
+def test_air_is_no_hot_spot_of_the_body_but_organs_stay_whole():
+    grid = Grid((1, 1, 6), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    dose = Dose(grid, row_of_voxels(90, 80, 60, 50, 40, 30), None, 1, MADE)
+    whole = row_of_voxels(1, 1, 1, 1, 1, 1)
+    body = Structure("External", "external", whole)
+    air = metrics.air_like(row_of_voxels(0.001, 0.05, 0.25, 1, 1, 1), body)
+    assert air.ravel().tolist() == [True, True, False, False, False, False]  # lung at 0.25 g/cm³ is tissue
+    for role, d1, d2 in (("external", 60, 60), ("other", 60, 60), ("oar", 90, 90), ("target", 90, 90)):
+        structure = Structure("S", role, whole)
+        assert metric(dose, structure, "D1cc", air=air) == d1
+        assert metric(dose, structure, "D2%", air=air) == d2
+        assert metric(dose, structure, "D1cc") == 90
+    # The volume stays the whole structure's: only a search for the hottest part leaves air out.
+    assert metric(dose, body, "mean", air=air) == pytest.approx(350 / 6)
+    assert metric(dose, body, "D50%", air=air) == 60
+    assert metric(dose, body, "V80Gy[cc]", air=air) == 2
+    assert metric(dose, body, "D4cc", air=air) == 30
+    with pytest.raises(ValueError, match="not air"):
+        metric(dose, body, "D5cc", air=air)
+
+
+def test_a_sliver_of_skin_is_tissue():
+    inside = row_of_voxels(0.05, 1, 0.5, 0)
+    density = inside * np.float32(1.05) + (1 - inside) * np.float32(0.0012)
+    density[0, 0, 2] = 0.5 * 0.02  # a slit of air that the outline cuts
+    air = metrics.air_like(density, Structure("External", "external", inside))
+    assert air.ravel().tolist() == [False, False, True, False]
+
+
 def test_conformity_is_paddicks():
     grid = Grid((1, 1, 8), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
     dose = Dose(grid, np.array([0, 50, 60, 60, 60, 60, 50, 0.0]).reshape(1, 1, 8), None, 1, MADE)

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import mrlinac as mr
 from mrlinac.anatomy.phantom import thorax
-from mrlinac.recipe import case, check
+from mrlinac.dose.dose import Dose
+from mrlinac.protocol.model import Objective
+from mrlinac.provenance import Provenance
+from mrlinac.recipe import case, check, judge
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,39 @@ def test_an_outline_that_ends_early_ends_the_imaged_range(patient):
     whole, short = case.imaged_z_mm(patient), case.imaged_z_mm(replace(patient, rois=rois))
     assert short[0] == whole[0]
     assert short[1] == pytest.approx(max(c.z_mm for c in kept) + 5)
+
+
+@pytest.fixture(scope="module")
+def cut():
+    """A case whose body is wider than the image."""
+    narrow = thorax(3, spacing_zyx_mm=(10.0, 5.0, 5.0), fov_mm=360.0)
+    spec = mr.load_plan("unity-66in33", {"numerics.grid_mm": 8})
+    found = mr.check(spec, narrow)
+    assert found.problems == ()
+    return spec, found
+
+
+def test_a_body_cut_by_the_field_of_view_is_planned_without_skin_metrics(cut):
+    spec, found = cut
+    assert any("Skin, Skin_3mm" in note and "not evaluable" in note for note in found.notes)
+    structures, shape = found.case.structures, found.case.grid.shape_zyx
+    dose = Dose(found.case.grid, np.ones(shape, np.float32), None, 33, Provenance("x", "test"))
+    tables = judge.tables(spec.protocol, dose, structures, {})
+    verdicts = tables["goals"].set_index(["structure", "metric"])
+    assert (verdicts.loc["Skin", "verdict"] == "void").all()
+    assert verdicts.loc["Skin", "value"].isna().all()
+    assert "cut by the field of view" in verdicts.loc[("Skin", "D2cc"), "source"]
+    assert verdicts.loc[("External", "D1cc[%]"), "verdict"] == "pass"
+    assert tables["skin"].empty
+    assert "not evaluable" in judge.skin_sentence(tables["skin"], 66.0, structures)
+
+
+def test_skin_that_cannot_be_evaluated_may_not_steer_the_plan(cut):
+    spec, found = cut
+    wanted = Objective(kind="squared_overdose", structure="Skin", dose_Gy=30, weight=1, source="test")
+    protocol = spec.protocol.model_copy(update={"objectives": (*spec.protocol.objectives, wanted)})
+    (problem,) = check.flawed_structure_problems(protocol, found.case.structures)
+    assert "objective Skin squared_overdose" in problem
 
 
 def test_blocked_angles_name_their_reason():

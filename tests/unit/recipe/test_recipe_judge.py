@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import mrlinac as mr
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose import metrics
@@ -42,6 +43,23 @@ def test_a_mean_has_no_bias():
     assert table.noise_bias["D0.1cc"] > 1
 
 
+def test_the_air_of_an_airway_is_no_hot_spot_of_the_body():
+    protocol = mr.load_plan("demo").protocol
+    goal = next(g for g in protocol.goals if (g.structure, g.metric) == ("External", "D1cc[%]"))
+    target = protocol.prescription.model_copy(update={"target": "External"})
+    update = {"prescription": target, "goals": (goal,), "constraints": (), "objectives": ()}
+    protocol = protocol.model_copy(update=update)
+    body = StructureSet(GRID, {"External": Structure("External", "external", np.ones(GRID.shape_zyx, np.float32))})
+    gray, density = np.full(GRID.shape_zyx, 66, np.float32), np.ones(GRID.shape_zyx, np.float32)
+    gray[:5, :10, :10], density[:5, :10, :10] = 99, 0.0012
+    dose = Dose(GRID, gray, None, 33, Provenance("x", "test"))
+    with_air = judge.tables(protocol, dose, body, {})["goals"]
+    without = judge.tables(protocol, dose, body, {}, density)["goals"]
+    assert with_air.value[0] == pytest.approx(150)
+    assert without.value[0] == pytest.approx(100)
+    assert without.verdict[0] == "pass"
+
+
 def test_an_absent_value_has_no_noise():
     assert np.isnan(judge.noise_of(None, 1.0, 2.0)).all()
     assert np.isnan(judge.noise_of(1.0)).all()
@@ -49,6 +67,7 @@ def test_an_absent_value_has_no_noise():
 
 def test_the_skin_sentence_says_whether_it_is_enough():
     structure = Structure("Skin", "other", np.ones(GRID.shape_zyx, np.float32))
-    table = judge.skin_table(noisy(3), StructureSet(GRID, {"Skin": structure}))
-    assert ": enough" in judge.skin_sentence(table.assign(sigma=0.01), 66.0)
-    assert ": not enough" in judge.skin_sentence(table.assign(sigma=1.0), 66.0)
+    structures = StructureSet(GRID, {"Skin": structure})
+    table = judge.skin_table(noisy(3), structures)
+    assert ": enough" in judge.skin_sentence(table.assign(sigma=0.01), 66.0, structures)
+    assert ": not enough" in judge.skin_sentence(table.assign(sigma=1.0), 66.0, structures)

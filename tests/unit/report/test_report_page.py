@@ -164,11 +164,25 @@ def test_matplotlib_is_left_as_it_was(content, tmp_path):
 def test_a_bare_plan_is_reported_and_says_what_is_missing(plain, tmp_path):
     path = report.write(plain, tmp_path)
     text = Page(path.read_text(encoding="utf-8")).text
-    assert "No skin metrics were given." in text
+    assert "There is no skin metric" in text
     assert "No map of the skin" in text
     assert "carries no statistical uncertainty" in text
     assert "No certificate" in text
     assert {p.stem for p in (tmp_path / "figures").iterdir()} == {"isodoses", "slices", "dvh", "fluences"}
+
+
+def test_skin_that_cannot_be_evaluated_is_neither_map_nor_number(content, tmp_path):
+    skin = replace(content.structures["Skin"], flaw="External is cut by the field of view (3 slices)")
+    nan = float("nan")
+    void = {"structure": "Skin", "metric": "D2cc", "value": nan, "unit": "Gy", "limit": nan, "direction": ""}
+    void |= {"verdict": "void", "margin": nan, "source": f"reported; not evaluable: {skin.flaw}"}
+    goals = pd.concat([content.goals, pd.DataFrame([void])], ignore_index=True)
+    cut = replace(content, structures=content.structures.having(skin), goals=goals, skin=content.skin.iloc[:0])
+    text = Page(report.write(cut, tmp_path).read_text(encoding="utf-8")).text
+    assert "∅ not evaluable" in text
+    assert "1 goal that cannot be evaluated" in text
+    assert "No map of the skin" in text
+    assert not (tmp_path / "figures" / "skin.svg").exists()
 
 
 def test_comparison_shows_both(compared):

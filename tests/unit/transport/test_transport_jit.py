@@ -29,6 +29,22 @@ def test_kernels_live_in_the_users_cache(tmp_path, monkeypatch):
     assert list((tmp_path / "kernels" / jit.sources_hash()).glob("*.nbi"))
 
 
+def test_kernels_of_other_versions_are_listed_and_cleared(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRLINAC_CACHE_DIR", str(tmp_path))
+    assert jit.compiled_kernels() == []
+    for key, size in ((jit.sources_hash(), 10), ("another", 30)):
+        (tmp_path / "kernels" / key).mkdir(parents=True)
+        (tmp_path / "kernels" / key / "one.nbc").write_bytes(b"x" * size)
+    assert {(one.key, one.bytes, one.current) for one in jit.compiled_kernels()} == {
+        (jit.sources_hash(), 10, True),
+        ("another", 30, False),
+    }
+    assert jit.clear_kernels(old_only=True) == 30
+    assert [one.current for one in jit.compiled_kernels()] == [True]
+    assert jit.clear_kernels() == 10
+    assert jit.compiled_kernels() == []
+
+
 def test_private_options_have_a_fallback(monkeypatch):
     monkeypatch.setattr(jit, "_PRIVATE", {"an_option_numba_does_not_know": True})
     assert jit.kernel(lambda x: 2 * x)(3) == 6
