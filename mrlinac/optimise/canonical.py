@@ -222,6 +222,7 @@ def build(
     *,
     offset_Gy: NDArray[np.floating] | None = None,
     level_factor: float = 1.0,
+    scaled_later: float = 1.0,
     price: float = PRICE_PER_Gy,
 ) -> Programme:
     """The programme of a protocol on rows.
@@ -232,6 +233,8 @@ def build(
         Course dose to add to ``influence @ mu``: what a forward dose had beyond it.
     level_factor : float
         Multiplies the prescription that relative dose levels refer to.
+    scaled_later : float
+        What the plan will be multiplied by when it is normalised: every limit must hold after that.
     """
     programme = Programme(rows, protocol, level_factor, price=price)
     if offset_Gy is not None:
@@ -240,7 +243,7 @@ def build(
     for objective in protocol.objectives:
         programme.add_objective(objective.of, objective.weight)
     for constraint, limit_Gy in limits_of(protocol, rows, level_factor):
-        programme.add_limit(constraint.of, constraint.name, limit_Gy, constraint.upper)
+        programme.add_limit(constraint.of, constraint.name, limit_Gy / scaled_later, constraint.upper)
     return programme
 
 

@@ -138,7 +138,7 @@ def correct(
     target = structures[rx.target]
     offset: NDArray[np.float32] | None = None
     guess: NDArray[np.float64] | None = None
-    level_factor = 1.0
+    level_factor = scaled_later = 1.0
     history: list[Round] = []
     found: list[tuple[Solution, Dose]] = []
     extra = 0
@@ -146,6 +146,7 @@ def correct(
         solution = planner.solve(
             offset_Gy=offset,
             level_factor=level_factor,
+            scaled_later=scaled_later,
             solver=solver,
             relative_gap=relative_gap if len(found) >= rounds else max(relative_gap, OPTIMAL_GAP),
             relax=relax,
@@ -156,12 +157,14 @@ def correct(
         )
         guess = solution.fluence.vector
         dose = forward(solution.fluence).course(rx.fractions)
-        history.append(_round(planner, solution, dose, offset, level_factor))
+        factor = _factor(dose, target, protocol)
+        history.append(_round(planner, solution, dose, level_factor, factor))
         found.append((solution, dose))
         difference = dose.dose_Gy - np.float32(rx.fractions) * influence.dose_Gy(guess)
         offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
         last = len(found) == rounds + 1 + extra
-        factor = _factor(dose, target, protocol)
+        # Upwards only: a limit that a smaller dose would leave room under is not loosened.
+        scaled_later = min(max(factor, 1.0), 1.0 + MOST_SCALING)
         if last and abs(factor - 1) > MOST_SCALING and extra == 0:
             # The offset takes care of what the model got wrong; the aim of what the optimum itself leaves.
             promised_Gy = history[-1].predicted.get("D50_Gy", rx.dose_Gy)
@@ -207,9 +210,8 @@ def _best(history: list[Round], factors: list[float]) -> int:
     return min(allowed, key=lambda i: history[i].kept.penalised)
 
 
-def _round(
-    planner: Planner, solution: Solution, dose: Dose, offset: NDArray[np.float32] | None, level_factor: float
-) -> Round:
+def _round(planner: Planner, solution: Solution, dose: Dose, level_factor: float, factor: float) -> Round:
+    """What was promised and kept; the forward dose is judged as it would be normalised (rule 7)."""
     rows, target = planner.rows, planner.protocol.prescription.target
     mu = solution.fluence.vector
     forward_Gy = rows.on_rows(dose.dose_Gy)
@@ -220,8 +222,9 @@ def _round(
         forward = _figures(forward_Gy[mine.rows], mine.weights)
         square = (forward_Gy - solution.row_dose_Gy)[mine.rows] ** 2
         rms = float(np.sqrt(np.average(square, weights=mine.weights)))
-    means = {name: rows.mean_of(name, dose.dose_Gy) for name in rows.mean}
-    kept = planner.judge(mu, forward_Gy, means, level_factor)
+    scale = factor if abs(factor - 1) <= MOST_SCALING else 1.0
+    means = {name: scale * rows.mean_of(name, dose.dose_Gy) for name in rows.mean}
+    kept = planner.judge(scale * mu, scale * forward_Gy, means, level_factor)
     return Round(predicted, forward, rms, solution.judgement, kept, level_factor)
 
 

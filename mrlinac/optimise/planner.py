@@ -178,6 +178,7 @@ class Planner:
         *,
         offset_Gy: NDArray[np.floating] | None = None,
         level_factor: float = 1.0,
+        scaled_later: float = 1.0,
         solver: Solver = "interior",
         relative_gap: float = 1e-3,
         relax: bool = False,
@@ -192,6 +193,8 @@ class Planner:
         ----------
         level_factor : float
             Multiplies the prescription that relative levels refer to.
+        scaled_later : float
+            What the plan will be multiplied by when it is normalised: limits are held with that in view.
         guess_mu : array, optional
             Fluence at which the dose of the entries cut away is taken; the even fluence by default.
         refinements : int
@@ -203,7 +206,9 @@ class Planner:
         rows = self.rows
         guess = np.full(rows.beamlets, rows.reference_mu) if guess_mu is None else guess_mu
         with threadpool_limits(limits=1, user_api="blas"):
-            programme = canonical.build(rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor)
+            programme = canonical.build(
+                rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later
+            )
             given = programme.offset
             near = None if start is None else self._start(start)
             for _ in range(1 + refinements):

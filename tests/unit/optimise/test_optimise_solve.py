@@ -335,6 +335,46 @@ def test_a_large_difference_is_planned_again_not_scaled(coarse):
     assert abs(done.normalisation.factor - 1) < 0.01
 
 
+def test_limits_hold_after_normalisation(coarse):
+    """A limit at its edge is held with the scaling in view that the plan's normalisation will bring."""
+    influence, structures = coarse
+    free = optimise.solve(influence, structures, thorax_protocol(), oar_rows=500)
+    mean_Gy = next(limit.value_Gy for limit in free.limits if limit.name.startswith("Lungs-GTV"))
+    limit_Gy = 0.9 * mean_Gy
+    planner = optimise.Planner(influence, structures, thorax_protocol(lungs_Gy=limit_Gy), oar_rows=500)
+    at_edge, tighter = (
+        next(
+            limit.value_Gy
+            for limit in planner.solve(scaled_later=factor, relax=True).limits
+            if limit.name.startswith("Lungs-GTV")
+        )
+        for factor in (1.0, 1.008)
+    )
+    assert at_edge == pytest.approx(limit_Gy, abs=0.02)
+    assert 1.008 * tighter == pytest.approx(limit_Gy, abs=0.02)
+
+
+def test_correction_aims_with_the_last_rounds_normalisation_in_view(coarse, monkeypatch):
+    influence, structures = coarse
+    planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=500)
+    seen = []
+    solve = planner.solve
+    monkeypatch.setattr(planner, "solve", lambda **k: seen.append(k["scaled_later"]) or solve(**k))
+    done = optimise.correct(
+        influence,
+        structures,
+        thorax_protocol(),
+        forward_of(influence, np.float32(0.994)),
+        rounds=1,
+        planner=planner,
+        relax=True,
+    )
+    first = 66 / done.history[0].forward["D50_Gy"]
+    assert seen[0] == 1.0
+    assert seen[1] == pytest.approx(min(max(first, 1.0), 1.01), rel=2e-3)
+    assert seen[1] > 1.0
+
+
 def test_normalise_refuses_more_than_one_percent(coarse):
     influence, structures = coarse
     solution = optimise.solve(influence, structures, thorax_protocol(), oar_rows=500)
