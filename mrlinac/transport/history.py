@@ -423,11 +423,16 @@ def charged(top, weight, table, geometry, tally):
         here = voxel_at(x, y, z, geometry)
         if kinetic <= cut:
             # The rest goes a mean way on from the point, in proportion to 1/density: what crosses an interface one
-            # way and the other then balances. But what came to an end in tissue is not dumped in air.
+            # way and the other then balances. Between tissue and air nothing crosses, neither way: in air the point
+            # would lie beyond the next wall.
             row, f = row_of(max(kinetic, tables.LOWEST_MeV))
             on = tables.REST_SHARE * table.range_mm[m, row] / density - after
             here = voxel_at(x + on * u, y + on * v, z + on * w, geometry)
-            if here < 0 or density_of(tally.cell[here, 0]) < 0.1 * density:
+            if here >= 0:
+                other = density_of(tally.cell[here, 0])
+                if other < 0.1 * density or other > 10.0 * density:
+                    here = -1
+            if here < 0:
                 here = hinge
             deposit(tally, here, weight * kinetic)
             return rest_annihilation(top, x, y, z, positron, tally)
