@@ -35,7 +35,7 @@ def test_uniform_quick(field):
 @pytest.mark.validation
 @pytest.mark.parametrize("name", FIELDS)
 def test_uniform_in_layers(name, claim):
-    found = layered(SOLID, FIELDS[name], 4e7)
+    found = layered(SOLID, FIELDS[name], 2e7)
     i = worst(found, range(len(SOLID)))
     claim(
         f"fano-layers-{list(FIELDS).index(name)}",
@@ -46,7 +46,7 @@ def test_uniform_in_layers(name, claim):
         found.ratio[i],
         found.sigma[i],
     )
-    assert np.all(found.sigma < 0.0011)
+    assert np.all(found.sigma < 0.0015)
     assert np.all(np.abs(found.ratio - 1) < 0.002 + 2 * found.sigma), (found.ratio, found.sigma)
     assert found.truncated == 0
 
@@ -59,7 +59,7 @@ def test_uniform_in_a_checkered_block(field, claim):
     density = [1.0, 0.26, 1.85]
     whole, group = fano.checkered(density)
     found = fano.uniformity(
-        whole, (2.0, 2.0, 2.0), group, highest_MeV=HIGHEST_MeV, field_xyz_T=magnet, electrons=int(4e7)
+        whole, (2.0, 2.0, 2.0), group, highest_MeV=HIGHEST_MeV, field_xyz_T=magnet, electrons=int(2e7)
     )
     i = worst(found, range(3))
     claim(
@@ -78,7 +78,7 @@ def test_uniform_in_a_checkered_block(field, claim):
 @pytest.mark.parametrize("name", ["0 T", "1.5 T along the layers"])
 def test_uniform_with_a_layer_of_gas(name, claim):
     """A layer of 0.001 g/cm³ leaves its neighbours alone; its own dose is right to some per cent."""
-    found = layered(GAS, FIELDS[name], 4e7)
+    found = layered(GAS, FIELDS[name], 2e7)
     near, sigma = found.ratio[4], found.sigma[4]
     key = list(FIELDS).index(name)
     claim(f"fano-gas-{key}", f"{name}: beside a layer of 0.001 g/cm³", SOURCE, "1 ± 0.002", near, sigma)
