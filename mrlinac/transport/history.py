@@ -342,11 +342,11 @@ def charged(top, weight, table, geometry, tally):
             chord = s * (1.0 - half * half / 6.0)  # sin(ω/2)/(ω/2)
         else:
             chord = s
-        # The point is the deposit, too: as the track bends away from its first direction, its mean lies Q1 s/6 nearer
-        # than the middle. A density 1 + a(1 − 2ξ) with a = Q1 has that mean (the inverse to first order in a).
-        tilt = min(0.5, start[tables.Q1] * density_of(code) * s)
-        point = uniform(rng)
-        before = chord * (point - tilt * point * (1.0 - point))
+        before = chord * uniform(rng)
+        # The loss has a point of its own, uniform on the broken path: with the track bending, its mean then lies where
+        # it should, Q1 s/6 nearer than the middle, and the step looks the same from either end.
+        apart = chord * uniform(rng) - before
+        lost_x, lost_y, lost_z = x + (before + apart) * u, y + (before + apart) * v, z + (before + apart) * w
         x += before * u
         y += before * v
         z += before * w
@@ -369,8 +369,6 @@ def charged(top, weight, table, geometry, tally):
         if loss >= kinetic:
             deposit(tally, hinge, weight * kinetic)
             return rest_annihilation(top, x, y, z, positron, tally)
-        deposit(tally, hinge, weight * loss)
-        kinetic -= loss
         # scattering; Q1 ∝ E^-1.7 or so, hence the correction of the midpoint rule
         share = loss / middle
         q1 = (
@@ -388,6 +386,20 @@ def charged(top, weight, table, geometry, tally):
                 t = scatter.single(np.float64(columns[row, tables.ETA]), rng)
                 c, sn = azimuth(rng)
                 u, v, w = turn(u, v, w, 1.0 - t, c, sn)
+        if apart > 0.0:
+            lost_x, lost_y, lost_z = x + apart * u, y + apart * v, z + apart * w
+        lost = voxel_at(lost_x, lost_y, lost_z, geometry)
+        if lost >= 0 and lost != hinge:
+            code = tally.cell[lost, 0]
+            other = table.electron[charge, material_of(code)]
+            loss = density_of(code) * s * (other[row, 0] * (1.0 - f) + other[row + 1, 0] * f)
+            if loss >= kinetic:
+                deposit(tally, lost, weight * kinetic)
+                return rest_annihilation(top, x, y, z, positron, tally)
+        else:
+            lost = hinge
+        deposit(tally, lost, weight * loss)
+        kinetic -= loss
         hard = path * (columns[row, tables.HARD] * (1.0 - f) + columns[row + 1, tables.HARD] * f)
         if uniform(rng) < hard:
             r = uniform(rng)
