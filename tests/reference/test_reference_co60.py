@@ -46,7 +46,7 @@ def test_tpr_of_cobalt(monkeypatch, claim):
     claim(
         "beam-cobalt",
         "Co-60, TPR20,10, 10 × 10 cm² at the detector, SAD 100 cm; a quarter of the photons scattered in the head",
-        "0.572 ± 0.002: published calculations of Co-60 units",
+        "0.572: published Monte Carlo of Co-60 units, scatter from the head included",
         "0.572 ± 0.005",
         mean["mixed"],
         sigma["mixed"],
