@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from mrlinac.provenance import Provenance
 
 @dataclass(frozen=True)
 class Dose:
-    """Absorbed dose to medium.
+    """Absorbed dose, to the medium where not said otherwise.
 
     Attributes
     ----------
@@ -27,6 +28,8 @@ class Dose:
     provenance : Provenance
     halves_Gy : tuple of two float32 arrays [z, y, x] or None
         Two independent half-runs, whose mean is the dose (but for an odd batch): they tell the noise of a metric.
+    to : str
+        What the dose is absorbed by: ``"medium"`` or ``"water"``.
     """
 
     grid: Grid
@@ -35,6 +38,7 @@ class Dose:
     fractions: int
     provenance: Provenance
     halves_Gy: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    to: Literal["medium", "water"] = "medium"
 
     def __post_init__(self) -> None:
         shape = self.grid.shape_zyx

@@ -411,11 +411,11 @@ def charged(top, table, geometry, tally):
             chord = s * (1.0 - half * half / 6.0)  # sin(ω/2)/(ω/2)
         else:
             chord = s
-        # The point is the deposit, too: as the track bends away from its first direction, its mean lies Q1 s/6 nearer
-        # than the middle. A density 1 + a(1 − 2ξ) with a = Q1 has that mean (the inverse to first order in a).
-        tilt = min(0.5, start[tables.Q1] * density_of(code) * s)
-        point = uniform(rng)
-        before = chord * (point - tilt * point * (1.0 - point))
+        before = chord * uniform(rng)
+        # The loss has a point of its own, uniform on the broken path: with the track bending, its mean then lies where
+        # it should, Q1 s/6 nearer than the middle, and the step looks the same from either end.
+        apart = chord * uniform(rng) - before
+        lost_x, lost_y, lost_z = x + (before + apart) * u, y + (before + apart) * v, z + (before + apart) * w
         x += before * u
         y += before * v
         z += before * w
@@ -438,8 +438,6 @@ def charged(top, table, geometry, tally):
         if loss >= kinetic:
             deposit(tally, hinge, weight * kinetic)
             return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-        deposit(tally, hinge, weight * loss)
-        kinetic -= loss
         # scattering; Q1 ∝ E^-1.7 or so, hence the correction of the midpoint rule
         share = loss / middle
         q1 = (
@@ -457,6 +455,20 @@ def charged(top, table, geometry, tally):
                 t = scatter.single(np.float64(columns[row, tables.ETA]), rng)
                 c, sn = azimuth(rng)
                 u, v, w = turn(u, v, w, 1.0 - t, c, sn)
+        if apart > 0.0:
+            lost_x, lost_y, lost_z = x + apart * u, y + apart * v, z + apart * w
+        lost = voxel_at(lost_x, lost_y, lost_z, geometry)
+        if lost >= 0 and lost != hinge:
+            code = tally.cell[lost, 0]
+            other = table.electron[charge, material_of(code)]
+            loss = density_of(code) * s * (other[row, 0] * (1.0 - f) + other[row + 1, 0] * f)
+            if loss >= kinetic:
+                deposit(tally, lost, weight * kinetic)
+                return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+        else:
+            lost = hinge
+        deposit(tally, lost, weight * loss)
+        kinetic -= loss
         hard = path * (columns[row, tables.HARD] * (1.0 - f) + columns[row + 1, tables.HARD] * f)
         if uniform(rng) < hard:
             r = uniform(rng)
@@ -492,11 +504,16 @@ def charged(top, table, geometry, tally):
         here = voxel_at(x, y, z, geometry)
         if kinetic <= cut:
             # The rest goes a mean way on from the point, in proportion to 1/density: what crosses an interface one
-            # way and the other then balances. But what came to an end in tissue is not dumped in air.
+            # way and the other then balances. Between tissue and air nothing crosses, neither way: in air the point
+            # would lie beyond the next wall.
             row, f = row_of(max(kinetic, tables.LOWEST_MeV))
             on = tables.REST_SHARE * table.range_mm[m, row] / density - after
             here = voxel_at(x + on * u, y + on * v, z + on * w, geometry)
-            if here < 0 or density_of(tally.cell[here, 0]) < 0.1 * density:
+            if here >= 0:
+                other = density_of(tally.cell[here, 0])
+                if other < 0.1 * density or other > 10.0 * density:
+                    here = -1
+            if here < 0:
                 here = hinge
             deposit(tally, here, weight * kinetic)
             return rest_annihilation(top, x, y, z, positron, weight, table, tally)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from mrlinac.errors import PhysicsError
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
 from mrlinac.machine.model import Machine
 from mrlinac.provenance import Provenance, fingerprint
-from mrlinac.transport import columns, cpu, history, source, tables
+from mrlinac.transport import columns, cpu, history, source, tables, to_water
 from mrlinac.transport.source import Emission
 from mrlinac.transport.tables import Settings
 
@@ -217,10 +218,11 @@ def dose(
     threads: int | None = None,
     batches: int = 20,
     settings: Settings = Settings(),
+    to: Literal["medium", "water"] = "medium",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Dose:
-    """Dose of one fraction, to medium, by Monte Carlo.
+    """Dose of one fraction by Monte Carlo.
 
     Parameters
     ----------
@@ -237,12 +239,17 @@ def dose(
         Mean relative standard deviation wanted in voxels above half of the maximum; decided at batch ends.
     batches : int
         Independent parts, for the uncertainty; at least 10.
+    to : str
+        ``"medium"``, or ``"water"``: each voxel's dose times the mean ratio of collision stopping powers of water and
+        its material over the beam's electrons (:mod:`mrlinac.transport.to_water`).
 
     Raises
     ------
     PhysicsError
-        When neither ``photons`` nor ``target_rel_sigma`` is given, or nothing is to be transported.
+        When neither ``photons`` nor ``target_rel_sigma`` is given, nothing is to be transported, or ``to`` is unknown.
     """
+    if to not in ("medium", "water"):
+        raise PhysicsError(f"to = {to!r}: dose is to 'medium' or to 'water'")
     if batches < MIN_BATCHES:
         raise PhysicsError(f"batches must be at least {MIN_BATCHES}, not {batches}: they give the uncertainty")
     emission = Emission.of_machine(machine)
@@ -272,9 +279,13 @@ def dose(
     )
     mass = mass_g(medium).reshape(medium.grid.shape_zyx)
     factor = np.divide(amount.sum() * Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0)
+    if to == "water":
+        factor = factor * to_water.factors(medium.materials, emission)[medium.material]
     mean = outcome.energy_MeV
     relative = np.divide(outcome.sigma_MeV, mean, out=np.ones_like(mean), where=mean > 0)
     notes = _notes(outcome)
+    if to == "water":
+        notes += ("dose to water: dose to medium times the mean ratio of collision stopping powers",)
     if target_rel_sigma is not None:
         reached = _mean_relative(
             mean.ravel(), outcome.sigma_MeV.ravel(), mass.ravel(), THIN_g_cm3 * medium.grid.voxel_cc
@@ -282,6 +293,8 @@ def dose(
         if reached > target_rel_sigma:
             notes += (f"stopped at a mean relative standard deviation of {100 * reached:.2g} %, short of the aim",)
     made = fingerprint("dose", medium, fluence.maps, list(fluence.mu), machine, list(map(float, field_xyz_T)))
+    if to == "water":
+        made = fingerprint(made, to)
     return Dose(
         medium.grid,
         (mean * factor).astype(np.float32),
@@ -289,6 +302,7 @@ def dose(
         1,
         _provenance(made, seed, outcome.primaries, settings, field_xyz_T, notes),
         ((outcome.half_MeV[0] * factor).astype(np.float32), (outcome.half_MeV[1] * factor).astype(np.float32)),
+        to,
     )
 
 
