@@ -10,6 +10,7 @@ its name is its chapter.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +27,8 @@ CHAPTERS = {
 HEAD = """# What has been checked, against what
 
 Made from the records in `docs/claims` by `python tools/claims.py`; each record is written by the test that its command
-runs, when `MRLINAC_CLAIMS=docs/claims` is set. ± is one standard deviation of the Monte Carlo run. The comparison with
+runs, when `MRLINAC_CLAIMS=docs/claims` is set. ± is one standard deviation of the Monte Carlo run; where a bar
+says "and 2σ", a value may lie that much beyond it. The comparison with
 EGSnrc stands in [benchmarks.md](benchmarks.md), the equations in [theory/transport.md](theory/transport.md).
 """
 
@@ -55,9 +57,12 @@ def render(folder: Path = RECORDS) -> str:
 
 
 def _value(record: dict) -> str:
+    """Measured value and σ, both to σ's second digit."""
     unit = f" {record['unit']}" if record["unit"] else ""
-    spread = f" ± {record['sigma']:g}" if record["sigma"] else ""
-    return f"{record['measured']:g}{spread}{unit}"
+    if not record["sigma"]:
+        return f"{record['measured']:.2g}{unit}"
+    digits = max(0, 1 - math.floor(math.log10(record["sigma"])))
+    return f"{record['measured']:.{digits}f} ± {record['sigma']:.{digits}f}{unit}"
 
 
 if __name__ == "__main__":

@@ -460,8 +460,8 @@ def charged(top, table, geometry, tally):
         lost = voxel_at(lost_x, lost_y, lost_z, geometry)
         if lost >= 0 and lost != hinge:
             code = tally.cell[lost, 0]
-            other = table.electron[charge, material_of(code)]
-            loss = density_of(code) * s * (other[row, 0] * (1.0 - f) + other[row + 1, 0] * f)
+            there = table.electron[charge, material_of(code)]
+            loss = density_of(code) * s * (there[row, 0] * (1.0 - f) + there[row + 1, 0] * f)
             if loss >= kinetic:
                 deposit(tally, lost, weight * kinetic)
                 return rest_annihilation(top, x, y, z, positron, weight, table, tally)
@@ -469,6 +469,7 @@ def charged(top, table, geometry, tally):
             lost = hinge
         deposit(tally, lost, weight * loss)
         kinetic -= loss
+        ended = kinetic <= cut
         hard = path * (columns[row, tables.HARD] * (1.0 - f) + columns[row + 1, tables.HARD] * f)
         if uniform(rng) < hard:
             r = uniform(rng)
@@ -503,18 +504,23 @@ def charged(top, table, geometry, tally):
         z += after * w
         here = voxel_at(x, y, z, geometry)
         if kinetic <= cut:
-            # The rest goes a mean way on from the point, in proportion to 1/density: what crosses an interface one
-            # way and the other then balances. Between tissue and air nothing crosses, neither way: in air the point
-            # would lie beyond the next wall.
+            # The rest goes a mean way on from the point of the loss (or of a hard event), in proportion to 1/density:
+            # what crosses an interface one way and the other then balances. Between tissue and air nothing crosses,
+            # neither way: in air the point would lie beyond the next wall.
+            if not ended:
+                lost = hinge
+                lost_x, lost_y, lost_z = x - after * u, y - after * v, z - after * w
+            code = tally.cell[lost, 0]
+            density = density_of(code)
             row, f = row_of(max(kinetic, tables.LOWEST_MeV))
-            on = tables.REST_SHARE * table.range_mm[m, row] / density - after
-            here = voxel_at(x + on * u, y + on * v, z + on * w, geometry)
+            on = tables.REST_SHARE * table.range_mm[material_of(code), row] / density
+            here = voxel_at(lost_x + on * u, lost_y + on * v, lost_z + on * w, geometry)
             if here >= 0:
                 other = density_of(tally.cell[here, 0])
                 if other < 0.1 * density or other > 10.0 * density:
                     here = -1
             if here < 0:
-                here = hinge
+                here = lost
             deposit(tally, here, weight * kinetic)
             return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     tally.counter[N_TRUNCATED] += 1
