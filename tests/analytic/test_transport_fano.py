@@ -64,8 +64,8 @@ def test_uniform_in_a_checkered_block(field, claim):
     i = worst(found, range(3))
     claim(
         f"fano-checkered-{'0' if field == '0 T' else '1'}",
-        f"{field}: dose over emitted energy per mass in voxels of 2 mm of 1, 0.26, 1.85 g/cm³ by turns; the density farthest from 1 "
-        f"({density[i]:g} g/cm³)",
+        f"{field}: dose over emitted energy per mass in voxels of 2 mm of 1, 0.26, 1.85 g/cm³ by turns; "
+        f"the density farthest from 1 ({density[i]:g} g/cm³)",
         SOURCE,
         "1 ± 0.005 and 2σ",
         found.ratio[i],
