@@ -23,7 +23,8 @@ from mrlinac.transport.tables import TOTAL, Tables
 Array = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
 
-RISE = 1.5  # step between two codes of a denser neighbourhood; 1.5^31 = 3e5
+RISE = 1.5  # step between two codes of a denser neighbourhood
+RISES = np.array([1.0, RISE, *RISE ** np.arange(30.0)])  # even neighbourhoods first; 1.5^29 = 1e5
 CHUNK = 20_000  # primaries between two looks at the stop flag
 
 
@@ -60,7 +61,7 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
         dense_box=edges.reshape(-1),
         field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), MOMENTUM_MeV_PER_T_mm * size]),
         shortest_mm=np.array([spacing.min()]),
-        rise=RISE ** np.arange(32.0),
+        rise=RISES,
     )
     return geometry, code
 
@@ -68,17 +69,19 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
 def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """One number per voxel, flat, and the density it stands for [z, y, x].
 
-    Bits 0 … 5 are the material; 6 … 10 say how much denser the 3 × 3 × 3 neighbourhood is, as a power of RISE
-    rounded up; 11 … 31 are the upper bits of the float32 density, rounded to 6e-5.
+    Bits 0 … 5 are the material; 6 … 10 describe the 3 × 3 × 3 neighbourhood: an index of :data:`RISES`, how much denser
+    it is, rounded up (0 and 1 where it is nowhere thinner than 1/RISE either: an even neighbourhood); 11 … 31 are the
+    upper bits of the float32 density, rounded to 6e-5.
     """
     exact = np.ascontiguousarray(medium.density_g_cm3, np.float32)
     bits = (exact.view(np.uint32) + np.uint32(1 << 9)) >> np.uint32(10)
     density = (bits << np.uint32(10)).view(np.float32)
     near = ndimage.maximum_filter(density, size=3, mode="nearest")
-    ratio = np.divide(near, density, out=np.full_like(near, RISE**31), where=density > 0)
-    rise = np.clip(np.ceil(np.log(ratio) / np.log(RISE) - 1e-4), 0, 31).astype(np.uint32)
+    ratio = np.divide(near, density, out=np.full_like(near, RISE**29), where=density > 0)
+    rise = np.clip(np.ceil(np.log(ratio) / np.log(RISE) - 1e-4), 0, 29).astype(np.uint32)
     rise[near == 0] = 0
-    code = (bits << np.uint32(11)) | (rise << np.uint32(6)) | medium.material
+    uneven = (rise > 1) | (ndimage.minimum_filter(density, size=3, mode="nearest") * np.float32(RISE) < density)
+    code = (bits << np.uint32(11)) | ((rise + np.uint32(2) * uneven) << np.uint32(6)) | medium.material
     return np.ascontiguousarray(code.reshape(-1), np.uint32), density
 
 

@@ -197,6 +197,12 @@ def dense_near(code, geometry):
 
 
 @device
+def even_near(code):
+    """Whether the densities of the voxel's neighbourhood are alike."""
+    return (code >> np.uint32(6)) & np.uint32(31) < np.uint32(2)
+
+
+@device
 def deposit(tally, index, energy):
     """Add energy to a voxel, and remember the voxel when asked to."""
     bits = tally.cell[index, 1]
@@ -392,7 +398,9 @@ def charged(top, table, geometry, tally):
         row, f = row_of(kinetic)
         start = table.electron[charge, material_of(code), row]
         s = start[tables.STEP] / max(dense_near(code, geometry), 1e-9)
-        s = min(longest, max(s, min(2.0 * s, brief)))
+        if even_near(code):
+            s = max(s, min(2.0 * s, brief))
+        s = min(longest, s)
         if magnet != 0.0:
             bend = magnet / math.sqrt(kinetic * (kinetic + 2.0 * MEC2))  # rad per mm
             # Far from matter the track itself is exact and what it leaves on the way is little: longer arcs.

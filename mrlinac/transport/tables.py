@@ -74,8 +74,8 @@ class Settings:
         Secondary photons of energy E are followed with the weight ``min(roulette_weight, roulette_MeV/E)``, the others
         lost by Russian roulette; a weight of 1 turns it off.
     brief_step_voxels
-        A step shorter than this share of the voxel's shortest side may lose and scatter twice as much as ``max_loss``
-        and ``max_q1`` say: where it ends does not matter then.
+        Where the densities of a voxel and its neighbours are alike, a step shorter than this share of the voxel's
+        shortest side may lose and scatter twice as much as ``max_loss`` and ``max_q1`` say.
     """
 
     photon_cut_MeV: float = 0.05
