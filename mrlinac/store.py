@@ -103,21 +103,23 @@ class Store:
             temporary.with_suffix(".json").unlink(missing_ok=True)
         self._shrink(keep=key)
 
-    def get_or_make(self, kind: str, key: str, make: Callable[[], Entry]) -> tuple[Entry, bool]:
-        """The stored entry, or a new one made under the key's lock. Second value: whether it was stored."""
+    def get_or_grow(
+        self, kind: str, key: str, suffices: Callable[[Entry], bool], grow: Callable[[Entry | None], Entry]
+    ) -> Entry:
+        """The stored entry if it suffices; else what ``grow`` makes of it (or of nothing), under the key's lock."""
         found = self.get(kind, key)
-        if found is not None:
-            return found, True
+        if found is not None and suffices(found):
+            return found
         lock = self._paths(kind, key)[0].with_suffix(".lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
-            found = self.get(kind, key)  # another process may have made it meanwhile
-            if found is not None:
-                return found, True
-            made = make()
+            found = self.get(kind, key)  # another process may have grown it meanwhile
+            if found is not None and suffices(found):
+                return found
+            grown = grow(found)
             with suppress(OSError):  # a full disk must not lose what was made
-                self.put(kind, key, made)
-            return made, False
+                self.put(kind, key, grown)
+            return grown
 
     def size_bytes(self) -> int:
         """Bytes of all entries."""

@@ -17,7 +17,7 @@ from mrlinac.transport.tables import Tables
 Array = NDArray[np.float64]
 
 ENTRIES_AT_10K = 11000.0  # kept entries of a column, 10 000 photons, 3 mm voxels, keep_above 0.003: for estimates
-SAMPLED, PARTS = 8, 10  # beamlets whose noise is measured, and into how many parts each is split
+PARTS = 10  # into which a beamlet is split where its noise is measured
 
 
 @kernel
@@ -63,6 +63,7 @@ class Maker:
     names: NDArray[np.uint64]
     roulette_names: NDArray[np.uint64]
     spread_names: NDArray[np.uint64]
+    noise_beamlets: int = 8
 
     def run(
         self,
@@ -92,7 +93,7 @@ class Maker:
                     progress(done + 1, beamlets, "influence")
                 if cancelled is not None and cancelled():
                     raise KeyboardInterrupt
-            sample = np.unique(np.linspace(0, max(beamlets - 1, 0), min(SAMPLED, beamlets)).astype(int))
+            sample = np.unique(np.linspace(0, max(beamlets - 1, 0), min(self.noise_beamlets, beamlets)).astype(int))
             spreads: list[float] = []
             for _ in pool.ordered(
                 lambda n, tally: self.spread(int(sample[n]), tally, pool),

@@ -318,6 +318,7 @@ def influence(
     score: NDArray[np.bool_] | None = None,
     keep_above: float = 0.003,
     settings: Settings = Settings(),
+    noise_beamlets: int = 8,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Influence:
@@ -331,6 +332,8 @@ def influence(
     keep_above : float
         Entries below this share of their column's maximum survive with a chance in proportion to their size, and
         then have this size: the column's mean is unbiased. 0 keeps all.
+    noise_beamlets : int
+        How many are followed a second time, in parts, for ``rel_sigma``.
 
     Notes
     -----
@@ -357,6 +360,7 @@ def influence(
         cpu.stream_names(seed, INFLUENCE, words),
         cpu.stream_names(seed, ROULETTE, words),
         cpu.stream_names(seed, SPREAD, words),
+        noise_beamlets,
     )  # fmt: skip
     matrix, rel_sigma, truncated = maker.run(code, threads, progress, cancelled)
     made = fingerprint("influence", medium, list(maps), machine, list(map(float, field_xyz_T)), photons_per_beamlet)

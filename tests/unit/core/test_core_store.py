@@ -25,16 +25,21 @@ def test_absent_then_there(store):
     assert store.count() == 1
 
 
-def test_made_once(store):
-    made = []
+def test_made_once_and_grown_when_too_small(store):
+    given = []
 
-    def make():
-        made.append(1)
-        return entry()
+    def grow(found):
+        given.append(None if found is None else len(found.arrays["a"]))
+        return entry(n=10 * len(given))
 
-    assert store.get_or_make("dose", "k", make)[1] is False
-    assert store.get_or_make("dose", "k", make)[1] is True
-    assert len(made) == 1
+    def of_at_least(n):
+        return store.get_or_grow("dose", "k", lambda found: len(found.arrays["a"]) >= n, grow)
+
+    assert len(of_at_least(5).arrays["a"]) == 10
+    assert len(of_at_least(10).arrays["a"]) == 10
+    assert len(of_at_least(15).arrays["a"]) == 20
+    assert len(of_at_least(15).arrays["a"]) == 20
+    assert given == [None, 10]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "note"])
@@ -54,11 +59,11 @@ def test_a_torn_or_altered_entry_is_never_used(store, damage):
 
 
 def test_a_failed_make_leaves_nothing(store):
-    def make():
+    def grow(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.get_or_make("dose", "k", make)
+        store.get_or_grow("dose", "k", lambda found: True, grow)
     assert store.count() == 0
     assert not list(store.folder.rglob("*.npz"))
 

@@ -1,0 +1,115 @@
+"""What one plan's influence leaves in the store serves another margin, another protocol and a stopped run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import COARSE
+
+import mrlinac as mr
+from mrlinac import transport
+from mrlinac.recipe.stored import influence_of
+from mrlinac.store import Store
+
+
+def quiet(*_):
+    """No progress."""
+
+
+@pytest.fixture(scope="module")
+def cases(patient):
+    """(spec, case) by PTV margin."""
+    made = {}
+    for margin_mm in (7.0, 3.0):
+        spec = mr.load_plan("demo", {**COARSE, "protocol.structures.PTV.margin_mm": margin_mm})
+        found = mr.check(spec, patient)
+        found.raise_problems()
+        made[margin_mm] = spec, found.case
+    return made
+
+
+@pytest.fixture
+def followed(monkeypatch):
+    """Beamlets that photons were really followed for, call by call."""
+    counts = []
+    really = transport.influence
+
+    def counted(medium, maps, *rest, **options):
+        counts.append(sum(map(len, maps)))
+        return really(medium, maps, *rest, **options)
+
+    monkeypatch.setattr(transport, "influence", counted)
+    return counts
+
+
+def made(case_of, store):
+    spec, case = case_of
+    return influence_of(spec, case, tell=quiet, store=store, threads=2)
+
+
+def same(one, other):
+    return all(
+        np.array_equal(getattr(one.matrix, part), getattr(other.matrix, part))
+        for part in ("data", "indices", "indptr")
+    )
+
+
+def test_a_smaller_margin_is_served_bit_for_bit(cases, followed, tmp_path):
+    store = Store(tmp_path / "one")
+    made(cases[7.0], store)
+    assert sum(followed) == cases[7.0][1].beamlets
+    followed.clear()
+    served = made(cases[3.0], store)
+    assert followed == []
+    assert any("taken from the cache" in note for note in served.provenance.notes)
+    fresh = made(cases[3.0], Store(tmp_path / "other"))
+    assert same(served, fresh)
+    assert served.provenance.histories == fresh.provenance.histories
+    assert served.matrix.shape[1] == cases[3.0][1].beamlets < cases[7.0][1].beamlets
+
+
+def test_a_larger_margin_adds_what_is_missing(cases, followed, tmp_path):
+    store = Store(tmp_path / "one")
+    made(cases[3.0], store)
+    followed.clear()
+    grown = made(cases[7.0], store)
+    assert 0 < sum(followed) <= cases[7.0][1].beamlets
+    assert same(grown, made(cases[7.0], Store(tmp_path / "other")))
+    followed.clear()
+    assert same(made(cases[3.0], store), made(cases[3.0], Store(tmp_path / "third")))
+
+
+def test_a_stopped_run_goes_on_with_the_beam_it_was_at(cases, monkeypatch, followed, tmp_path):
+    store = Store(tmp_path / "one")
+    spec, case = cases[3.0]
+
+    def stop_in_the_third_beam(done, total, text):
+        if done > sum(len(m) for m in case.maps[:2]):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        influence_of(spec, case, tell=stop_in_the_third_beam, store=store, threads=2)
+    followed.clear()
+    whole = made(cases[3.0], store)
+    assert followed == [len(case.maps[2])]
+    assert same(whole, made(cases[3.0], Store(tmp_path / "other")))
+
+
+def test_a_torn_beam_is_made_again(cases, followed, tmp_path):
+    store = Store(tmp_path / "one")
+    first = made(cases[3.0], store)
+    torn = next(store.folder.rglob("*.npz"))
+    torn.write_bytes(torn.read_bytes()[:1000])
+    followed.clear()
+    assert same(made(cases[3.0], store), first)
+    assert len(followed) == 1
+
+
+def test_another_field_or_seed_shares_nothing(cases, followed, tmp_path, patient):
+    store = Store(tmp_path / "one")
+    made(cases[3.0], store)
+    followed.clear()
+    spec = mr.load_plan("demo", {**COARSE, "protocol.structures.PTV.margin_mm": 3.0, "numerics.seed": 9})
+    found = mr.check(spec, patient)
+    made((spec, found.case), store)
+    assert sum(followed) == found.case.beamlets
