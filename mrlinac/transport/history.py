@@ -25,6 +25,7 @@ PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
 STACK = 256
 MAX_STEPS = 4000  # of one electron: reached only on a long spiral through air or vacuum
 MATERIAL_BITS = 63
+HIGHEST_REST_MeV = 0.6  # electrons above it are never given up
 
 # tally.counter
 N_TOUCHED, N_TRUNCATED, N_OVERFLOW, N_STEPS, N_FLIGHTS, N_ENTERED = range(6)
@@ -386,8 +387,8 @@ def charged(top, table, geometry, tally):
     pending = 0.0  # angle of the field still to turn: half a step's
     rest = 2.0 * MEC2 if positron else 0.0
     here = voxel_at(x, y, z, geometry)
-    if here >= 0 and kinetic <= cut:
-        deposit(tally, here, weight * kinetic)
+    if here >= 0 and ends_at(tally.cell[here, 0], kinetic, table, geometry):
+        settle(x, y, z, u, v, w, kinetic, here, weight, table, geometry, tally)
         return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     for _ in range(MAX_STEPS):
         if here < 0:
@@ -477,7 +478,7 @@ def charged(top, table, geometry, tally):
             lost = hinge
         deposit(tally, lost, weight * loss)
         kinetic -= loss
-        ended = kinetic <= cut
+        ended = ends_at(tally.cell[lost, 0], kinetic, table, geometry)
         hard = path * (columns[row, tables.HARD] * (1.0 - f) + columns[row + 1, tables.HARD] * f)
         if uniform(rng) < hard:
             r = uniform(rng)
@@ -511,25 +512,13 @@ def charged(top, table, geometry, tally):
         y += after * v
         z += after * w
         here = voxel_at(x, y, z, geometry)
-        if kinetic <= cut:
-            # The rest goes a mean way on from the point of the loss (or of a hard event), in proportion to 1/density:
-            # what crosses an interface one way and the other then balances. Between tissue and air nothing crosses,
-            # neither way: in air the point would lie beyond the next wall.
-            if not ended:
-                lost = hinge
-                lost_x, lost_y, lost_z = x - after * u, y - after * v, z - after * w
-            code = tally.cell[lost, 0]
-            density = density_of(code)
-            row, f = row_of(max(kinetic, tables.LOWEST_MeV))
-            on = tables.REST_SHARE * table.range_mm[material_of(code), row] / density
-            here = voxel_at(lost_x + on * u, lost_y + on * v, lost_z + on * w, geometry)
-            if here >= 0:
-                other = density_of(tally.cell[here, 0])
-                if other < 0.1 * density or other > 10.0 * density:
-                    here = -1
-            if here < 0:
-                here = lost
-            deposit(tally, here, weight * kinetic)
+        if ended:
+            settle(lost_x, lost_y, lost_z, u, v, w, kinetic, lost, weight, table, geometry, tally)
+            return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+        if kinetic <= cut:  # after a hard event
+            settle(
+                x - after * u, y - after * v, z - after * w, u, v, w, kinetic, hinge, weight, table, geometry, tally
+            )
             return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     tally.counter[N_TRUNCATED] += 1
     if here >= 0:
@@ -537,6 +526,40 @@ def charged(top, table, geometry, tally):
         return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     tally.energy[ESCAPED] += weight * (kinetic + rest)
     return top
+
+
+@device
+def ends_at(code, kinetic, table, geometry):
+    """Whether an electron is given up here: below the cut, or too short of range to leave a place that is even."""
+    if kinetic <= table.cuts[tables.ELECTRON_CUT]:
+        return True
+    if kinetic > HIGHEST_REST_MeV or not even_near(code):
+        return False
+    row, _ = row_of(kinetic)
+    far = table.range_mm[material_of(code), row + 1]
+    return far < table.cuts[tables.REST] * geometry.shortest_mm[0] * density_of(code)
+
+
+@device
+def settle(x, y, z, u, v, w, kinetic, at, weight, table, geometry, tally):
+    """Deposit what an electron has left at one point.
+
+    The rest goes a mean way on from the point of the last loss, in proportion to 1/density: what crosses an interface
+    one way and the other then balances. Between tissue and air nothing crosses, neither way: in air the point would
+    lie beyond the next wall.
+    """
+    code = tally.cell[at, 0]
+    density = density_of(code)
+    row, _ = row_of(max(kinetic, tables.LOWEST_MeV))
+    on = tables.REST_SHARE * table.range_mm[material_of(code), row] / density
+    there = voxel_at(x + on * u, y + on * v, z + on * w, geometry)
+    if there >= 0:
+        other = density_of(tally.cell[there, 0])
+        if other < 0.1 * density or other > 10.0 * density:
+            there = -1
+    if there < 0:
+        there = at
+    deposit(tally, there, weight * kinetic)
 
 
 @device

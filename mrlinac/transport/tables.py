@@ -76,6 +76,8 @@ class Settings:
     brief_step_voxels
         Where the densities of a voxel and its neighbours are alike, a step shorter than this share of the voxel's
         shortest side may lose and scatter twice as much as ``max_loss`` and ``max_q1`` say.
+    rest_voxels
+        There, an electron whose range is shorter than this share deposits what it has left at one point.
     """
 
     photon_cut_MeV: float = 0.05
@@ -90,6 +92,7 @@ class Settings:
     roulette_MeV: float = 1.0
     roulette_weight: float = 4.0
     brief_step_voxels: float = 0.3
+    rest_voxels: float = 0.3
 
     def __post_init__(self) -> None:
         if not LOWEST_MeV <= self.photon_cut_MeV <= 0.5:
@@ -100,8 +103,8 @@ class Settings:
 
 # Places in Tables.cuts
 (
-    PHOTON_CUT, ELECTRON_CUT, DELTA_CUT, MAX_TURN, MAX_STEP, COHERENT, BINDING, ROULETTE, ROULETTE_WEIGHT, BRIEF,
-) = range(10)  # fmt: skip
+    PHOTON_CUT, ELECTRON_CUT, DELTA_CUT, MAX_TURN, MAX_STEP, COHERENT, BINDING, ROULETTE, ROULETTE_WEIGHT, BRIEF, REST,
+) = range(11)  # fmt: skip
 
 
 class Tables(NamedTuple):
@@ -182,6 +185,7 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
                 settings.roulette_MeV,
                 settings.roulette_weight,
                 settings.brief_step_voxels,
+                settings.rest_voxels,
             ]
         ),
     )
