@@ -23,8 +23,10 @@ from mrlinac.transport.tables import TOTAL, Tables
 Array = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
 
-RISE = 1.5  # step between two codes of a denser neighbourhood
-RISES = np.array([1.0, RISE, *RISE ** np.arange(30.0)])  # even neighbourhoods first; 1.5^29 = 1e5
+ALIKE = 1.5  # densities of an even neighbourhood lie within this factor
+EVEN = np.array([1.0, 1.06, 1.15, 1.3, ALIKE])
+UNEVEN = np.exp(0.05 * np.arange(27.0) + 0.0165 * np.arange(27.0) ** 2)  # fine where CT noise is, up to 2.6e5
+RISES = np.concatenate([EVEN, UNEVEN])  # bounds of how much denser a neighbourhood is, by code
 CHUNK = 20_000  # primaries between two looks at the stop flag
 
 
@@ -69,19 +71,24 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
 def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """One number per voxel, flat, and the density it stands for [z, y, x].
 
-    Bits 0 … 5 are the material; 6 … 10 describe the 3 × 3 × 3 neighbourhood: an index of :data:`RISES`, how much denser
-    it is, rounded up (0 and 1 where it is nowhere thinner than 1/RISE either: an even neighbourhood); 11 … 31 are the
-    upper bits of the float32 density, rounded to 6e-5.
+    Bits 0 … 5 are the material; 6 … 10 are an index of :data:`RISES`: how much denser the 3 × 3 × 3 neighbourhood is,
+    rounded up, the first ones where it is nowhere thinner than 1/ALIKE either; 11 … 31 are the upper bits of the
+    float32 density, rounded to 6e-5.
     """
     exact = np.ascontiguousarray(medium.density_g_cm3, np.float32)
     bits = (exact.view(np.uint32) + np.uint32(1 << 9)) >> np.uint32(10)
     density = (bits << np.uint32(10)).view(np.float32)
-    near = ndimage.maximum_filter(density, size=3, mode="nearest")
-    ratio = np.divide(near, density, out=np.full_like(near, RISE**29), where=density > 0)
-    rise = np.clip(np.ceil(np.log(ratio) / np.log(RISE) - 1e-4), 0, 29).astype(np.uint32)
-    rise[near == 0] = 0
-    uneven = (rise > 1) | (ndimage.minimum_filter(density, size=3, mode="nearest") * np.float32(RISE) < density)
-    code = (bits << np.uint32(11)) | ((rise + np.uint32(2) * uneven) << np.uint32(6)) | medium.material
+    most = ndimage.maximum_filter(density, size=3, mode="nearest")
+    least = ndimage.minimum_filter(density, size=3, mode="nearest")
+    ratio = np.divide(most, density, out=np.full_like(most, UNEVEN[-1]), where=density > 0)
+    ratio[most == 0] = 1.0
+    even = (ratio <= ALIKE) & (least * np.float32(ALIKE) >= density)
+    rise = np.where(
+        even,
+        np.searchsorted(EVEN, ratio * (1 - 1e-6)),
+        len(EVEN) + np.minimum(np.searchsorted(UNEVEN, ratio * (1 - 1e-6)), len(UNEVEN) - 1),
+    ).astype(np.uint32)
+    code = (bits << np.uint32(11)) | (rise << np.uint32(6)) | medium.material
     return np.ascontiguousarray(code.reshape(-1), np.uint32), density
 
 

@@ -25,6 +25,7 @@ PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
 STACK = 256
 MAX_STEPS = 4000  # of one electron: reached only on a long spiral through air or vacuum
 MATERIAL_BITS = 63
+EVEN_CODES = 5  # the first codes of a voxel's neighbourhood: densities alike
 HIGHEST_REST_MeV = 0.6  # electrons above it are never given up
 
 # tally.counter
@@ -200,7 +201,7 @@ def dense_near(code, geometry):
 @device
 def even_near(code):
     """Whether the densities of the voxel's neighbourhood are alike."""
-    return (code >> np.uint32(6)) & np.uint32(31) < np.uint32(2)
+    return (code >> np.uint32(6)) & np.uint32(31) < np.uint32(EVEN_CODES)
 
 
 @device
@@ -384,6 +385,7 @@ def charged(top, table, geometry, tally):
     bx, by, bz = geometry.field[0], geometry.field[1], geometry.field[2]
     longest = table.cuts[tables.MAX_STEP] * geometry.shortest_mm[0]
     brief = table.cuts[tables.BRIEF] * geometry.shortest_mm[0]
+    sagitta = 8.0 * table.cuts[tables.SAGITTA] * geometry.shortest_mm[0]
     pending = 0.0  # angle of the field still to turn: half a step's
     rest = 2.0 * MEC2 if positron else 0.0
     here = voxel_at(x, y, z, geometry)
@@ -404,16 +406,15 @@ def charged(top, table, geometry, tally):
         s = min(longest, s)
         if magnet != 0.0:
             bend = magnet / math.sqrt(kinetic * (kinetic + 2.0 * MEC2))  # rad per mm
-            # Far from matter the track itself is exact and what it leaves on the way is little: longer arcs.
-            s = min(
-                s,
-                (
-                    2.0 * table.cuts[tables.MAX_TURN]
-                    if dense_near(code, geometry) < 0.05
-                    else table.cuts[tables.MAX_TURN]
-                )
-                / abs(bend),
-            )
+            radius = 1.0 / abs(bend)
+            arc = table.cuts[tables.MAX_TURN] * radius
+            # The chord is exact, what is left on the way lies off it by s²/(8 r): longer arcs where this is nothing to
+            # a voxel, or where there is next to nothing to leave it in.
+            if dense_near(code, geometry) < 0.05:
+                arc *= 2.0
+            else:
+                arc = max(arc, min(2.0 * arc, math.sqrt(sagitta * radius)))
+            s = min(s, arc)
             half = 0.5 * bend * s
             u, v, w = el.rotate(u, v, w, bx, by, bz, pending + half)
             pending = half

@@ -62,8 +62,9 @@ class Settings:
         Largest share of the kinetic energy lost in one step.
     max_q1
         Largest first moment <1 − cosθ> of the scattering in one step.
-    max_turn_rad
-        Largest angle turned by the field in one step.
+    max_turn_rad, sagitta_voxels
+        Largest angle turned by the field in one step; up to twice that in air, and where the arc then lies off its chord
+        by no more than this share of the voxel's shortest side.
     max_step_voxels
         Longest step, in units of the voxel's shortest side.
     coherent
@@ -77,7 +78,7 @@ class Settings:
         Where the densities of a voxel and its neighbours are alike, a step shorter than this share of the voxel's
         shortest side may lose and scatter twice as much as ``max_loss`` and ``max_q1`` say.
     rest_voxels
-        There, an electron whose range is shorter than this share deposits what it has left at one point.
+        In such places an electron whose range is shorter than this share deposits what it has left at one point.
     """
 
     photon_cut_MeV: float = 0.05
@@ -93,6 +94,7 @@ class Settings:
     roulette_weight: float = 4.0
     brief_step_voxels: float = 0.3
     rest_voxels: float = 0.3
+    sagitta_voxels: float = 0.02
 
     def __post_init__(self) -> None:
         if not LOWEST_MeV <= self.photon_cut_MeV <= 0.5:
@@ -104,7 +106,8 @@ class Settings:
 # Places in Tables.cuts
 (
     PHOTON_CUT, ELECTRON_CUT, DELTA_CUT, MAX_TURN, MAX_STEP, COHERENT, BINDING, ROULETTE, ROULETTE_WEIGHT, BRIEF, REST,
-) = range(11)  # fmt: skip
+    SAGITTA,
+) = range(12)  # fmt: skip
 
 
 class Tables(NamedTuple):
@@ -186,6 +189,7 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
                 settings.roulette_weight,
                 settings.brief_step_voxels,
                 settings.rest_voxels,
+                settings.sagitta_voxels,
             ]
         ),
     )
