@@ -206,11 +206,12 @@ def even_near(code):
 def deposit(tally, index, energy):
     """Add energy to a voxel, and remember the voxel when asked to."""
     bits = tally.cell[index, 1]
-    if bits == 0 and tally.touched.shape[0] > 0:
+    total = np.float32(np.uint32(bits).view(np.float32) + np.float32(energy)).view(np.uint32)
+    # Nothing (a step in vacuum) leaves the voxel as it was: remembered at every step, it would overflow the list.
+    if bits == 0 and total != 0 and tally.touched.shape[0] > 0:
         tally.touched[tally.counter[N_TOUCHED]] = index
         tally.counter[N_TOUCHED] += 1
-    total = np.uint32(bits).view(np.float32) + np.float32(energy)
-    tally.cell[index, 1] = np.float32(total).view(np.uint32)
+    tally.cell[index, 1] = total
 
 
 # -- photons -----------------------------------------------------------------------------------------

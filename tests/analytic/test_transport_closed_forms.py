@@ -40,6 +40,18 @@ def shoot(medium, particle, repeats, field=(0.0, 0.0, 0.0), settings=None):
     return cpu.deposits(tally).reshape(medium.grid.shape_zyx).astype(float), tally
 
 
+def test_steps_in_vacuum_are_not_remembered():
+    """They leave nothing; listed step by step they would run over the end of the list of touched voxels."""
+    medium = box((6, 6, 6), 3.0, 0.0)
+    table = tables.load(medium.materials)
+    geometry, code = cpu.pack(medium, table, (0.0, 0.0, 1.5))
+    tally = cpu.new_tally(code, True)._replace(touched=np.zeros(10_000, np.int32))  # long enough for either outcome
+    electron = np.array((9.0, 9.0, 0.1, 1.0, 0.0, 0.05, 2.0, 1))
+    follow_one(electron, 20, rng.words(1, 9, 0, 0, 0), table, geometry, tally)
+    assert tally.counter[history.N_STEPS] > 50
+    assert tally.counter[history.N_TOUCHED] == 0
+
+
 @pytest.mark.parametrize("energy", [0.08, 1.0, 6.0])
 def test_first_interactions_by_depth(energy):
     """A grid one 2 µm column wide: a photon's first event ends it there, its flights are exp(−µ z)."""
