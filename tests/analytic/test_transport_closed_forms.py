@@ -52,6 +52,29 @@ def test_steps_in_vacuum_are_not_remembered():
     assert tally.counter[history.N_TOUCHED] == 0
 
 
+def test_no_voxel_attenuates_more_than_the_majorant():
+    """At every energy, across tungsten's K edge (69.5 keV) and inside and outside a dense box."""
+    names = ("water", "titanium-alloy", "tungsten", "schneider-24")
+    density, material = np.ones((12, 12, 12), np.float32), np.zeros((12, 12, 12), np.uint8)
+    density[4:7, 4:7, 4:7], material[4:7, 4:7, 4:7] = 4.43, 1
+    density[5, 5, 5], material[5, 5, 5] = 19.3, 2
+    density[1, 1, 1], material[1, 1, 1] = 1.9, 3
+    medium = Medium(Grid(density.shape, (3.0,) * 3, (0.0,) * 3), density, material, names)
+    table = tables.load(names)
+    geometry, _ = cpu.pack(medium, table, (0.0, 0.0, 0.0))
+    _, rounded = cpu.codes(medium)
+    _, dense = cpu.dense_box(rounded)
+    assert dense.any()
+    grid = tables.energy_grid_MeV()
+    row = np.repeat(np.arange(len(grid) - 1), 20)
+    part = np.tile(np.linspace(0, 1, 20, endpoint=False), len(grid) - 1)
+    for inverse, mask in zip(geometry.inverse_majorant, (~dense, np.ones_like(dense)), strict=True):
+        flight = inverse[row] * (1 - part) + inverse[row + 1] * part
+        for m in np.unique(material[mask]):
+            total = table.photon[m, row, 0] * (1 - part) + table.photon[m, row + 1, 0] * part
+            assert np.max(total * flight) * rounded[mask & (material == m)].max() <= 1
+
+
 @pytest.mark.parametrize("energy", [0.08, 1.0, 6.0])
 def test_first_interactions_by_depth(energy):
     """A grid one 2 µm column wide: a photon's first event ends it there, its flights are exp(−µ z)."""
