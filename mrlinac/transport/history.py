@@ -440,8 +440,9 @@ def charged(top, table, geometry, tally):
         columns = table.electron[charge, m]
         loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
         middle = kinetic - 0.5 * loss
-        if middle < 0.5 * kinetic:
-            middle = 0.5 * kinetic
+        lowest = max(0.5 * kinetic, tables.LOWEST_MeV)
+        if middle < lowest:
+            middle = lowest
         row, f = row_of(middle)
         loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
         if loss >= kinetic:
