@@ -67,8 +67,8 @@ class Store:
         folder = Path(place) if place else user_cache_path("mrlinac", appauthor=False)
         return cls(folder / "store", float(os.environ.get("MRLINAC_CACHE_GB", DEFAULT_CAP_GB)))
 
-    def get(self, kind: str, key: str) -> Entry | None:
-        """The entry, or None when it is absent, torn or altered (then it is removed)."""
+    def get(self, kind: str, key: str, *, tidy: bool = True) -> Entry | None:
+        """The entry, or None when it is absent, torn or altered (then it is removed, unless told not to)."""
         data, note = self._paths(kind, key)
         try:
             record = json.loads(note.read_text(encoding="utf-8"))
@@ -79,7 +79,8 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-            self._remove(kind, key)
+            if tidy:
+                self._remove(kind, key)
             return None
         with suppress(OSError):
             os.utime(note)  # the time of last use, for the cap
@@ -107,7 +108,7 @@ class Store:
         self, kind: str, key: str, suffices: Callable[[Entry], bool], grow: Callable[[Entry | None], Entry]
     ) -> Entry:
         """The stored entry if it suffices; else what ``grow`` makes of it (or of nothing), under the key's lock."""
-        found = self.get(kind, key)
+        found = self.get(kind, key, tidy=False)  # without the lock what looks torn may be half replaced by another
         if found is not None and suffices(found):
             return found
         lock = self._paths(kind, key)[0].with_suffix(".lock")

@@ -137,9 +137,10 @@ def skin_table(dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | No
         if not name.startswith("Skin") or not structure.occupancy.any() or structure.flaw:
             continue
         for text in SKIN_METRICS:
-            if metrics.parse(text).level > structures.volume_cc(name):
-                continue  # a piece of skin too small for this metric
-            value = metrics.metric(dose, structure, text, air=air)
+            try:
+                value = metrics.metric(dose, structure, text, air=air)
+            except ValueError:
+                continue  # a piece of skin too small for this metric, the air in it left out
             halves = [metrics.metric(half, structure, text, air=air) for half in dose.half_doses or ()]
             sigma, bias = noise_of(value, *halves)
             rows.append(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,9 @@ def influence_of(spec: PlanSpec, case: Case, *, tell: Tell, store: Store, thread
             done: int = done,
         ) -> BeamColumns:
             nonlocal followed
-            followed += len(lattice_uv)
+            followed += min(
+                len(lattice_uv), len(beamlets)
+            )  # those of a larger plan, followed again too, do not count
             made = transport.influence(
                 case.medium,
                 (replace(beamlets, lattice_uv=lattice_uv),),
@@ -230,11 +234,13 @@ def _together(beams: list[BeamColumns], case: Case, followed: int, histories: in
 
 @cache
 def engine_hash() -> str:
-    """Hash of all that the Monte Carlo is made of: its sources, the tables it reads, the constants."""
+    """Hash of all that the Monte Carlo is made of: its sources, the tables it reads, the geometry, the compiler."""
     package = Path(transport.__file__).parent
-    data = package.parent / "data"
-    files = [*package.glob("*.py"), *data.glob("*.npz"), data / "materials.toml", package.parent / "constants.py"]
-    return fingerprint([(path.name, path.read_bytes()) for path in sorted(files)])
+    data, root = package.parent / "data", package.parent
+    files = [*package.glob("*.py"), *data.glob("*.npz"), data / "materials.toml"]
+    files += [root / name for name in ("constants.py", "jit.py", "machine/beams.py", "anatomy/grid.py")]
+    compiler = [metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
+    return fingerprint([(path.name, path.read_bytes()) for path in sorted(files)], compiler, platform.machine())
 
 
 def rows_wanted(protocol: Protocol, structures: StructureSet) -> np.ndarray:

@@ -163,5 +163,5 @@ def _assembled(index: list[NDArray[np.int32]], value: list[NDArray[np.float32]],
     indices, data = np.empty(pointer[-1], kind), np.empty(pointer[-1], np.float32)
     for j in range(len(index)):
         indices[pointer[j] : pointer[j + 1]], data[pointer[j] : pointer[j + 1]] = index[j], value[j]
-        index[j], value[j] = index[j][:0], value[j][:0]
+        index[j], value[j] = np.empty(0, np.int32), np.empty(0, np.float32)
     return sp.csc_array((data, indices, pointer.astype(kind)), shape=(voxels, len(lengths)))

@@ -129,8 +129,8 @@ def _inverse_majorant(
     majorant = (np.asarray(table.photon)[:, :, TOTAL].astype(float) * densest[:, None]).max(0)
     inverse = 1 / np.maximum(majorant, 1e-12)
     # Between two rows 1/µ is interpolated, and a straight line lies above the hyperbola 1/µ by less than
-    # (Δµ/µ)²/8; the factor pays for that and for rounding.
-    step = np.abs(np.diff(majorant)) / np.maximum(majorant[1:], 1e-12)
+    # (Δµ/µ)²/4, µ the smaller of the two (a K edge rises); the factor pays for that and for rounding.
+    step = np.abs(np.diff(majorant)) / np.maximum(np.minimum(majorant[1:], majorant[:-1]), 1e-12)
     excess = np.concatenate([step, step[-1:]]) ** 2 / 4
     excess[1:] = np.maximum(excess[1:], excess[:-1])
     return (inverse / (1 + excess + 1e-5)).astype(np.float32)

@@ -208,11 +208,12 @@ def even_near(code):
 def deposit(tally, index, energy):
     """Add energy to a voxel, and remember the voxel when asked to."""
     bits = tally.cell[index, 1]
-    if bits == 0 and tally.touched.shape[0] > 0:
+    total = np.float32(np.uint32(bits).view(np.float32) + np.float32(energy)).view(np.uint32)
+    # Nothing (a step in vacuum) leaves the voxel as it was: remembered at every step, it would overflow the list.
+    if bits == 0 and total != 0 and tally.touched.shape[0] > 0:
         tally.touched[tally.counter[N_TOUCHED]] = index
         tally.counter[N_TOUCHED] += 1
-    total = np.uint32(bits).view(np.float32) + np.float32(energy)
-    tally.cell[index, 1] = np.float32(total).view(np.uint32)
+    tally.cell[index, 1] = total
 
 
 # -- photons -----------------------------------------------------------------------------------------
@@ -441,8 +442,9 @@ def charged(top, table, geometry, tally):
         columns = table.electron[charge, m]
         loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
         middle = kinetic - 0.5 * loss
-        if middle < 0.5 * kinetic:
-            middle = 0.5 * kinetic
+        lowest = max(0.5 * kinetic, tables.LOWEST_MeV)
+        if middle < lowest:
+            middle = lowest
         row, f = row_of(middle)
         loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
         if loss >= kinetic:

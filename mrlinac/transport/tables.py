@@ -73,7 +73,7 @@ class Settings:
         Whether bound electrons suppress small Compton angles.
     roulette_MeV, roulette_weight
         Secondary photons of energy E are followed with the weight ``min(roulette_weight, roulette_MeV/E)``, the others
-        lost by Russian roulette; a weight of 1 turns it off.
+        lost by Russian roulette; a weight of 0 turns it off.
     brief_step_voxels
         Where the densities of a voxel and its neighbours are alike, a step shorter than this share of the voxel's
         shortest side may lose and scatter twice as much as ``max_loss`` and ``max_q1`` say.

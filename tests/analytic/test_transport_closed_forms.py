@@ -40,6 +40,49 @@ def shoot(medium, particle, repeats, field=(0.0, 0.0, 0.0), settings=None):
     return cpu.deposits(tally).reshape(medium.grid.shape_zyx).astype(float), tally
 
 
+def test_steps_in_vacuum_are_not_remembered():
+    """They leave nothing; listed step by step they would run over the end of the list of touched voxels."""
+    medium = box((6, 6, 6), 3.0, 0.0)
+    table = tables.load(medium.materials)
+    geometry, code = cpu.pack(medium, table, (0.0, 0.0, 1.5))
+    tally = cpu.new_tally(code, True)._replace(touched=np.zeros(10_000, np.int32))  # long enough for either outcome
+    electron = np.array((9.0, 9.0, 0.1, 1.0, 0.0, 0.05, 2.0, 1))
+    follow_one(electron, 20, rng.words(1, 9, 0, 0, 0), table, geometry, tally)
+    assert tally.counter[history.N_STEPS] > 50
+    assert tally.counter[history.N_TOUCHED] == 0
+
+
+def test_no_voxel_attenuates_more_than_the_majorant():
+    """At every energy, across tungsten's K edge (69.5 keV) and inside and outside a dense box."""
+    names = ("water", "titanium-alloy", "tungsten", "schneider-24")
+    density, material = np.ones((12, 12, 12), np.float32), np.zeros((12, 12, 12), np.uint8)
+    density[4:7, 4:7, 4:7], material[4:7, 4:7, 4:7] = 4.43, 1
+    density[5, 5, 5], material[5, 5, 5] = 19.3, 2
+    density[1, 1, 1], material[1, 1, 1] = 1.9, 3
+    medium = Medium(Grid(density.shape, (3.0,) * 3, (0.0,) * 3), density, material, names)
+    table = tables.load(names)
+    geometry, _ = cpu.pack(medium, table, (0.0, 0.0, 0.0))
+    _, rounded = cpu.codes(medium)
+    _, dense = cpu.dense_box(rounded)
+    assert dense.any()
+    grid = tables.energy_grid_MeV()
+    row = np.repeat(np.arange(len(grid) - 1), 20)
+    part = np.tile(np.linspace(0, 1, 20, endpoint=False), len(grid) - 1)
+    for inverse, mask in zip(geometry.inverse_majorant, (~dense, np.ones_like(dense)), strict=True):
+        flight = inverse[row] * (1 - part) + inverse[row + 1] * part
+        for m in np.unique(material[mask]):
+            total = table.photon[m, row, 0] * (1 - part) + table.photon[m, row + 1, 0] * part
+            assert np.max(total * flight) * rounded[mask & (material == m)].max() <= 1
+
+
+def test_a_cut_at_the_lowest_energy_reads_no_row_below_the_table():
+    """Electrons of 22 keV, cut at 15.6: each step takes a quarter of the energy, the second one's middle is below it."""
+    settings = tables.Settings(electron_cut_MeV=tables.LOWEST_MeV, brief_step_voxels=0.0)
+    deposit, tally = shoot(box((5, 5, 5), 10.0, 1.0), (25, 25, 25, 0, 0, 1, 0.022, 1), 500, settings=settings)
+    assert deposit.sum() == pytest.approx(500 * 0.022, rel=1e-4)
+    assert tally.counter[history.N_STEPS] == 2 * 500
+
+
 @pytest.mark.parametrize("energy", [0.08, 1.0, 6.0])
 def test_first_interactions_by_depth(energy):
     """A grid one 2 µm column wide: a photon's first event ends it there, its flights are exp(−µ z)."""

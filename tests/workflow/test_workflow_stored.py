@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import COARSE
 
 import mrlinac as mr
 from mrlinac import transport
+from mrlinac.recipe import stored
 from mrlinac.recipe.stored import influence_of
 from mrlinac.store import Store
 
@@ -77,6 +80,30 @@ def test_a_larger_margin_adds_what_is_missing(cases, followed, tmp_path):
     assert same(grown, made(cases[7.0], Store(tmp_path / "other")))
     followed.clear()
     assert same(made(cases[3.0], store), made(cases[3.0], Store(tmp_path / "third")))
+
+
+def test_beamlets_of_a_larger_plan_that_are_followed_again_do_not_count(cases, monkeypatch, tmp_path):
+    """The first beam lacks voxels, so its larger plan's beamlets are all made again; the other beams are there."""
+    store = Store(tmp_path / "one")
+    (wide, large), (spec, case) = cases[7.0], cases[3.0]
+    few = stored.rows_wanted(spec.protocol, case.structures)
+    more = few | (case.structures["External"].occupancy > 0)
+    for of_spec, of_case, wanted in (
+        (spec, replace(case, maps=case.maps[1:]), more),
+        (wide, replace(large, maps=large.maps[:1]), few),
+    ):
+        monkeypatch.setattr(stored, "rows_wanted", lambda *_, wanted=wanted: wanted)
+        made((of_spec, of_case), store)
+    monkeypatch.setattr(stored, "rows_wanted", lambda *_: more)
+    notes = made((spec, case), store).provenance.notes
+    assert f"{case.beamlets - len(case.maps[0])} of {case.beamlets} beamlets taken from the cache" in notes
+
+
+def test_another_compiler_or_geometry_shares_nothing(monkeypatch):
+    before = stored.engine_hash.__wrapped__()
+    assert before == stored.engine_hash.__wrapped__()
+    monkeypatch.setattr(stored.metadata, "version", lambda name: "0")
+    assert stored.engine_hash.__wrapped__() != before
 
 
 def test_a_stopped_run_goes_on_with_the_beam_it_was_at(cases, monkeypatch, followed, tmp_path):

@@ -58,6 +58,18 @@ def test_a_torn_or_altered_entry_is_never_used(store, damage):
     assert store.count() == 0
 
 
+def test_a_reader_does_not_remove_what_another_process_is_writing(store):
+    """The writer holds the lock, its data are there and its note is not yet: a reader waits for the lock."""
+    store.put("dose", "k", entry())
+    data = next(store.folder.rglob("*.npz"))
+    old = data.read_bytes()
+    data.write_bytes(old[:-1])  # as if the new data had just replaced the old
+    assert store.get("dose", "k", tidy=False) is None
+    assert data.exists()
+    data.write_bytes(old)
+    assert store.get("dose", "k") is not None
+
+
 def test_a_failed_make_leaves_nothing(store):
     def grow(_):
         raise KeyboardInterrupt

@@ -71,3 +71,14 @@ def test_the_skin_sentence_says_whether_it_is_enough():
     table = judge.skin_table(noisy(3), structures)
     assert ": enough" in judge.skin_sentence(table.assign(sigma=0.01), 66.0, structures)
     assert ": not enough" in judge.skin_sentence(table.assign(sigma=1.0), 66.0, structures)
+
+
+def test_a_piece_of_skin_that_is_mostly_air_has_no_d2cc():
+    """3 cc, of which 2 are the air of a mask's gap: D0.1cc and the mean are there, D2cc is not, nothing stops."""
+    inside = np.zeros(GRID.shape_zyx, np.float32)
+    inside[0, :10, :11] = 1  # 110 voxels of 0.027 cc
+    air = np.zeros(GRID.shape_zyx, bool)
+    air[0, :10, :7] = True
+    structure = Structure("Skin_anterior", "other", inside)
+    table = judge.skin_table(noisy(4), StructureSet(GRID, {"Skin_anterior": structure}), air)
+    assert list(table["metric"]) == ["mean", "D0.1cc"]

@@ -10,7 +10,7 @@ from mrlinac.anatomy.medium import Medium
 from mrlinac.errors import PhysicsError
 from mrlinac.machine import model
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
-from mrlinac.transport import cpu, run, source, tables
+from mrlinac.transport import columns, cpu, run, source, tables
 from mrlinac.transport.source import Emission
 
 FIELD = (0.0, 0.0, 1.5)
@@ -250,3 +250,13 @@ def test_no_box_where_nothing_stands_out():
     box, mask = cpu.dense_box(np.ones((4, 4, 4), np.float32))
     assert not mask.any()
     assert (box == 0).all()
+
+
+def test_columns_are_freed_as_they_are_copied():
+    """A slice of nothing would keep the whole column alive."""
+    index = [np.arange(5, dtype=np.int32), np.arange(3, dtype=np.int32)]
+    value = [np.ones(5, np.float32), np.ones(3, np.float32)]
+    matrix = columns._assembled(index, value, 10)
+    assert matrix.shape == (10, 2)
+    assert matrix.nnz == 8
+    assert all(a.size == 0 and a.base is None for a in (*index, *value))
