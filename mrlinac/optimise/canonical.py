@@ -242,15 +242,14 @@ def build(
         programme.mean_offset = {name: rows.mean_of(name, offset_Gy) for name in rows.mean}
     for objective in protocol.objectives:
         programme.add_objective(objective.of, objective.weight)
-    for constraint, limit_Gy in limits_of(protocol, rows, level_factor):
+    for constraint, limit_Gy in limits_of(protocol, rows):
         programme.add_limit(constraint.of, constraint.name, limit_Gy / scaled_later, constraint.upper)
     return programme
 
 
-def limits_of(protocol: Protocol, rows: Rows, level_factor: float = 1.0) -> list[tuple[Constraint, float]]:
-    """The constraints whose structure is there, each with its limit in Gy of the course."""
-    return [
-        (c, c.limit_Gy(protocol.prescription) * (level_factor if c.relative else 1.0))
-        for c in protocol.constraints
-        if c.of.structure in rows.mean
-    ]
+def limits_of(protocol: Protocol, rows: Rows) -> list[tuple[Constraint, float]]:
+    """The constraints whose structure is there, each with its limit in Gy of the course.
+
+    Relative ones refer to the prescription itself, whatever level the objectives aim at.
+    """
+    return [(c, c.limit_Gy(protocol.prescription)) for c in protocol.constraints if c.of.structure in rows.mean]

@@ -229,10 +229,13 @@ class Planner:
         # The solver's own excess decides what is met: the values shown hold the cut entries' dose at the fluence
         # found, of which the solver knew only a guess.
         stuck = [k for k, excess_Gy in enumerate(outcome.excess_Gy) if excess_Gy > TOLERANCE_Gy]
-        limits = tuple(replace(limit, met=k not in stuck) for k, limit in enumerate(judgement.limits))
+        limits = tuple(
+            replace(limit, met=k not in stuck, excess_Gy=float(outcome.excess_Gy[k]) if k in stuck else 0.0)
+            for k, limit in enumerate(judgement.limits)
+        )
         judgement = replace(judgement, limits=limits)
         if stuck and not relax:
-            raise SolverError(infeasible(limits, stuck, outcome.excess_Gy))
+            raise SolverError(infeasible(limits, stuck, outcome.excess_Gy, scaled_later))
         certificate = self._certificate(outcome, limits, stuck, solver)
         return Solution(
             Fluence.from_vector(self.influence.maps, mu, certificate),
@@ -296,7 +299,7 @@ class Planner:
             total += objective.weight * (-number if objective.of.curvature == "concave" else number)
             objectives.append(ObjectiveState(objective.name, objective.weight, number, objective.of.unit))
         limits = []
-        for k, (constraint, limit_Gy) in enumerate(canonical.limits_of(protocol, rows, level_factor)):
+        for k, (constraint, limit_Gy) in enumerate(canonical.limits_of(protocol, rows)):
             number = value(constraint.of)
             excess_Gy = max(0.0, number - limit_Gy if constraint.upper else limit_Gy - number)
             limits.append(
@@ -328,13 +331,17 @@ class Planner:
         return Certificate(solver, status, outcome.objective, outcome.bound, worst, outcome.iterations)
 
 
-def infeasible(limits: tuple[LimitState, ...], stuck: list[int], excess_Gy: NDArray[np.float64]) -> str:
+def infeasible(
+    limits: tuple[LimitState, ...], stuck: list[int], excess_Gy: NDArray[np.float64], scaled_later: float = 1.0
+) -> str:
     """The sentence that says which limits stand in the way and the smallest relaxation found."""
     words = "; ".join(
-        f"{limits[k].name} {'<=' if limits[k].upper else '>='} {limits[k].limit_Gy:.2f} Gy "
+        f"{limits[k].name} {'<=' if limits[k].upper else '>='} {limits[k].limit_Gy / scaled_later:.2f} Gy "
         f"would have to give {excess_Gy[k]:.2f} Gy"
         for k in stuck
     )
+    if scaled_later != 1.0:
+        words += f" (limits as they must hold before the plan is scaled by {scaled_later:.4f})"
     return f"infeasible: {words}. Loosen the limit(s), or allow the relaxation (relax=True)"
 
 
