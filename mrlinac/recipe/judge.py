@@ -159,6 +159,6 @@ def skin_sentence(skin: pd.DataFrame, prescription_Gy: float, structures: Struct
     percent = 100 * float(primary["sigma"].iloc[0]) / prescription_Gy
     verdict = "enough" if percent <= SKIN_SIGMA_percent else "not enough"
     return (
-        f"{SKIN_SAYS} has a standard deviation of {percent:.2f} % of the prescription: {verdict} to compare arms "
-        f"({SKIN_SIGMA_percent:g} % is asked for)."
+        f"{SKIN_SAYS} has a standard deviation of about {percent:.2f} % of the prescription (one pair of half-runs, so "
+        f"known to a factor of two): {verdict} to compare arms ({SKIN_SIGMA_percent:g} % is asked for)."
     )
