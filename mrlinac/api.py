@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
-from mrlinac import dicom, jit, report, spec
+from mrlinac import dicom, jit, report, spec, transport
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.errors import SpecError
@@ -27,6 +27,7 @@ __all__ = [
     "cache_info",
     "cache_list",
     "check",
+    "check_device",
     "check_output",
     "check_recalculation",
     "compare",
@@ -91,16 +92,33 @@ make_plan = _with_report(planning.make_plan)
 
 
 def recalculate(
-    result: PlanResult, *, field_T: float, progress: Progress = silent, threads: int | None = None
+    result: PlanResult,
+    *,
+    field_T: float,
+    progress: Progress = silent,
+    threads: int | None = None,
+    device: Literal["cpu", "gpu"] = "cpu",
 ) -> PlanResult:
     """The forward Monte Carlo dose of the same MU in another field, along the machine's direction."""
-    made = planning.recalculate(result, field_T=field_T, progress=progress, threads=threads)
+    made = planning.recalculate(result, field_T=field_T, progress=progress, threads=threads, device=device)
 
     def write_both(after: PlanResult, folder: Path) -> None:
         labels = (f"{result.field_T:g} T, planned", f"{field_T:g} T, recalculated")
         compare(dict(zip(labels, (result, after), strict=True))).save(folder / "comparison")
 
     return replace(made, writers=(report.write_result, write_both))
+
+
+def check_device(device: str) -> None:
+    """Find out early whether ``"cpu"`` or ``"gpu"`` can compute: for a GPU the extra ``gpu`` and a CUDA device.
+
+    Raises
+    ------
+    PhysicsError, MissingExtraError, DeviceError
+        What stands in the way.
+    """
+    if device != "cpu":
+        transport.check_device(device)
 
 
 def check_recalculation(result: PlanResult, field_T: float, folder: str | Path, *, overwrite: bool = False) -> None:

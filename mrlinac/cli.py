@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,18 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the f
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the Monte Carlo (default: all cores).")
 ]
+
+
+class On(StrEnum):
+    """Devices of the Monte Carlo."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+Device = Annotated[
+    On, typer.Option("--device", help="What computes forward doses (an influence is made on the cpu in any case).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and estimate only.")]
 PatientFolder = Annotated[
     Path | None, typer.Option("--patient", help="Folder of DICOM files; the same as --set patient.folder=…")
@@ -77,10 +90,12 @@ def plan(
     out_: Out = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
+    device: Device = On.cpu,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Plan a patient: Monte Carlo influence, convex optimisation, forward Monte Carlo dose, report."""
+    mrlinac.check_device(device.value)
     spec = mrlinac.load_plan(name, _changes(set_, patient))
     folder = out_ or Path("results") / spec.name
     person = mrlinac.patient_of(spec)
@@ -91,7 +106,7 @@ def plan(
     found.raise_problems()
     mrlinac.check_output(spec, person, folder, overwrite=overwrite)
     with _progress(as_json) as tell:
-        result = mrlinac.make_plan(spec, person, case=found.case, progress=tell, threads=threads)
+        result = mrlinac.make_plan(spec, person, case=found.case, progress=tell, threads=threads, device=device.value)
         result.save(folder, overwrite=overwrite)
     _say(_summary(result, folder), as_json, lambda: _print_result(result, folder))
     raise typer.Exit(0 if result.constraints_met else UNMET)
@@ -120,14 +135,16 @@ def recalculate(
     out_: Out = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
+    device: Device = On.cpu,
     as_json: AsJson = False,
 ) -> None:
     """The dose of the same MU in another field: what the field does to a plan."""
+    mrlinac.check_device(device.value)
     before = mrlinac.load_result(folder)
     target = out_ or folder.with_name(f"{folder.name}-{field_T:g}T")
     mrlinac.check_recalculation(before, field_T, target, overwrite=overwrite)
     with _progress(as_json) as tell:
-        after = mrlinac.recalculate(before, field_T=field_T, progress=tell, threads=threads)
+        after = mrlinac.recalculate(before, field_T=field_T, progress=tell, threads=threads, device=device.value)
         after.save(target, overwrite=overwrite)
     _say(_summary(after, target), as_json, lambda: _print_result(after, target))
     raise typer.Exit(0 if after.constraints_met else UNMET)

@@ -1,25 +1,33 @@
-"""The one place that imports numba: the decorators for kernels, and a cache that notices every edit.
+"""The one place that imports numba: the decorators for kernels, a cache that notices every edit, the build for CUDA.
 
 Numba's own cache looks at the file of the compiled function only, and misses an edit in a callee of another file.
 Here the cache folder's name is a hash of *all* kernel sources, so that an edit anywhere compiles anew. Nothing
 global in numba is touched: the cache is set on each dispatcher.
+
+A function marked with :func:`device` is written once and serves both targets: :class:`CudaBuild` takes the Python
+functions behind the marked ones and compiles them again for CUDA.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import inspect
 import os
 import platform
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numba
 import platformdirs
+
+from mrlinac.errors import DeviceError, MissingExtraError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -43,6 +51,101 @@ def kernel(function: Function) -> Function:
 def device(function: Function) -> Function:
     """Compile a helper that is inlined into the kernels that call it."""
     return _compile(function, {"forceinline": True})
+
+
+# -- CUDA --------------------------------------------------------------------------------------------
+
+
+def load_cuda() -> Any:
+    """Numba's CUDA target as the package numba-cuda has it; the one inside numba is deprecated and not used.
+
+    Raises
+    ------
+    MissingExtraError
+        Where numba-cuda is not installed.
+    """
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise MissingExtraError("numba-cuda", "gpu", "Monte Carlo on a GPU")
+    from numba import cuda
+
+    return cuda
+
+
+def cuda_device() -> str:
+    """Name of the CUDA device that kernels would run on.
+
+    Raises
+    ------
+    MissingExtraError
+        Where numba-cuda is not installed.
+    DeviceError
+        Where there is no CUDA device, with the driver's reason.
+    """
+    cuda = load_cuda()
+    if cuda_is_simulated():
+        return "simulator"
+    if not cuda.is_available():
+        reason = " ".join(str(cuda.cuda_error() or "the driver lists none").split())
+        raise DeviceError(
+            "No CUDA device: the Monte Carlo on a GPU needs an NVIDIA card and its driver.\n"
+            f"What the driver says: {reason}\n"
+            "Without one, run on the processor: device 'cpu', the default."
+        )
+    name = cuda.get_current_device().name
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def cuda_is_simulated() -> bool:
+    """Whether CUDA kernels are stepped through in Python (``NUMBA_ENABLE_CUDASIM=1``), for tests."""
+    return bool(getattr(numba.config, "ENABLE_CUDASIM", False))
+
+
+class CudaBuild:
+    """Device functions, compiled for CUDA from the Python functions that the processor's are compiled from.
+
+    A twin of a module is a copy of its names. In it every function marked with :func:`device` is replaced by a CUDA
+    function of the same code that finds its own names in the twin, and every module of the same package by its twin.
+
+    Parameters
+    ----------
+    package : str
+        Modules outside it are left as they are.
+    instead : mapping
+        What differs on CUDA, by full name (``"package.module.name"``): plain functions, compiled here, or constants.
+    """
+
+    def __init__(self, package: str, instead: Mapping[str, Any]) -> None:
+        self._cuda = load_cuda()
+        self._package = package + "."
+        self._instead = dict(instead)
+        self._twins: dict[str, ModuleType] = {}
+        self._functions: dict[str, Any] = {}
+
+    def twin(self, module: ModuleType) -> ModuleType:
+        """The module as CUDA kernels see it."""
+        name = module.__name__
+        if name not in self._twins:
+            names = vars(self._twins.setdefault(name, ModuleType(name)))
+            names.update(vars(module))
+            for key, value in vars(module).items():
+                if isinstance(value, ModuleType) and value.__name__.startswith(self._package):
+                    names[key] = self.twin(value)
+                elif f"{name}.{key}" in self._instead:
+                    other = self._instead[f"{name}.{key}"]
+                    names[key] = self._cuda.jit(device=True)(other) if isinstance(other, FunctionType) else other
+                elif hasattr(value, "py_func"):
+                    names[key] = self._function(value.py_func)
+        return self._twins[name]
+
+    def _function(self, function: FunctionType) -> Any:
+        name = f"{function.__module__}.{function.__qualname__}"
+        if name not in self._functions:
+            names = vars(self.twin(sys.modules[function.__module__]))
+            # A module imported from may have asked for this function while it was copied.
+            if name not in self._functions:
+                same = FunctionType(function.__code__, names, function.__name__)
+                self._functions[name] = self._cuda.jit(device=True)(same)
+        return self._functions[name]
 
 
 def _compile(function: Callable[..., Any], options: dict[str, Any]) -> Any:

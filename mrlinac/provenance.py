@@ -18,6 +18,7 @@ PACKAGES = (
     "numpy",
     "scipy",
     "numba",
+    "numba-cuda",
     "cvxpy",
     "clarabel",
     "pydicom",

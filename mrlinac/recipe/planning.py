@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,7 @@ def make_plan(
     case: Case | None = None,
     progress: Progress = silent,
     threads: int | None = None,
+    device: Literal["cpu", "gpu"] = "cpu",
     store: Store | None = None,
 ) -> PlanResult:
     """Plan a patient. Ctrl-C leaves nothing half-written; what was finished is in the cache.
@@ -45,6 +46,9 @@ def make_plan(
     progress : function of (stage, done, total, text)
     threads : int, optional
         Threads of the Monte Carlo (default: all cores); the result does not depend on it.
+    device : str
+        Where forward doses are computed: ``"cpu"``, or ``"gpu"`` (a CUDA device, with the extra ``gpu``). The influence
+        is made on the processor in any case.
     store : Store, optional
         Where influences are kept; the user's cache by default.
 
@@ -54,9 +58,10 @@ def make_plan(
 
     Raises
     ------
-    DataError, SpecError, PhysicsError, SolverError
+    DataError, SpecError, PhysicsError, SolverError, MissingExtraError, DeviceError
         What stands in the way.
     """
+    transport.check_device(device)
     stages = Stages(progress)
     store = store or Store.default()
     numerics, protocol = spec.numerics, spec.protocol
@@ -81,6 +86,7 @@ def make_plan(
                 target_rel_sigma=rel_sigma,
                 seed=seed,
                 threads=threads,
+                device=device,
                 progress=tell,
             )
 
@@ -180,7 +186,12 @@ def recalculation_fingerprint(result: PlanResult, field_T: float) -> str:
 
 
 def recalculate(
-    result: PlanResult, *, field_T: float, progress: Progress = silent, threads: int | None = None
+    result: PlanResult,
+    *,
+    field_T: float,
+    progress: Progress = silent,
+    threads: int | None = None,
+    device: Literal["cpu", "gpu"] = "cpu",
 ) -> PlanResult:
     """The forward Monte Carlo dose of a result's MU in another field, to the same uncertainty.
 
@@ -188,7 +199,10 @@ def recalculate(
     ----------
     field_T : float
         Along the machine's direction, or along IEC fixed +Y for a machine without a field; negative turns it.
+    device : str
+        As in :func:`make_plan`.
     """
+    transport.check_device(device)
     spec = result.spec
     stages = Stages(progress)
     field = _field_of(result, field_T)
@@ -201,6 +215,7 @@ def recalculate(
             target_rel_sigma=spec.numerics.final_rel_sigma,
             seed=spec.numerics.seed,
             threads=threads,
+            device=device,
             progress=tell,
         )
     dose = one.course(spec.protocol.prescription.fractions)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mrlinac.transport.run import dose, estimate, influence
+    from mrlinac.transport.run import check_device, dose, estimate, influence
     from mrlinac.transport.tables import Settings
 
-__all__ = ["Settings", "dose", "estimate", "influence"]
+__all__ = ["Settings", "check_device", "dose", "estimate", "influence"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("dose", "influence", "estimate"):
+    if name in ("dose", "influence", "estimate", "check_device"):
         from mrlinac.transport import run
 
         return getattr(run, name)

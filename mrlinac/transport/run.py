@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ from mrlinac.constants import Gy_PER_MeV_PER_g
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import PhysicsError
+from mrlinac.jit import cuda_device
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
 from mrlinac.machine.model import Machine
 from mrlinac.provenance import Provenance, fingerprint
@@ -23,6 +25,7 @@ from mrlinac.transport.tables import Settings
 
 Array = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
+Device = Literal["cpu", "gpu"]
 
 ENGINE = "mrlinac Monte Carlo 1"
 DOSE, INFLUENCE, SPREAD, ROULETTE, FREE = range(1, 6)  # purposes of random streams
@@ -48,6 +51,8 @@ class Outcome:
         As ``energy_MeV``, from the even and from the odd batches: two independent half-runs.
     batch_MeV : float64 array [batch, …] or None
         What ``reduce`` made of each batch's deposit per primary.
+    device : str
+        What it ran on.
     """
 
     energy_MeV: Array
@@ -62,6 +67,25 @@ class Outcome:
     overflow: int
     half_MeV: tuple[Array, Array]
     batch_MeV: Array | None = None
+    device: str = "cpu"
+
+
+def check_device(device: str) -> None:
+    """Find out early whether a device is there.
+
+    Raises
+    ------
+    PhysicsError
+        For another word than ``"cpu"`` or ``"gpu"``.
+    MissingExtraError
+        For ``"gpu"`` where numba-cuda is not installed.
+    DeviceError
+        For ``"gpu"`` where there is no CUDA device.
+    """
+    if device not in ("cpu", "gpu"):
+        raise PhysicsError(f"device = {device!r}: transport runs on 'cpu' or 'gpu'")
+    if device == "gpu":
+        cuda_device()
 
 
 def simulate(
@@ -80,6 +104,7 @@ def simulate(
     reduce: Callable[[Array], Array] | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    device: Device = "cpu",
 ) -> Outcome:
     """Transport primaries of any sources and give the energy per voxel and primary.
 
@@ -98,12 +123,16 @@ def simulate(
         Applied to each batch's deposit per primary [z, y, x]; collected in ``batch_MeV``.
     cancelled : callable, optional
         Asked at batch ends; True raises KeyboardInterrupt.
+    device : str
+        ``"cpu"``, or ``"gpu"``: a CUDA device, which needs the extra ``gpu``. Nothing falls back by itself.
 
     Notes
     -----
     The result is the same bit for bit for any number of threads: a batch is followed by one thread, in an order of
-    its own, and batches are added in their order.
+    its own, and batches are added in their order. A GPU follows the same histories, but adds in any order and rounds
+    a little differently.
     """
+    check_device(device)
     if photons < batches or batches < 2:
         raise PhysicsError(f"{photons} photons in {batches} batches: at least two batches of one photon are needed")
     share = np.asarray(share, float)
@@ -119,35 +148,54 @@ def simulate(
     per_batch = photons // batches
     shape = medium.grid.shape_zyx
     mass = mass_g(medium)
-    threads = min(cpu.threads_or_default(threads), batches)
     total, square, odd = (np.zeros(medium.grid.size) for _ in range(3))
     kept: list[Array] = []
     counts, energies = np.zeros(8, np.int64), np.zeros(3)
 
-    def task(batch: int, tally: history.Tally) -> None:
+    def sources(batch: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         # Systematic sampling: each source gets the floor or ceiling of its share, right on average.
         offset = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), batch])).random()
         number = np.diff(np.floor(edges * per_batch + offset)).astype(np.int64)
         words = np.stack([np.full(len(used), batch), used, np.zeros(len(used), np.int64)], 1)
-        cpu.follow(rows, number, cpu.stream_names(seed, DOSE, words), shared, table, geometry, tally, pool.stop)
+        return number, cpu.stream_names(seed, DOSE, words)
 
-    def add(batch: int, tally: history.Tally, _: object) -> None:
-        mean = cpu.deposits(tally).astype(float) / per_batch
+    def add(batch: int, deposits: NDArray[np.floating], counter: NDArray[np.int64], energy: Array) -> None:
+        mean = deposits.astype(float) / per_batch
         np.add(total, mean, out=total)
         np.add(square, mean * mean, out=square)
         if batch % 2:
             np.add(odd, mean, out=odd)
         if reduce is not None:
             kept.append(reduce(mean.reshape(shape)))
-        counts[:] += tally.counter
-        energies[:] += tally.energy
-        tally.cell[:, 1] = 0
-        tally.counter[:] = 0
-        tally.energy[:] = 0
+        counts[:] += counter
+        energies[:] += energy
+
+    def on_cpu() -> Generator[int]:
+        workers = min(cpu.threads_or_default(threads), batches)
+
+        def task(batch: int, tally: history.Tally) -> None:
+            cpu.follow(rows, *sources(batch), shared, table, geometry, tally, pool.stop)
+
+        def use(batch: int, tally: history.Tally, _: object) -> None:
+            add(batch, cpu.deposits(tally), tally.counter, tally.energy)
+            tally.cell[:, 1] = 0
+            tally.counter[:] = 0
+            tally.energy[:] = 0
+
+        with cpu.Pool(workers, [cpu.new_tally(code, False) for _ in range(workers + 1)]) as pool:
+            yield from pool.ordered(task, batches, use)
+
+    def on_gpu() -> Generator[int]:
+        from mrlinac.transport import gpu  # needs numba-cuda: imported where it is asked for
+
+        worker = gpu.Worker(rows, shared, table, geometry, code)
+        for batch in range(batches):
+            add(batch, *worker.batch(*sources(batch)))
+            yield batch
 
     done = 0
-    with cpu.Pool(threads, [cpu.new_tally(code, False) for _ in range(threads + 1)]) as pool:
-        for batch in pool.ordered(task, batches, add):
+    with closing(on_gpu() if device == "gpu" else on_cpu()) as following:
+        for batch in following:
             done = batch + 1
             if progress is not None:
                 progress(done * per_batch, photons, "transport")
@@ -173,6 +221,7 @@ def simulate(
         int(counts[history.N_OVERFLOW]),
         (even.reshape(shape), (odd / max(done // 2, 1)).reshape(shape)),
         np.array(kept) if reduce is not None else None,
+        f"gpu: {cuda_device()}" if device == "gpu" else "cpu",
     )
 
 
@@ -221,6 +270,7 @@ def dose(
     to: Literal["medium", "water"] = "medium",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    device: Device = "cpu",
 ) -> Dose:
     """Dose of one fraction by Monte Carlo.
 
@@ -242,12 +292,17 @@ def dose(
     to : str
         ``"medium"``, or ``"water"``: each voxel's dose times the mean ratio of collision stopping powers of water and
         its material over the beam's electrons (:mod:`mrlinac.transport.to_water`).
+    device : str
+        ``"cpu"``, or ``"gpu"``: a CUDA device, which needs the extra ``gpu``; ``provenance.device`` says which.
 
     Raises
     ------
     PhysicsError
         When neither ``photons`` nor ``target_rel_sigma`` is given, nothing is to be transported, or ``to`` is unknown.
+    MissingExtraError, DeviceError
+        When a GPU is asked for and is not there, or its memory is too small.
     """
+    check_device(device)
     if to not in ("medium", "water"):
         raise PhysicsError(f"to = {to!r}: dose is to 'medium' or to 'water'")
     if batches < MIN_BATCHES:
@@ -276,6 +331,7 @@ def dose(
         target_rel_sigma=target_rel_sigma,
         progress=progress,
         cancelled=cancelled,
+        device=device,
     )
     mass = mass_g(medium).reshape(medium.grid.shape_zyx)
     factor = np.divide(amount.sum() * Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0)
@@ -295,12 +351,14 @@ def dose(
     made = fingerprint("dose", medium, fluence.maps, list(fluence.mu), machine, list(map(float, field_xyz_T)))
     if to == "water":
         made = fingerprint(made, to)
+    if device != "cpu":  # equal within statistics, not bit for bit
+        made = fingerprint(made, device)
     return Dose(
         medium.grid,
         (mean * factor).astype(np.float32),
         relative.astype(np.float32),
         1,
-        _provenance(made, seed, outcome.primaries, settings, field_xyz_T, notes),
+        _provenance(made, seed, outcome.primaries, settings, field_xyz_T, notes, outcome.device),
         ((outcome.half_MeV[0] * factor).astype(np.float32), (outcome.half_MeV[1] * factor).astype(np.float32)),
         to,
     )
@@ -321,6 +379,7 @@ def influence(
     noise_beamlets: int = 8,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    device: Device = "cpu",
 ) -> Influence:
     """Dose per MU of every beamlet, of one fraction.
 
@@ -334,12 +393,18 @@ def influence(
         then have this size: the column's mean is unbiased. 0 keeps all.
     noise_beamlets : int
         How many are followed a second time, in parts, for ``rel_sigma``.
+    device : str
+        ``"cpu"`` only; a GPU is refused.
 
     Notes
     -----
     A beamlet's numbers depend on (seed, its beam, its place in the lattice) only: a subset of the maps has the same
     columns bit for bit, and so does any number of threads.
     """
+    if device != "cpu":
+        raise PhysicsError(
+            f"device = {device!r}: an influence is made on the processor ('cpu') only; dose() has a GPU"
+        )
     if photons_per_beamlet < 1:
         raise PhysicsError(f"photons_per_beamlet must be at least 1, not {photons_per_beamlet}")
     maps = tuple(maps)
@@ -443,7 +508,13 @@ def _notes(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _provenance(
-    made: str, seed: int, histories: int, settings: Settings, field_xyz_T: Sequence[float], notes: tuple[str, ...]
+    made: str,
+    seed: int,
+    histories: int,
+    settings: Settings,
+    field_xyz_T: Sequence[float],
+    notes: tuple[str, ...],
+    device: str = "cpu",
 ) -> Provenance:
     numerics = {**asdict(settings), "field_xyz_T": [float(b) for b in field_xyz_T]}
-    return Provenance(fingerprint(made, seed, histories, numerics), ENGINE, seed, "cpu", histories, notes, numerics)
+    return Provenance(fingerprint(made, seed, histories, numerics), ENGINE, seed, device, histories, notes, numerics)

@@ -7,6 +7,7 @@ Equations and sources: ``docs/theory/transport.md``.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def multiple(lam, q1, w_table, scale, rng):
     if r < g:
         j += 1
     u = uniform(rng) * (NODES * NODES)
-    k = int(np.sqrt(u))  # nodes are even in sqrt(1 − cumulative): dense in the tail
+    k = int(math.sqrt(u))  # nodes are even in sqrt(1 − cumulative): dense in the tail
     u = (u - k * k) / (2 * k + 1)  # straight lines in the cumulative probability itself: exact in a 1/t² tail
     w = w_table[i, j, k] * (1.0 - u) + w_table[i, j, k + 1] * u
     return min(2.0, 2.0 * a * w / (1.0 - w + a))
@@ -193,7 +194,7 @@ def single(eta, rng):
 @device
 def poisson(mean, rng):
     """A Poisson number, by inversion; for means below about 10."""
-    term = np.exp(-mean)
+    term = math.exp(-mean)
     u = uniform(rng) - term
     n = 0
     while u > 0.0 and n < 60:

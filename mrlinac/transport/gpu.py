@@ -1,0 +1,169 @@
+"""The GPU's side: the functions of :mod:`mrlinac.transport.history`, compiled for CUDA, and a driver for batches.
+
+Only two things differ from the processor: a deposit is an atomic addition, because all threads share one tally, and a
+thread's scratch is its own local memory. Streams have the same names, so a history is the same on both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac import jit
+from mrlinac.errors import DeviceError
+from mrlinac.transport import history, rng
+from mrlinac.transport.tables import Tables
+
+Array = NDArray[np.float64]
+cuda = jit.load_cuda()
+
+STACK = 32  # particles: 8 were never exceeded in 8 million histories of up to 10 MeV; a full stack is counted
+COUNTERS, ENERGIES, PARTICLE = 8, 3, 9  # lengths of a thread's scratch arrays
+THREADS = 128  # of a block
+BLOCKS = 8  # per multiprocessor
+LAUNCH = 1 << 22  # primaries of one kernel call: short enough for a display's time limit, and for Ctrl-C
+SPILL_bytes = 1024  # of local memory per thread, beside the stack
+
+
+class Tally(NamedTuple):
+    """What a thread writes to, under the names that :mod:`mrlinac.transport.history` uses."""
+
+    cell: NDArray[np.uint32]  # [voxel, 1] its code
+    deposit: NDArray[np.float64]  # MeV by voxel: shared by all threads
+    counter: NDArray[np.int64]  # the thread's own, from here on
+    energy: NDArray[np.float64]
+    stack: NDArray[np.float64]
+    rng: NDArray[np.uint64]
+
+
+def deposit(tally, index, energy):
+    """Add energy to a voxel that other threads may be adding to."""
+    cuda.atomic.add(tally.deposit, index, energy)
+
+
+BUILD = jit.CudaBuild(
+    "mrlinac.transport", {"mrlinac.transport.history.deposit": deposit, "mrlinac.transport.history.STACK": STACK}
+)
+on_gpu = BUILD.twin(history)
+start = BUILD.twin(rng).start
+
+
+def follow(rows, first, names, beamline, table, geometry, code, deposits, counts, energies, begin, end):
+    """Follow primaries ``begin`` … ``end`` − 1 of a batch; source row i has those from ``first[i]`` on.
+
+    The loop goes over particles, not over histories: the threads of a warp wait for each other at its end, and a
+    long history would hold up 31 short ones.
+    """
+    tally = Tally(
+        code,
+        deposits,
+        cuda.local.array(COUNTERS, np.int64),
+        cuda.local.array(ENERGIES, np.float64),
+        cuda.local.array((STACK, PARTICLE), np.float64),
+        cuda.local.array(2, np.uint64),
+    )
+    for i in range(COUNTERS):
+        tally.counter[i] = 0
+    for i in range(ENERGIES):
+        tally.energy[i] = 0.0
+    following = begin + cuda.grid(1)
+    top = 0
+    while top > 0 or following < end:
+        if top == 0:
+            low, high = 0, rows.shape[0]
+            while high - low > 1:
+                middle = (low + high) // 2
+                if first[middle] <= following:
+                    low = middle
+                else:
+                    high = middle
+            start(tally.rng, following - first[low], names[low])
+            top = on_gpu.emit(rows[low], beamline, geometry, tally)
+            following += cuda.gridsize(1)
+        if top > 0:
+            top -= 1
+            if tally.stack[top, 7] == history.PHOTON:
+                top = on_gpu.photon(top, table, geometry, tally)
+            else:
+                top = on_gpu.charged(top, table, geometry, tally)
+    for i in range(COUNTERS):
+        cuda.atomic.add(counts, i, tally.counter[i])
+    for i in range(ENERGIES):
+        cuda.atomic.add(energies, i, tally.energy[i])
+
+
+KERNEL = cuda.jit(follow)
+
+
+class Worker:
+    """A device with everything a simulation needs in its memory.
+
+    Raises
+    ------
+    DeviceError
+        Where there is no device, or its memory is too small.
+    """
+
+    def __init__(
+        self,
+        rows: Array,
+        shared: history.Beamline,
+        table: Tables,
+        geometry: history.Geometry,
+        code: NDArray[np.uint32],
+    ) -> None:
+        self.device = jit.cuda_device()
+        simulated = jit.cuda_is_simulated()
+        if simulated:
+            self._grid, resident = (1, 4), 4
+        else:
+            card = cuda.get_current_device()
+            self._grid = (BLOCKS * card.MULTIPROCESSOR_COUNT, THREADS)
+            resident = card.MULTIPROCESSOR_COUNT * card.MAX_THREADS_PER_MULTIPROCESSOR
+        small = sum(array.nbytes for array in (rows, *shared, *table, *geometry))
+        check_memory(
+            bytes_needed(len(code), len(rows), resident) + small,
+            cuda.current_context().get_memory_info().free,
+            len(code),
+        )
+
+        def sent(arrays: Any) -> Any:
+            return type(arrays)(*(cuda.to_device(np.array(array)) for array in arrays))
+
+        self._rows = cuda.to_device(rows)
+        self._shared, self._table, self._geometry = sent(shared), sent(table), sent(geometry)
+        self._code = cuda.to_device(code.reshape(-1, 1))
+        self._deposits = cuda.to_device(np.zeros(len(code)))
+
+    def batch(self, number: NDArray[np.int64], names: NDArray[np.uint64]) -> tuple[Array, NDArray[np.int64], Array]:
+        """Follow ``number[i]`` primaries of each source row: deposits in MeV by voxel, counters, energies."""
+        edges = np.concatenate([[0], np.cumsum(number)])
+        # A row without primaries shares its first number with the next; the search then finds the last of them.
+        first, names = cuda.to_device(edges[:-1]), cuda.to_device(np.ascontiguousarray(names))
+        counts, energies = cuda.to_device(np.zeros(COUNTERS, np.int64)), cuda.to_device(np.zeros(ENERGIES))
+        self._deposits.copy_to_device(np.zeros(self._deposits.shape))
+        total = int(edges[-1])
+        for begin in range(0, total, LAUNCH):
+            KERNEL[self._grid](
+                self._rows, first, names, self._shared, self._table, self._geometry, self._code, self._deposits,
+                counts, energies, begin, min(begin + LAUNCH, total),
+            )  # fmt: skip
+            cuda.synchronize()
+        return self._deposits.copy_to_host(), counts.copy_to_host(), energies.copy_to_host()
+
+
+def bytes_needed(voxels: int, sources: int, resident_threads: int) -> int:
+    """Memory of the device: codes and deposits, the sources' streams, and the scratch of all resident threads."""
+    scratch = STACK * PARTICLE * 8 + SPILL_bytes
+    return voxels * (4 + 8) + sources * 6 * 8 + resident_threads * scratch
+
+
+def check_memory(needed: float, free: float, voxels: int) -> None:
+    """Refuse what does not fit, before anything is allocated."""
+    if needed > 0.9 * free:
+        raise DeviceError(
+            f"The GPU has {free / 1e9:.1f} GB free; {voxels} voxels and the scratch of its threads take "
+            f"{needed / 1e9:.1f} GB. Take a coarser or smaller grid, or run on the processor: device 'cpu'."
+        )
