@@ -183,7 +183,9 @@ def compiled_kernels() -> list[CompiledKernels]:
     current, found = cache_folder(), []
     for folder in current.parent.iterdir() if current.parent.is_dir() else ():
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-        written_s = max((file.st_mtime for file in files), default=0.0)
+        if not files:  # made when a kernel was defined, and nothing was compiled
+            continue
+        written_s = max(file.st_mtime for file in files)
         found.append(
             CompiledKernels(folder.name, sum(file.st_size for file in files), written_s, folder.name == current.name)
         )
