@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -114,7 +114,6 @@ class BeamColumns:
 
     def entry(self) -> Entry:
         """As the store keeps it."""
-        made = self.provenance
         return Entry(
             {
                 "lattice_uv": self.lattice_uv,
@@ -123,18 +122,7 @@ class BeamColumns:
                 "indices": self.matrix.indices,
                 "indptr": self.matrix.indptr,
             },
-            {
-                "voxels": len(self.voxels),
-                "rel_sigma": self.rel_sigma,
-                "provenance": {
-                    "fingerprint": made.fingerprint,
-                    "engine": made.engine,
-                    "seed": made.seed,
-                    "device": made.device,
-                    "histories": made.histories,
-                    "notes": list(made.notes),
-                },
-            },
+            {"voxels": len(self.voxels), "rel_sigma": self.rel_sigma, "provenance": asdict(self.provenance)},
         )
 
     def places(self, lattice_uv: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -83,11 +83,7 @@ def follow(rows, first, names, beamline, table, geometry, code, deposits, counts
             top = on_gpu.emit(rows[low], beamline, geometry, tally)
             following += cuda.gridsize(1)
         if top > 0:
-            top -= 1
-            if tally.stack[top, 7] == history.PHOTON:
-                top = on_gpu.photon(top, table, geometry, tally)
-            else:
-                top = on_gpu.charged(top, table, geometry, tally)
+            top = on_gpu.follow_last(top, table, geometry, tally)
     for i in range(COUNTERS):
         cuda.atomic.add(counts, i, tally.counter[i])
     for i in range(ENERGIES):

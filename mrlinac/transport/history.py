@@ -160,11 +160,16 @@ def radiate(tally, top, x, y, z, u, v, w, energy, weight, table):
 def extinguish(top, table, geometry, tally):
     """Follow every particle on the stack, and those they make, to the end."""
     while top > 0:
-        top -= 1
-        if tally.stack[top, 7] == PHOTON:
-            top = photon(top, table, geometry, tally)
-        else:
-            top = charged(top, table, geometry, tally)
+        top = follow_last(top, table, geometry, tally)
+
+
+@device
+def follow_last(top, table, geometry, tally):
+    """Follow the particle on top of the stack; the stack's size after it."""
+    top -= 1
+    if tally.stack[top, 7] == PHOTON:
+        return photon(top, table, geometry, tally)
+    return charged(top, table, geometry, tally)
 
 
 @device
@@ -373,7 +378,7 @@ def pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally):
 
 @device
 def charged(top, table, geometry, tally):
-    """Follow the electron or positron at stack[top]: one random point per step."""
+    """Follow the electron or positron at stack[top]: a random point to turn at and one to lose energy at per step."""
     rng = tally.rng
     p = tally.stack[top]
     x, y, z, u, v, w, kinetic, kind, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
