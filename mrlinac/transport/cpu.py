@@ -53,6 +53,7 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
     geometry = history.Geometry(
         shape=shape,
         size=shape * spacing,
+        spacing=spacing,
         inverse_spacing=1 / spacing,
         inverse_majorant=np.stack(
             [

@@ -23,7 +23,7 @@ from mrlinac.transport.tables import row_of
 
 PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
 STACK = 256
-MAX_STEPS = 4000  # of one electron: reached only on a long spiral through air or vacuum
+MAX_SEGMENTS = 8000  # of one electron: reached only on a long spiral through air or vacuum
 MATERIAL_BITS = 63
 EVEN_CODES = 5  # the first codes of a voxel's neighbourhood: densities alike
 HIGHEST_REST_MeV = 0.6  # electrons above it are never given up
@@ -39,6 +39,7 @@ class Geometry(NamedTuple):
 
     shape: NDArray[np.int64]  # nx, ny, nz
     size: NDArray[np.float64]  # mm, x y z
+    spacing: NDArray[np.float64]  # mm, x y z
     inverse_spacing: NDArray[np.float64]  # per mm, x y z
     inverse_majorant: NDArray[
         np.float32
@@ -378,128 +379,201 @@ def pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally):
 
 @device
 def charged(top, table, geometry, tally):
-    """Follow the electron or positron at stack[top]: a random point to turn at and one to lose energy at per step."""
+    """Follow the electron or positron at stack[top] to its end, in steps of equal physics: see the theory page.
+
+    A step is a mass path that depends on the energy and the material alone. At a uniformly random point of it the
+    track turns (the hinge); its loss is left evenly along it, voxel by voxel. The field turns it between chords whose
+    length depends on the energy alone.
+    """
     rng = tally.rng
     p = tally.stack[top]
     x, y, z, u, v, w, kinetic, kind, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
     positron = kind == POSITRON
     charge = 1 if positron else 0
     cut = table.cuts[tables.ELECTRON_CUT]
-    magnet = geometry.field[3]
-    if positron:
-        magnet = -magnet
+    magnet = -geometry.field[3] if positron else geometry.field[3]
     bx, by, bz = geometry.field[0], geometry.field[1], geometry.field[2]
-    longest = table.cuts[tables.MAX_STEP] * geometry.shortest_mm[0]
-    brief = table.cuts[tables.BRIEF] * geometry.shortest_mm[0]
-    sagitta = 8.0 * table.cuts[tables.SAGITTA] * geometry.shortest_mm[0]
-    pending = 0.0  # angle of the field still to turn: half a step's
+    sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
+    nx, ny, nz = geometry.shape[0], geometry.shape[1], geometry.shape[2]
     rest = 2.0 * MEC2 if positron else 0.0
-    here = voxel_at(x, y, z, geometry)
-    if here >= 0 and ends_at(tally.cell[here, 0], kinetic, table, geometry):
-        settle(x, y, z, u, v, w, kinetic, here, weight, table, geometry, tally)
+    index = voxel_at(x, y, z, geometry)
+    if index < 0:
+        tally.energy[ESCAPED] += weight * (kinetic + rest)
+        return top
+    i, j, k = index % nx, index // nx % ny, index // (nx * ny)
+    code = tally.cell[index, 0]
+    density, m = density_of(code), material_of(code)
+    if ends_at(code, kinetic, table, geometry):
+        settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
         return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-    for _ in range(MAX_STEPS):
-        if here < 0:
-            tally.energy[ESCAPED] += weight * (kinetic + rest)
-            return top
-        tally.counter[N_STEPS] += 1
-        code = tally.cell[here, 0]
-        row, f = row_of(kinetic)
-        start = table.electron[charge, material_of(code), row]
-        s = start[tables.STEP] / max(dense_near(code, geometry), 1e-9)
-        if even_near(code):
-            s = max(s, min(2.0 * s, brief))
-        s = min(longest, s)
-        if magnet != 0.0:
-            bend = magnet / math.sqrt(kinetic * (kinetic + 2.0 * MEC2))  # rad per mm
-            radius = 1.0 / abs(bend)
-            arc = table.cuts[tables.MAX_TURN] * radius
-            # The chord is exact, what is left on the way lies off it by s²/(8 r): longer arcs where this is nothing to
-            # a voxel, or where there is next to nothing to leave it in.
-            if dense_near(code, geometry) < 0.05:
-                arc *= 2.0
+    # The chords of the helix: each turns by the same angle, so their lengths go with the momentum.
+    left, arc = 1e30, 0.0
+    ahead = 0.5 * table.cuts[tables.MAX_TURN]
+    stretch = 1.0  # arc over chord
+    if magnet != 0.0:
+        if magnet < 0.0:
+            ahead = -ahead
+        stretch = 1.0 / (1.0 - ahead * ahead / 6.0)
+        arc = 2.0 * ahead / magnet * math.sqrt(kinetic * (kinetic + 2.0 * MEC2))
+        # The first has any length, lest all rhyme with the places of birth.
+        first = uniform(rng)
+        arc *= first
+        left = arc / stretch
+        u, v, w = el.rotate(u, v, w, bx, by, bz, first * ahead)
+    # what a whole step does
+    row, f = row_of(kinetic)
+    part = uniform(rng)  # of the step, to the hinge
+    units = part
+    hinged = False
+    a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+    per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+    loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+    per_mm = density * per_g
+    held = 0.0  # to be left in this voxel
+    for _ in range(MAX_SEGMENTS):
+        # the direction is new
+        tu, tv, tw = 1.0 / max(abs(u), 1e-12), 1.0 / max(abs(v), 1e-12), 1.0 / max(abs(w), 1e-12)
+        fx = max(0.0, ((i + 1) * sx - x if u > 0.0 else x - i * sx) * tu)
+        fy = max(0.0, ((j + 1) * sy - y if v > 0.0 else y - j * sy) * tv)
+        fz = max(0.0, ((k + 1) * sz - z if w > 0.0 else z - k * sz) * tw)
+        tu *= sx
+        tv *= sy
+        tw *= sz
+        gone = 0.0
+        while True:
+            # from face to face
+            while True:
+                d = min(fx, min(fy, fz))
+                used = d * per_mm
+                if used >= units or d >= left:
+                    break
+                units -= used
+                left -= d
+                gone += d
+                used *= loss
+                kinetic -= used
+                deposit(tally, index, weight * (held + used))
+                held = 0.0
+                outside = False
+                if fx <= fy and fx <= fz:
+                    fy -= d
+                    fz -= d
+                    fx = tu
+                    if u > 0.0:
+                        i += 1
+                        index += 1
+                        outside = i >= nx
+                    else:
+                        i -= 1
+                        index -= 1
+                        outside = i < 0
+                elif fy <= fz:
+                    fx -= d
+                    fz -= d
+                    fy = tv
+                    if v > 0.0:
+                        j += 1
+                        index += nx
+                        outside = j >= ny
+                    else:
+                        j -= 1
+                        index -= nx
+                        outside = j < 0
+                else:
+                    fx -= d
+                    fy -= d
+                    fz = tw
+                    if w > 0.0:
+                        k += 1
+                        index += nx * ny
+                        outside = k >= nz
+                    else:
+                        k -= 1
+                        index -= nx * ny
+                        outside = k < 0
+                if outside:
+                    tally.energy[ESCAPED] += weight * (kinetic + rest)
+                    return top
+                code = tally.cell[index, 0]
+                density = density_of(code)
+                if material_of(code) != m:
+                    m = material_of(code)
+                    a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+                    per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+                    loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+                per_mm = density * per_g
+            turns = left * per_mm < units
+            if turns:
+                d = left
+                used = d * per_mm
+                units -= used
             else:
-                arc = max(arc, min(2.0 * arc, math.sqrt(sagitta * radius)))
-            s = min(s, arc)
-            half = 0.5 * bend * s
-            u, v, w = el.rotate(u, v, w, bx, by, bz, pending + half)
-            pending = half
-            chord = s * (1.0 - half * half / 6.0)  # sin(ω/2)/(ω/2)
-        else:
-            chord = s
-        before = chord * uniform(rng)
-        # The loss has a point of its own, uniform on the broken path: with the track bending, its mean then lies where
-        # it should, Q1 s/6 nearer than the middle, and the step looks the same from either end.
-        apart = chord * uniform(rng) - before
-        lost_x, lost_y, lost_z = x + (before + apart) * u, y + (before + apart) * v, z + (before + apart) * w
-        x += before * u
-        y += before * v
-        z += before * w
-        hinge = voxel_at(x, y, z, geometry)
-        if hinge < 0:
-            here = -1
+                used = units
+                d = used / per_mm
+                left -= d
+            gone += d
+            used *= loss
+            kinetic -= used
+            held += used
+            if turns or not hinged:
+                break
+            # the step's end: the next goes straight on
+            tally.counter[N_STEPS] += 1
+            if ends_at(code, kinetic, table, geometry):
+                x += gone * u
+                y += gone * v
+                z += gone * w
+                deposit(tally, index, weight * held)
+                settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
+                return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+            fx -= d
+            fy -= d
+            fz -= d
+            row, f = row_of(kinetic)
+            part = uniform(rng)
+            units = part
+            hinged = False
+            a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+            per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+            loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+            per_mm = density * per_g
+        x += gone * u
+        y += gone * v
+        z += gone * w
+        if turns:
+            momentum = math.sqrt(kinetic * (kinetic + 2.0 * MEC2))
+            u, v, w = el.rotate(u, v, w, bx, by, bz, 0.5 * arc * magnet / momentum + ahead)
+            arc = 2.0 * ahead / magnet * momentum
+            left = arc / stretch
             continue
-        code = tally.cell[hinge, 0]
-        m = material_of(code)
-        density = density_of(code)
-        path = density * s
-        # loss by the midpoint rule
-        columns = table.electron[charge, m]
-        loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
-        middle = kinetic - 0.5 * loss
-        lowest = max(0.5 * kinetic, tables.LOWEST_MeV)
-        if middle < lowest:
-            middle = lowest
-        row, f = row_of(middle)
-        loss = path * (columns[row, 0] * (1.0 - f) + columns[row + 1, 0] * f)
-        if loss >= kinetic:
-            deposit(tally, hinge, weight * kinetic)
-            return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-        # scattering; Q1 ∝ E^-1.7 or so, hence the correction of the midpoint rule
-        share = loss / middle
-        q1 = (
-            path
-            * (columns[row, tables.Q1] * (1.0 - f) + columns[row + 1, tables.Q1] * f)
-            * (1.0 + 0.19 * share * share)
-        )
-        collisions = path * (columns[row, tables.COLLISIONS] * (1.0 - f) + columns[row + 1, tables.COLLISIONS] * f)
+        hinged = True
+        units = 1.0 - part
+        collisions = a0[tables.COLLISIONS] * (1.0 - f) + a1[tables.COLLISIONS] * f
         if collisions > 8.0:
+            q1 = a0[tables.Q1] * (1.0 - f) + a1[tables.Q1] * f
             t = scatter.multiple(collisions, q1, table.w, table.scale, rng)
             c, sn = azimuth(rng)
             u, v, w = turn(u, v, w, 1.0 - t, c, sn)
-        elif collisions > 0.0:
+        else:
             for _k in range(scatter.poisson(collisions, rng)):
-                t = scatter.single(np.float64(columns[row, tables.ETA]), rng)
+                t = scatter.single(np.float64(a0[tables.ETA]), rng)
                 c, sn = azimuth(rng)
                 u, v, w = turn(u, v, w, 1.0 - t, c, sn)
-        if apart > 0.0:
-            lost_x, lost_y, lost_z = x + apart * u, y + apart * v, z + apart * w
-        lost = voxel_at(lost_x, lost_y, lost_z, geometry)
-        if lost >= 0 and lost != hinge:
-            code = tally.cell[lost, 0]
-            there = table.electron[charge, material_of(code)]
-            loss = density_of(code) * s * (there[row, 0] * (1.0 - f) + there[row + 1, 0] * f)
-            if loss >= kinetic:
-                deposit(tally, lost, weight * kinetic)
-                return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-        else:
-            lost = hinge
-        deposit(tally, lost, weight * loss)
-        kinetic -= loss
-        ended = ends_at(tally.cell[lost, 0], kinetic, table, geometry)
-        hard = path * (columns[row, tables.HARD] * (1.0 - f) + columns[row + 1, tables.HARD] * f)
+        hard = a0[tables.HARD] * (1.0 - f) + a1[tables.HARD] * f
         if uniform(rng) < hard:
             r = uniform(rng)
-            if r < columns[row, tables.BREMS_SHARE]:
+            before = kinetic
+            if r < a0[tables.BREMS_SHARE]:
                 if kinetic > table.cuts[tables.PHOTON_CUT]:
-                    position = row + f
-                    k = el.brems_energy(position, table.brems, table.cuts[tables.PHOTON_CUT], kinetic, rng)
+                    row, g = row_of(kinetic)
+                    g = el.brems_energy(row + g, table.brems, table.cuts[tables.PHOTON_CUT], kinetic, rng)
                     beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
                     c, sn = azimuth(rng)
-                    a, b, d = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, sn)
-                    top = radiate(tally, top, x, y, z, a, b, d, k, weight, table)
-                    kinetic -= k
-            elif positron and r >= columns[row, tables.BHABHA_SHARE]:
+                    a, b, e = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, sn)
+                    top = radiate(tally, top, x, y, z, a, b, e, g, weight, table)
+                    kinetic -= g
+            elif positron and r >= a0[tables.BHABHA_SHARE]:
+                deposit(tally, index, weight * held)
                 return annihilate(top, x, y, z, u, v, w, kinetic, weight, table, tally)
             elif kinetic > (table.cuts[tables.DELTA_CUT] if positron else 2.0 * table.cuts[tables.DELTA_CUT]):
                 if positron:
@@ -509,65 +583,99 @@ def charged(top, table, geometry, tally):
                 cos_1, cos_2 = el.moller_cos(kinetic, given)
                 c, sn = azimuth(rng)
                 if given > cut:
-                    a, b, d = turn(u, v, w, cos_2, -c, -sn)
-                    top = push(tally, top, x, y, z, a, b, d, given, ELECTRON, weight)
+                    a, b, e = turn(u, v, w, cos_2, -c, -sn)
+                    top = push(tally, top, x, y, z, a, b, e, given, ELECTRON, weight)
                 else:
-                    deposit(tally, hinge, weight * given)
+                    held += given
                 u, v, w = turn(u, v, w, cos_1, c, sn)
                 kinetic -= given
-        after = chord - before
-        x += after * u
-        y += after * v
-        z += after * w
-        here = voxel_at(x, y, z, geometry)
-        if ended:
-            settle(lost_x, lost_y, lost_z, u, v, w, kinetic, lost, weight, table, geometry, tally)
-            return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-        if kinetic <= cut:  # after a hard event
-            settle(
-                x - after * u, y - after * v, z - after * w, u, v, w, kinetic, hinge, weight, table, geometry, tally
-            )
-            return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+            if kinetic <= cut:
+                deposit(tally, index, weight * held)
+                settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
+                return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+            if kinetic != before:  # the way that is left, in steps of the new energy
+                mass = units / per_g
+                row, f = row_of(kinetic)
+                a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+                per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+                loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+                units = min(1.0, mass * per_g)
+                per_mm = density * per_g
     tally.counter[N_TRUNCATED] += 1
-    if here >= 0:
-        deposit(tally, here, weight * kinetic)
-        return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-    tally.energy[ESCAPED] += weight * (kinetic + rest)
-    return top
+    deposit(tally, index, weight * (held + kinetic))
+    return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+
+
+@device
+def face(x, u, i, side):
+    """Way along a direction to the face of voxel i of an axis that it runs towards; not below 0."""
+    if u > 1e-12:
+        return max(0.0, ((i + 1) * side - x) / u)
+    if u < -1e-12:
+        return max(0.0, (i * side - x) / u)
+    return 1e30
 
 
 @device
 def ends_at(code, kinetic, table, geometry):
-    """Whether an electron is given up here: below the cut, or too short of range to leave a place that is even."""
+    """Whether an electron is given up here: below the cut, or of too short a range to matter."""
     if kinetic <= table.cuts[tables.ELECTRON_CUT]:
         return True
     if kinetic > HIGHEST_REST_MeV or not even_near(code):
         return False
     row, _ = row_of(kinetic)
-    far = table.range_mm[material_of(code), row + 1]
-    return far < table.cuts[tables.REST] * geometry.shortest_mm[0] * density_of(code)
+    return table.range_mm[material_of(code), row + 1] < table.cuts[tables.REST] * geometry.shortest_mm[0] * density_of(code)
 
 
 @device
-def settle(x, y, z, u, v, w, kinetic, at, weight, table, geometry, tally):
-    """Deposit what an electron has left at one point.
+def settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally):
+    """Deposit what an electron has left at one point, its mean mass path straight on.
 
-    The rest goes a mean way on from the point of the last loss, in proportion to 1/density: what crosses an interface
-    one way and the other then balances. Between tissue and air nothing crosses, neither way: in air the point would
-    lie beyond the next wall.
+    In gas, and at the border of gas and matter, it stays: the point would lie beyond the next wall.
     """
-    code = tally.cell[at, 0]
-    density = density_of(code)
-    row, _ = row_of(max(kinetic, tables.LOWEST_MeV))
-    on = tables.REST_SHARE * table.range_mm[material_of(code), row] / density
-    there = voxel_at(x + on * u, y + on * v, z + on * w, geometry)
-    if there >= 0:
-        other = density_of(tally.cell[there, 0])
-        if other < 0.1 * density or other > 10.0 * density:
-            there = -1
-    if there < 0:
-        there = at
-    deposit(tally, there, weight * kinetic)
+    nx, ny, nz = geometry.shape[0], geometry.shape[1], geometry.shape[2]
+    sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
+    index = (k * ny + j) * nx + i
+    code = tally.cell[index, 0]
+    first = density_of(code)
+    row, f = row_of(max(kinetic, tables.LOWEST_MeV))
+    m = material_of(code)
+    units = tables.REST_SHARE
+    far = table.range_mm[m, row] * (1.0 - f) + table.range_mm[m, row + 1] * f
+    if units * far > 2.0 * geometry.shortest_mm[0] * first:
+        deposit(tally, index, weight * kinetic)
+        return
+    per_mm = first / far
+    fx, fy, fz = face(x, u, i, sx), face(y, v, j, sy), face(z, w, k, sz)
+    while True:
+        d = max(0.0, min(fx, min(fy, fz)))
+        if d * per_mm >= units:
+            break
+        units -= d * per_mm
+        fx -= d
+        fy -= d
+        fz -= d
+        if fx <= fy and fx <= fz:
+            i += 1 if u > 0.0 else -1
+            fx = sx / abs(u)
+        elif fy <= fz:
+            j += 1 if v > 0.0 else -1
+            fy = sy / abs(v)
+        else:
+            k += 1 if w > 0.0 else -1
+            fz = sz / abs(w)
+        if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
+            break
+        there = (k * ny + j) * nx + i
+        code = tally.cell[there, 0]
+        density = density_of(code)
+        if density < 0.1 * first or density > 10.0 * first:
+            break
+        m = material_of(code)
+        far = table.range_mm[m, row] * (1.0 - f) + table.range_mm[m, row + 1] * f
+        per_mm = density / far
+        index = there
+    deposit(tally, index, weight * kinetic)
 
 
 @device

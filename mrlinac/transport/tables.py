@@ -31,7 +31,7 @@ LOWEST_MeV, HIGHEST_MeV = 2.0**LOW_EXPONENT, 2.0 ** (LOW_EXPONENT + OCTAVES)
 # photon columns
 TOTAL, COMPTON, PAIR, PHOTO = range(4)  # COMPTON, PAIR, PHOTO: cumulative shares; the rest is coherent
 # electron columns
-STOPPING, HARD, BREMS_SHARE, BHABHA_SHARE, Q1, COLLISIONS, ETA, STEP = range(8)
+STEP, LOSS, HARD, BREMS_SHARE, BHABHA_SHARE, Q1, COLLISIONS, ETA = range(8)
 
 REST_SHARE = 0.39
 """Mean depth of the energy that an electron of 100 to 200 keV leaves in water, in units of its CSDA range: 0.389 by
@@ -291,12 +291,38 @@ def electron_columns(name: str, energy: Array, spectrum: BremsSpectrum, settings
     hard = brems + collisions + flight
     safe = np.maximum(hard, 1e-300)
     q1, number, eta = scattering(material, energy, delta)
-    # The longest step at 1 g/cm³: by loss, by scattering, and so that two hard events in one stay rare.
-    step = np.minimum(settings.max_loss * energy / stopping, settings.max_q1 / q1)
-    step = np.minimum(step, 0.3 / np.maximum(hard, 1e-3)) * 10
-    return np.stack(
-        [stopping * 0.1, hard * 0.1, brems / safe, (brems + collisions) / safe, q1 * 0.1, number * 0.1, eta, step], -1
-    )
+    # The step at 1 g/cm³: by loss, by scattering, and so that two hard events in one stay rare.
+    path = np.minimum(settings.max_loss * energy / stopping, settings.max_q1 / q1)
+    path = np.minimum(path, 0.3 / np.maximum(hard, 1e-3))
+    loss = loss_over(energy, stopping, path)
+    q1, number, hard = (share_over(energy, each / stopping, loss) for each in (q1, number, hard))
+    return np.stack([path * 10, loss, hard, brems / safe, (brems + collisions) / safe, q1, number, eta], -1)
+
+
+FINE = 8  # points of a row where steps are integrated
+
+
+def loss_over(energy: Array, stopping: Array, path: Array) -> Array:
+    """Energy lost over a path from each energy, in the continuous slowing down of a restricted stopping power."""
+    fine = np.geomspace(energy[0] / 4, energy[-1], FINE * len(energy))
+    inverse = 1 / _extended(fine, energy, stopping)
+    way = np.concatenate([[0], np.cumsum(0.5 * (inverse[1:] + inverse[:-1]) * np.diff(fine))])
+    return energy - np.interp(np.interp(energy, fine, way) - path, way, fine)
+
+
+def share_over(energy: Array, per_MeV: Array, loss: Array) -> Array:
+    """What happens per lost MeV, summed over the loss of a step."""
+    fine = np.geomspace(energy[0] / 4, energy[-1], FINE * len(energy))
+    value = _extended(fine, energy, per_MeV)
+    total = np.concatenate([[0], np.cumsum(0.5 * (value[1:] + value[:-1]) * np.diff(fine))])
+    return np.interp(energy, fine, total) - np.interp(energy - loss, fine, total)
+
+
+def _extended(fine: Array, energy: Array, value: Array) -> Array:
+    """Values on a finer and deeper grid; below the first energy by the power law of the first rows."""
+    low, high = np.log(np.maximum(value[[0, 4]], 1e-300))
+    slope = (high - low) / np.log(energy[4] / energy[0])
+    return np.where(fine < energy[0], value[0] * (fine / energy[0]) ** slope, np.interp(fine, energy, value))
 
 
 def moller_per_electron_cm2(energy: Array, cut: float) -> Array:
