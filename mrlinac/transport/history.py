@@ -493,7 +493,7 @@ def charged(top, table, geometry, tally):
             if r < columns[row, tables.BREMS_SHARE]:
                 if kinetic > table.cuts[tables.PHOTON_CUT]:
                     position = row + f
-                    k = el.brems_energy(position, table.brems, table.cuts[tables.PHOTON_CUT], kinetic, rng)
+                    k = el.brems_energy(position, table.brems[m], table.cuts[tables.PHOTON_CUT], kinetic, rng)
                     beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
                     c, sn = azimuth(rng)
                     a, b, d = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, sn)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrlinac.constants import FINE_STRUCTURE, AVOGADRO_per_mol, CLASSICAL_ELECTRON_RADIUS_cm, ELECTRON_REST_ENERGY_MeV
 from mrlinac.errors import PhysicsError
 from mrlinac.jit import device
-from mrlinac.transport import materials, scatter
+from mrlinac.transport import brems, materials, scatter
 
 Array = NDArray[np.float64]
 MEC2 = ELECTRON_REST_ENERGY_MeV
@@ -37,7 +37,6 @@ REST_SHARE = 0.39
 """Mean depth of the energy that an electron of 100 to 200 keV leaves in water, in units of its CSDA range: 0.389 by
 this code with a cut of 20 keV and fine steps."""
 
-BREMS_NODES = 64
 ANGLE_NODES = 128
 FORM_NODES = 96
 X_LOW, X_HIGH = 5e-3, 1e3  # of the form factor's table, per angstrom
@@ -116,7 +115,7 @@ class Tables(NamedTuple):
     photon: NDArray[np.float32]  # [material, row, 4]
     electron: NDArray[np.float32]  # [charge, material, row, 8]
     range_mm: NDArray[np.float32]  # [material, row] at 1 g/cm³
-    brems: NDArray[np.float32]  # [row, node]
+    brems: NDArray[np.float32]  # [material, row, node] quantiles of ln(k/cut)/ln(T/cut)
     w: NDArray[np.float32]  # Goudsmit-Saunderson
     scale: NDArray[np.float32]
     binding: NDArray[np.float32]  # [material, node] S(x)
@@ -155,10 +154,12 @@ def load(names: Sequence[str], settings: Settings = Settings()) -> Tables:
 @lru_cache(maxsize=8)
 def _load(names: tuple[str, ...], settings: Settings) -> Tables:
     energy = energy_grid_MeV()
-    spectrum = BremsSpectrum.made(energy, settings.photon_cut_MeV)
+    spectra = [brems.spectrum(n, energy, settings.photon_cut_MeV) for n in names]
     electron = np.stack(
         [
-            np.stack([electron_columns(n, energy, spectrum, settings, positron) for n in names])
+            np.stack(
+                [electron_columns(n, energy, s, settings, positron) for n, s in zip(names, spectra, strict=True)]
+            )
             for positron in (False, True)
         ]
     )
@@ -170,7 +171,7 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
         photon=np.stack([photon_columns(n, energy, settings) for n in names]).astype(np.float32),
         electron=electron.astype(np.float32),
         range_mm=np.stack([csda_range_mm(n, energy) for n in names]).astype(np.float32),
-        brems=spectrum.quantile.astype(np.float32),
+        brems=np.stack([s.quantile for s in spectra]).astype(np.float32),
         w=w,
         scale=scale,
         binding=binding.astype(np.float32),
@@ -230,52 +231,7 @@ def mean_z(material: materials.Material) -> float:
 # -- electrons ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class BremsSpectrum:
-    """Shape of the bremsstrahlung spectrum by row: soft share of the energy, photons per energy, quantiles."""
-
-    soft_share: Array  # of the radiated energy, from photons below the cut
-    number_per_MeV: Array  # hard photons per radiated MeV (all of it)
-    quantile: Array  # [row, node] of ln(k/cut)/ln(T/cut)
-
-    @classmethod
-    def made(cls, energy: Array, cut: float) -> BremsSpectrum:
-        """Integrate the Born-approximation spectrum; the size is set elsewhere by NIST's radiative stopping power."""
-        soft, number = np.ones_like(energy), np.zeros_like(energy)
-        quantile = np.zeros((len(energy), BREMS_NODES + 1))
-        nodes = np.arange(BREMS_NODES + 1) / BREMS_NODES
-        quantile[:] = nodes
-        for i, kinetic in enumerate(energy):
-            k = np.concatenate([np.linspace(0, 1, 200)[1:] * min(cut, kinetic) * 0.999, []])
-            low = float(np.trapezoid(_brems_k_shape(kinetic, k), k)) + float(_brems_k_shape(kinetic, k[:1])[0] * k[0])
-            if kinetic <= cut * 1.02:
-                continue
-            share = np.linspace(0, 1, 400)
-            k = cut * (kinetic / cut) ** share
-            shape = _brems_k_shape(kinetic, k)  # k dσ/dk, so per ln k
-            log = np.log(kinetic / cut)
-            count = np.concatenate([[0], np.cumsum(0.5 * (shape[1:] + shape[:-1]) * np.diff(share))]) * log
-            high = float(np.trapezoid(shape * k, share)) * log
-            soft[i] = low / (low + high)
-            number[i] = count[-1] / (low + high)
-            quantile[i] = np.interp(nodes, count / count[-1], share)
-        return cls(soft, number, quantile)
-
-
-def _brems_k_shape(kinetic: float, k: Array) -> Array:
-    """k dσ/dk of bremsstrahlung without its factor: Bethe-Heitler without screening, extreme relativistic form.
-
-    Koch and Motz (Rev. Mod. Phys. 31:920, 1959), 3BN(a) with total energies: (1 + (E/E0)² − ⅔ E/E0)(ln(2 E0 E/(k
-    mc²)) − ½); kept above 10 % of its value at k → 0 where the formula turns negative at the tip.
-    """
-    e0 = kinetic + MEC2
-    e = e0 - k
-    ratio = e / e0
-    bracket = np.log(2 * e0 * e / (k * MEC2)) - 0.5
-    return (1 + ratio**2 - 2 / 3 * ratio) * np.maximum(bracket, 0.1)
-
-
-def electron_columns(name: str, energy: Array, spectrum: BremsSpectrum, settings: Settings, positron: bool) -> Array:
+def electron_columns(name: str, energy: Array, spectrum: brems.Spectrum, settings: Settings, positron: bool) -> Array:
     """The eight columns of one material and charge; per mm and g/cm³."""
     material = materials.material(name)
     delta = settings.delta_cut_MeV
@@ -283,19 +239,28 @@ def electron_columns(name: str, energy: Array, spectrum: BremsSpectrum, settings
     stopping = (
         materials.restricted_collision_stopping(name, energy, delta, positron) + radiative * spectrum.soft_share
     )
-    brems = radiative * spectrum.number_per_MeV
-    brems[energy <= settings.photon_cut_MeV * 1.02] = 0.0
+    photons = radiative * spectrum.number_per_MeV
     collisions = bhabha_per_electron_cm2(energy, delta) if positron else moller_per_electron_cm2(energy, delta)
     flight = annihilation_per_electron_cm2(energy) if positron else np.zeros_like(energy)
     collisions, flight = collisions * material.electrons_per_g, flight * material.electrons_per_g
-    hard = brems + collisions + flight
+    hard = photons + collisions + flight
     safe = np.maximum(hard, 1e-300)
     q1, number, eta = scattering(material, energy, delta)
     # The longest step at 1 g/cm³: by loss, by scattering, and so that two hard events in one stay rare.
     step = np.minimum(settings.max_loss * energy / stopping, settings.max_q1 / q1)
     step = np.minimum(step, 0.3 / np.maximum(hard, 1e-3)) * 10
     return np.stack(
-        [stopping * 0.1, hard * 0.1, brems / safe, (brems + collisions) / safe, q1 * 0.1, number * 0.1, eta, step], -1
+        [
+            stopping * 0.1,
+            hard * 0.1,
+            photons / safe,
+            (photons + collisions) / safe,
+            q1 * 0.1,
+            number * 0.1,
+            eta,
+            step,
+        ],
+        -1,
     )
 
 
