@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mrlinac.constants import FINE_STRUCTURE, AVOGADRO_per_mol, CLASSICAL_ELECTRON_RADIUS_cm, ELECTRON_REST_ENERGY_MeV
 from mrlinac.errors import PhysicsError
 from mrlinac.jit import device
-from mrlinac.transport import brems, materials, scatter
+from mrlinac.transport import materials, scatter
+from mrlinac.transport.brems import Spectrum, spectrum
 
 Array = NDArray[np.float64]
 MEC2 = ELECTRON_REST_ENERGY_MeV
@@ -154,7 +155,7 @@ def load(names: Sequence[str], settings: Settings = Settings()) -> Tables:
 @lru_cache(maxsize=8)
 def _load(names: tuple[str, ...], settings: Settings) -> Tables:
     energy = energy_grid_MeV()
-    spectra = [brems.spectrum(n, energy, settings.photon_cut_MeV) for n in names]
+    spectra = [spectrum(n, energy, settings.photon_cut_MeV) for n in names]
     electron = np.stack(
         [
             np.stack(
@@ -231,36 +232,26 @@ def mean_z(material: materials.Material) -> float:
 # -- electrons ---------------------------------------------------------------------------------------
 
 
-def electron_columns(name: str, energy: Array, spectrum: brems.Spectrum, settings: Settings, positron: bool) -> Array:
+def electron_columns(name: str, energy: Array, radiated: Spectrum, settings: Settings, positron: bool) -> Array:
     """The eight columns of one material and charge; per mm and g/cm³."""
     material = materials.material(name)
     delta = settings.delta_cut_MeV
     radiative = materials.radiative_stopping(name, energy)
     stopping = (
-        materials.restricted_collision_stopping(name, energy, delta, positron) + radiative * spectrum.soft_share
+        materials.restricted_collision_stopping(name, energy, delta, positron) + radiative * radiated.soft_share
     )
-    photons = radiative * spectrum.number_per_MeV
+    brems = radiative * radiated.number_per_MeV
     collisions = bhabha_per_electron_cm2(energy, delta) if positron else moller_per_electron_cm2(energy, delta)
     flight = annihilation_per_electron_cm2(energy) if positron else np.zeros_like(energy)
     collisions, flight = collisions * material.electrons_per_g, flight * material.electrons_per_g
-    hard = photons + collisions + flight
+    hard = brems + collisions + flight
     safe = np.maximum(hard, 1e-300)
     q1, number, eta = scattering(material, energy, delta)
     # The longest step at 1 g/cm³: by loss, by scattering, and so that two hard events in one stay rare.
     step = np.minimum(settings.max_loss * energy / stopping, settings.max_q1 / q1)
     step = np.minimum(step, 0.3 / np.maximum(hard, 1e-3)) * 10
     return np.stack(
-        [
-            stopping * 0.1,
-            hard * 0.1,
-            photons / safe,
-            (photons + collisions) / safe,
-            q1 * 0.1,
-            number * 0.1,
-            eta,
-            step,
-        ],
-        -1,
+        [stopping * 0.1, hard * 0.1, brems / safe, (brems + collisions) / safe, q1 * 0.1, number * 0.1, eta, step], -1
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrlinac.transport import materials, tables
+from mrlinac.transport import brems, materials, tables
 
 Array = NDArray[np.float64]
 
@@ -160,16 +160,24 @@ def test_radiation_yield_of_the_kernels_tables_is_estar(name: str) -> None:
     np.testing.assert_allclose(got, expected, rtol=8e-3 if name in ALLOYS else 3e-3)
 
 
+@pytest.mark.parametrize("name", ["water", "tungsten"])
+def test_hard_events_of_the_kernels_tables_are_photons_and_collisions_by_their_rates(name: str) -> None:
+    settings, energy = tables.Settings(), tables.energy_grid_MeV()
+    spectrum = brems.spectrum(name, energy, settings.photon_cut_MeV)
+    photons = materials.radiative_stopping(name, energy) * spectrum.number_per_MeV
+    moller = tables.moller_per_electron_cm2(energy, settings.delta_cut_MeV) * materials.material(name).electrons_per_g
+    share = tables.load((name,), settings).electron[0, 0, :, tables.BREMS_SHARE]
+    np.testing.assert_allclose(share, photons / np.maximum(photons + moller, 1e-300), rtol=1e-6)
+
+
 def radiated_per_g(name: str) -> tuple[Array, Array]:
-    """Radiative and total stopping power at the table's energies as the kernel has them, in MeV cm²/g."""
-    settings = tables.Settings()
-    table = tables.load((name,), settings)
-    energy = tables.energy_grid_MeV()
-    columns = table.electron[0, 0].astype(float)
-    collision = materials.restricted_collision_stopping(name, energy, settings.delta_cut_MeV)
-    soft = columns[:, tables.STOPPING] * 10 - collision
-    hard = columns[:, tables.HARD] * columns[:, tables.BREMS_SHARE] * 10 * mean_photon_MeV(table.brems[0], energy)
-    return soft + hard, soft + hard + materials.collision_stopping(name, energy)
+    """Radiative and total stopping power at the table's energies in MeV cm²/g: the soft part of the continuous loss, and
+    the rate of photons above the cut times the mean of what the kernel's table has them be."""
+    settings, energy = tables.Settings(), tables.energy_grid_MeV()
+    spectrum = brems.spectrum(name, energy, settings.photon_cut_MeV)
+    hard = spectrum.number_per_MeV * mean_photon_MeV(tables.load((name,), settings).brems[0], energy)
+    radiated = materials.radiative_stopping(name, energy) * (spectrum.soft_share + hard)
+    return radiated, radiated + materials.collision_stopping(name, energy)
 
 
 def mean_photon_MeV(quantile: Array, energy: Array) -> Array:
