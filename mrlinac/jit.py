@@ -130,9 +130,8 @@ class CudaBuild:
             for key, value in vars(module).items():
                 if isinstance(value, ModuleType) and value.__name__.startswith(self._package):
                     names[key] = self.twin(value)
-                elif f"{name}.{key}" in self._instead:
-                    other = self._instead[f"{name}.{key}"]
-                    names[key] = self._cuda.jit(device=True)(other) if isinstance(other, FunctionType) else other
+                elif f"{name}.{key}" in self._instead and not hasattr(value, "py_func"):
+                    names[key] = self._instead[f"{name}.{key}"]
                 elif hasattr(value, "py_func"):
                     names[key] = self._function(value.py_func)
         return self._twins[name]
@@ -143,6 +142,10 @@ class CudaBuild:
             names = vars(self.twin(sys.modules[function.__module__]))
             # A module imported from may have asked for this function while it was copied.
             if name not in self._functions:
+                other = self._instead.get(name)
+                if isinstance(other, FunctionType):
+                    self._functions[name] = self._cuda.jit(device=True)(other)
+                    return self._functions[name]
                 same = FunctionType(function.__code__, names, function.__name__)
                 self._functions[name] = self._cuda.jit(device=True)(same)
         return self._functions[name]

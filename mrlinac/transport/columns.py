@@ -11,8 +11,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mrlinac.jit import kernel
-from mrlinac.transport import cpu, history, rng
+from mrlinac.transport import cpu, history, rng, stack
+from mrlinac.transport.stack import Tally
 from mrlinac.transport.tables import Tables
+from mrlinac.transport.voxels import Geometry
 
 Array = NDArray[np.float64]
 
@@ -23,7 +25,7 @@ PARTS = 10  # into which a beamlet is split where its noise is measured
 @kernel
 def harvest(tally, gray_per_MeV, factor, solid, score, keep_above, name, index, value):
     """Empty the scratch into a sparse column: dose per MU, small entries by Russian roulette; its length."""
-    touched = tally.counter[history.N_TOUCHED]
+    touched = tally.counter[stack.N_TOUCHED]
     largest = 0.0
     for n in range(touched):
         i = tally.touched[n]
@@ -42,7 +44,7 @@ def harvest(tally, gray_per_MeV, factor, solid, score, keep_above, name, index, 
             index[kept] = i
             value[kept] = x * factor
             kept += 1
-    tally.counter[history.N_TOUCHED] = 0
+    tally.counter[stack.N_TOUCHED] = 0
     return kept
 
 
@@ -55,7 +57,7 @@ class Maker:
     photons: int
     shared: history.Beamline
     table: Tables
-    geometry: history.Geometry
+    geometry: Geometry
     gray_per_MeV: NDArray[np.float32]
     solid: NDArray[np.bool_]
     score: NDArray[np.bool_] | None
@@ -80,11 +82,11 @@ class Maker:
         truncated = [0]
         tallies = [cpu.new_tally(code, True) for _ in range(workers + 1)]
 
-        def add(_: int, tally: history.Tally, result: object) -> None:
+        def add(_: int, tally: Tally, result: object) -> None:
             column: Any = result
             index.append(column[0])
             value.append(column[1])
-            truncated[0] += int(tally.counter[history.N_TRUNCATED])
+            truncated[0] += int(tally.counter[stack.N_TRUNCATED])
             tally.counter[:] = 0
 
         with cpu.Pool(workers, tallies) as pool:
@@ -104,7 +106,7 @@ class Maker:
         found = [s for s in spreads if np.isfinite(s)]
         return _assembled(index, value, len(code)), float(np.mean(found)) if found else 1.0, truncated[0]
 
-    def column(self, j: int, tally: history.Tally, pool: cpu.Pool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def column(self, j: int, tally: Tally, pool: cpu.Pool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Beamlet ``j``: indices (increasing) and Gy per MU."""
         counts = np.array([self.photons], np.int64)
         cpu.follow(
@@ -117,7 +119,7 @@ class Maker:
             tally,
             pool.stop,
         )
-        touched = int(tally.counter[history.N_TOUCHED])
+        touched = int(tally.counter[stack.N_TOUCHED])
         index, value = np.empty(touched, np.int32), np.empty(touched, np.float32)
         score = self.score if self.score is not None else np.zeros(0, bool)
         factor = self.per_MU[j] / self.photons
@@ -127,7 +129,7 @@ class Maker:
         order = np.argsort(index[:kept])
         return index[:kept][order], value[:kept][order]
 
-    def spread(self, j: int, tally: history.Tally, pool: cpu.Pool) -> float:
+    def spread(self, j: int, tally: Tally, pool: cpu.Pool) -> float:
         """Mean relative σ of beamlet ``j``'s entries above half of its maximum, from parts with their own streams."""
         number = max(1, self.photons // PARTS)
         parts = []
@@ -136,7 +138,7 @@ class Maker:
             name[:, 1] ^= np.uint64(part)
             counts = np.array([number], np.int64)
             cpu.follow(self.rows[j : j + 1], counts, name, self.shared, self.table, self.geometry, tally, pool.stop)
-            used = tally.touched[: tally.counter[history.N_TOUCHED]].copy()
+            used = tally.touched[: tally.counter[stack.N_TOUCHED]].copy()
             parts.append((used, cpu.deposits(tally)[used].astype(float)))
             tally.cell[used, 1] = 0
             tally.counter[:] = 0

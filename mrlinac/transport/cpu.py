@@ -16,21 +16,20 @@ from scipy import ndimage
 from mrlinac.anatomy.medium import Medium
 from mrlinac.constants import MOMENTUM_MeV_PER_T_mm
 from mrlinac.errors import PhysicsError
-from mrlinac.transport import history, rng
+from mrlinac.transport import history, rng, voxels
 from mrlinac.transport.source import Emission
+from mrlinac.transport.stack import STACK, Tally
 from mrlinac.transport.tables import TOTAL, Tables
+from mrlinac.transport.voxels import Geometry
 
 Array = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
 
 ALIKE = 1.5  # densities of an even neighbourhood lie within this factor
-EVEN = np.array([1.0, 1.06, 1.15, 1.3, ALIKE])
-UNEVEN = np.exp(0.05 * np.arange(27.0) + 0.0165 * np.arange(27.0) ** 2)  # fine where CT noise is, up to 2.6e5
-RISES = np.concatenate([EVEN, UNEVEN])  # bounds of how much denser a neighbourhood is, by code
 CHUNK = 20_000  # primaries between two looks at the stop flag
 
 
-def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[history.Geometry, NDArray[np.uint32]]:
+def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[Geometry, NDArray[np.uint32]]:
     """The medium as kernels read it: what all share, and a code by voxel (see :func:`codes`).
 
     Raises
@@ -38,8 +37,8 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
     PhysicsError
         For more materials than fit, or a field that is not three finite numbers.
     """
-    if len(medium.materials) > history.MATERIAL_BITS + 1:
-        raise PhysicsError(f"{len(medium.materials)} materials: at most {history.MATERIAL_BITS + 1} fit a medium")
+    if len(medium.materials) > voxels.MATERIAL_BITS + 1:
+        raise PhysicsError(f"{len(medium.materials)} materials: at most {voxels.MATERIAL_BITS + 1} fit a medium")
     field = np.asarray(field_xyz_T, float)
     if field.shape != (3,) or not np.all(np.isfinite(field)):
         raise PhysicsError(f"field_xyz_T must be three finite numbers, not {field_xyz_T!r}")
@@ -50,7 +49,7 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
     box, dense = dense_box(density)
     edges = box * spacing
     edges[1] += 1e-6 * dense.any()  # a point on its face may count as inside
-    geometry = history.Geometry(
+    return Geometry(
         shape=shape,
         size=shape * spacing,
         spacing=spacing,
@@ -64,32 +63,23 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[h
         dense_box=edges.reshape(-1),
         field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), MOMENTUM_MeV_PER_T_mm * size]),
         shortest_mm=np.array([spacing.min()]),
-        rise=RISES,
-    )
-    return geometry, code
+    ), code
 
 
 def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """One number per voxel, flat, and the density it stands for [z, y, x].
 
-    Bits 0 … 5 are the material; 6 … 10 are an index of :data:`RISES`: how much denser the 3 × 3 × 3 neighbourhood is,
-    rounded up, the first ones where it is nowhere thinner than 1/ALIKE either; 11 … 31 are the upper bits of the
-    float32 density, rounded to 6e-5.
+    Bits 0 … 5 are the material; bit 6 says that the 3 × 3 × 3 neighbourhood is nowhere denser or thinner than by
+    ALIKE; the others are the upper bits of the float32 density, rounded to 4e-6.
     """
     exact = np.ascontiguousarray(medium.density_g_cm3, np.float32)
-    bits = (exact.view(np.uint32) + np.uint32(1 << 9)) >> np.uint32(10)
-    density = (bits << np.uint32(10)).view(np.float32)
+    low = np.uint32(voxels.DENSITY_SHIFT)
+    bits = (exact.view(np.uint32) + (np.uint32(1) << (low - np.uint32(1)))) >> low
+    density = (bits << low).view(np.float32)
     most = ndimage.maximum_filter(density, size=3, mode="nearest")
     least = ndimage.minimum_filter(density, size=3, mode="nearest")
-    ratio = np.divide(most, density, out=np.full_like(most, UNEVEN[-1]), where=density > 0)
-    ratio[most == 0] = 1.0
-    even = (ratio <= ALIKE) & (least * np.float32(ALIKE) >= density)
-    rise = np.where(
-        even,
-        np.searchsorted(EVEN, ratio * (1 - 1e-6)),
-        len(EVEN) + np.minimum(np.searchsorted(UNEVEN, ratio * (1 - 1e-6)), len(UNEVEN) - 1),
-    ).astype(np.uint32)
-    code = (bits << np.uint32(11)) | (rise << np.uint32(6)) | medium.material
+    even = (most <= np.float32(ALIKE) * density) & (density <= np.float32(ALIKE) * least)
+    code = (bits << np.uint32(voxels.CODE_SHIFT)) | (even.astype(np.uint32) * voxels.EVEN_BIT) | medium.material
     return np.ascontiguousarray(code.reshape(-1), np.uint32), density
 
 
@@ -137,21 +127,21 @@ def _inverse_majorant(
     return (inverse / (1 + excess + 1e-5)).astype(np.float32)
 
 
-def new_tally(code: NDArray[np.uint32], touched: bool) -> history.Tally:
+def new_tally(code: NDArray[np.uint32], touched: bool) -> Tally:
     """A thread's scratch: the voxels' codes beside their deposits."""
     cell = np.zeros((len(code), 2), np.uint32)
     cell[:, 0] = code
-    return history.Tally(
+    return Tally(
         cell=cell,
         touched=np.zeros(len(code) if touched else 0, np.int32),
         counter=np.zeros(8, np.int64),
         energy=np.zeros(3),
-        stack=np.zeros((history.STACK, 9)),
+        stack=np.zeros((STACK, 9)),
         rng=np.zeros(2, np.uint64),
     )
 
 
-def deposits(tally: history.Tally) -> NDArray[np.float32]:
+def deposits(tally: Tally) -> NDArray[np.float32]:
     """The deposits in MeV by voxel, as a view into a tally."""
     return tally.cell.view(np.float32)[:, 1]
 
@@ -178,9 +168,9 @@ class Pool:
     Leaving the ``with`` block early (an error, Ctrl-C) tells running tasks to stop at their next chunk.
     """
 
-    def __init__(self, threads: int, tallies: Sequence[history.Tally]) -> None:
+    def __init__(self, threads: int, tallies: Sequence[Tally]) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="transport")
-        self._free: SimpleQueue[history.Tally] = SimpleQueue()
+        self._free: SimpleQueue[Tally] = SimpleQueue()
         for tally in tallies:
             self._free.put(tally)
         self._window = len(tallies)
@@ -195,12 +185,12 @@ class Pool:
 
     def ordered(
         self,
-        task: Callable[[int, history.Tally], object],
+        task: Callable[[int, Tally], object],
         count: int,
-        use: Callable[[int, history.Tally, object], None],
+        use: Callable[[int, Tally, object], None],
     ) -> Iterator[int]:
         """Run ``task(i, tally)`` for i < count; in order of i call ``use(i, tally, result)`` here and yield i."""
-        waiting: deque[tuple[int, history.Tally, Future[object]]] = deque()
+        waiting: deque[tuple[int, Tally, Future[object]]] = deque()
         following = 0
         while following < count or waiting:
             while following < count and len(waiting) < self._window:
@@ -220,8 +210,8 @@ def follow(
     names: NDArray[np.uint64],
     shared: history.Beamline,
     table: Tables,
-    geometry: history.Geometry,
-    tally: history.Tally,
+    geometry: Geometry,
+    tally: Tally,
     stop: threading.Event,
 ) -> None:
     """Follow the primaries of source rows, in chunks of whole rows, until done or told to stop."""

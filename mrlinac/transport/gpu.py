@@ -15,6 +15,7 @@ from mrlinac import jit
 from mrlinac.errors import DeviceError
 from mrlinac.transport import history, rng
 from mrlinac.transport.tables import Tables
+from mrlinac.transport.voxels import Geometry
 
 Array = NDArray[np.float64]
 cuda = jit.load_cuda()
@@ -28,7 +29,7 @@ SPILL_bytes = 1024  # of local memory per thread, beside the stack
 
 
 class Tally(NamedTuple):
-    """What a thread writes to, under the names that :mod:`mrlinac.transport.history` uses."""
+    """What a thread writes to, under the names that :mod:`mrlinac.transport.stack` uses."""
 
     cell: NDArray[np.uint32]  # [voxel, 1] its code
     deposit: NDArray[np.float64]  # MeV by voxel: shared by all threads
@@ -44,7 +45,7 @@ def deposit(tally, index, energy):
 
 
 BUILD = jit.CudaBuild(
-    "mrlinac.transport", {"mrlinac.transport.history.deposit": deposit, "mrlinac.transport.history.STACK": STACK}
+    "mrlinac.transport", {"mrlinac.transport.stack.deposit": deposit, "mrlinac.transport.stack.STACK": STACK}
 )
 on_gpu = BUILD.twin(history)
 start = BUILD.twin(rng).start
@@ -107,7 +108,7 @@ class Worker:
         rows: Array,
         shared: history.Beamline,
         table: Tables,
-        geometry: history.Geometry,
+        geometry: Geometry,
         code: NDArray[np.uint32],
     ) -> None:
         self.device = jit.cuda_device()

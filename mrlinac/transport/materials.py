@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,11 +197,14 @@ def incoherent_function(name: str, x_per_angstrom: ArrayLike) -> Array:
     return _mixed_scattering(name, x_per_angstrom, "incoherent_function", 1)
 
 
-def collision_stopping(name: str, energy_MeV: ArrayLike, positron: bool = False) -> Array:
+def collision_stopping(
+    name: str, energy_MeV: ArrayLike, positron: bool = False, density_g_cm3: float | None = None
+) -> Array:
     """Mass collision stopping power of electrons or positrons, with density effect.
 
     Berger and Seltzer's form of the Bethe formula: ICRU 37 (1984), equations 2.11 to 2.14. No shell correction: about
-    1 % at 10 keV in light materials, nothing above 100 keV.
+    1 % at 10 keV in light materials, nothing above 100 keV. The density enters the density effect only; the nominal one
+    if None.
     """
     tau, beta2 = _tau_beta2(energy_MeV)
     if positron:
@@ -209,10 +212,16 @@ def collision_stopping(name: str, energy_MeV: ArrayLike, positron: bool = False)
         shape = 2 * np.log(2) - beta2 / 12 * (23 + 14 / t2 + 10 / t2**2 + 4 / t2**3)
     else:
         shape = (1 - beta2) * (1 + tau**2 / 8 - (2 * tau + 1) * np.log(2))
-    return _bethe(name, tau, beta2, shape)
+    return _bethe(name, tau, beta2, shape, density_g_cm3)
 
 
-def restricted_collision_stopping(name: str, energy_MeV: ArrayLike, cut_MeV: float, positron: bool = False) -> Array:
+def restricted_collision_stopping(
+    name: str,
+    energy_MeV: ArrayLike,
+    cut_MeV: float,
+    positron: bool = False,
+    density_g_cm3: float | None = None,
+) -> Array:
     """Mass collision stopping power from energy transfers below ``cut_MeV``.
 
     Berger and Seltzer's G∓(τ, η): ICRU 37 (1984), equations 2.26 to 2.29; Møller and Bhabha losses above the cut are
@@ -240,7 +249,7 @@ def restricted_collision_stopping(name: str, energy_MeV: ArrayLike, cut_MeV: flo
             + 1 / (1 - eta)
             + (1 - beta2) * (tau**2 * eta**2 / 2 + (2 * tau + 1) * np.log(1 - eta))
         )
-    return _bethe(name, tau, beta2, shape)
+    return _bethe(name, tau, beta2, shape, density_g_cm3)
 
 
 def radiative_stopping(name: str, energy_MeV: ArrayLike) -> Array:
@@ -252,16 +261,20 @@ def radiative_stopping(name: str, energy_MeV: ArrayLike) -> Array:
     return np.asarray(np.exp(_radiative_spline(name)(np.log(energy))))
 
 
-def density_effect(name: str, energy_MeV: ArrayLike) -> Array:
-    """Density-effect correction δ of the collision stopping power at the nominal density.
+def density_effect(name: str, energy_MeV: ArrayLike, density_g_cm3: float | None = None) -> Array:
+    """Density-effect correction δ of the collision stopping power, at the nominal density or another.
 
     Sternheimer's model evaluated for the material itself (Sternheimer, Berger, Seltzer, At. Data Nucl. Data Tables
     30:261, 1984; the algorithm of ESTAR): each subshell an oscillator, their energies scaled by one factor that
-    reproduces the mean excitation energy.
+    reproduces the mean excitation energy. The density that counts is that within some 10 nm of the track (ħc over the
+    plasma energy): of the tissue of a porous material, not of its bulk (``docs/theory/transport.md``).
     """
     tau, _ = _tau_beta2(energy_MeV)
     momentum2 = tau * (tau + 2)
-    spline, lowest = _density_effect_table(name)
+    density = material(name).density_g_cm3 if density_g_cm3 is None else float(density_g_cm3)
+    if not density > 0:
+        raise PhysicsError(f"density_g_cm3 must be positive, not {density:g}")
+    spline, lowest = _density_effect_table(name, density)
     position = np.log(np.maximum(momentum2, lowest))
     return np.where(momentum2 > lowest, np.maximum(spline(position), 0.0), 0.0)
 
@@ -321,10 +334,11 @@ def _tau_beta2(energy_MeV: ArrayLike) -> tuple[Array, Array]:
     return tau, tau * (tau + 2) / (tau + 1) ** 2
 
 
-def _bethe(name: str, tau: Array, beta2: Array, shape: Array) -> Array:
+def _bethe(name: str, tau: Array, beta2: Array, shape: Array, density_g_cm3: float | None) -> Array:
     """The common part of all collision stopping powers; ICRU 37 (1984), equation 2.11."""
     mat, energy = material(name), tau * ELECTRON_REST_ENERGY_MeV
-    bracket = 2 * np.log(energy / (mat.I_eV * 1e-6)) + np.log1p(tau / 2) + shape - density_effect(name, energy)
+    delta = density_effect(name, energy, density_g_cm3)
+    bracket = 2 * np.log(energy / (mat.I_eV * 1e-6)) + np.log1p(tau / 2) + shape - delta
     return STOPPING_CONSTANT_MeV_cm2_mol * mat.z_over_a / beta2 * bracket
 
 
@@ -350,12 +364,12 @@ def _oscillators(mat: Material) -> tuple[Array, Array]:
     return strength_all / strength_all.sum(), np.concatenate(energy)
 
 
-@cache
-def _density_effect_table(name: str) -> tuple[CubicSpline, float]:
+@lru_cache(maxsize=256)
+def _density_effect_table(name: str, density_g_cm3: float) -> tuple[CubicSpline, float]:
     """δ over ln(p/mc)², and the (p/mc)² below which δ is zero."""
     mat = material(name)
     strength, binding = _oscillators(mat)
-    plasma = _PLASMA_eV * np.sqrt(mat.density_g_cm3 * mat.z_over_a)
+    plasma = _PLASMA_eV * np.sqrt(density_g_cm3 * mat.z_over_a)
     shift = np.where(binding > 0, 2 / 3, 1.0)  # Lorentz–Lorenz term; free electrons have none
     reduced = (binding / plasma) ** 2
     # Newton's method for the factor ρ² on the oscillators' squared energies:

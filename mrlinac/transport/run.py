@@ -19,8 +19,9 @@ from mrlinac.jit import cuda_device
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
 from mrlinac.machine.model import Machine
 from mrlinac.provenance import Provenance, fingerprint
-from mrlinac.transport import columns, cpu, history, source, tables, to_water
+from mrlinac.transport import columns, cpu, source, stack, tables, to_water
 from mrlinac.transport.source import Emission
+from mrlinac.transport.stack import Tally
 from mrlinac.transport.tables import Settings
 
 Array = NDArray[np.float64]
@@ -173,10 +174,10 @@ def simulate(
     def on_cpu() -> Generator[int]:
         workers = min(cpu.threads_or_default(threads), batches)
 
-        def task(batch: int, tally: history.Tally) -> None:
+        def task(batch: int, tally: Tally) -> None:
             cpu.follow(rows, *sources(batch), shared, table, geometry, tally, pool.stop)
 
-        def use(batch: int, tally: history.Tally, _: object) -> None:
+        def use(batch: int, tally: Tally, _: object) -> None:
             add(batch, cpu.deposits(tally), tally.counter, tally.energy)
             tally.cell[:, 1] = 0
             tally.counter[:] = 0
@@ -211,14 +212,14 @@ def simulate(
     return Outcome(
         mean.reshape(shape),
         sigma.reshape(shape),
-        float(energies[history.EMITTED]) / primaries,
-        float(energies[history.ESCAPED]) / primaries,
-        float(energies[history.PLAYED]) / primaries,
+        float(energies[stack.EMITTED]) / primaries,
+        float(energies[stack.ESCAPED]) / primaries,
+        float(energies[stack.PLAYED]) / primaries,
         primaries,
-        int(counts[history.N_STEPS]),
-        int(counts[history.N_FLIGHTS]),
-        int(counts[history.N_TRUNCATED]),
-        int(counts[history.N_OVERFLOW]),
+        int(counts[stack.N_STEPS]),
+        int(counts[stack.N_FLIGHTS]),
+        int(counts[stack.N_TRUNCATED]),
+        int(counts[stack.N_OVERFLOW]),
         (even.reshape(shape), (odd / max(done // 2, 1)).reshape(shape)),
         np.array(kept) if reduce is not None else None,
         f"gpu: {cuda_device()}" if device == "gpu" else "cpu",

@@ -18,6 +18,7 @@ from mrlinac.constants import FINE_STRUCTURE, AVOGADRO_per_mol, CLASSICAL_ELECTR
 from mrlinac.errors import PhysicsError
 from mrlinac.jit import device
 from mrlinac.transport import materials, scatter
+from mrlinac.transport.brems import Spectrum, spectrum
 
 Array = NDArray[np.float64]
 MEC2 = ELECTRON_REST_ENERGY_MeV
@@ -37,7 +38,6 @@ REST_SHARE = 0.39
 """Mean depth of the energy that an electron of 100 to 200 keV leaves in water, in units of its CSDA range: 0.389 by
 this code with a cut of 20 keV and fine steps."""
 
-BREMS_NODES = 64
 ANGLE_NODES = 128
 FORM_NODES = 96
 X_LOW, X_HIGH = 5e-3, 1e3  # of the form factor's table, per angstrom
@@ -62,11 +62,8 @@ class Settings:
         Largest share of the kinetic energy lost in one step.
     max_q1
         Largest first moment <1 − cosθ> of the scattering in one step.
-    max_turn_rad, sagitta_voxels
-        Largest angle turned by the field in one step; up to twice that in air, and where the arc then lies off its chord
-        by no more than this share of the voxel's shortest side.
-    max_step_voxels
-        Longest step, in units of the voxel's shortest side.
+    max_turn_rad
+        Angle turned by the field from one chord of the track to the next.
     coherent
         Whether photons scatter coherently (Rayleigh).
     binding
@@ -74,11 +71,9 @@ class Settings:
     roulette_MeV, roulette_weight
         Secondary photons of energy E are followed with the weight ``min(roulette_weight, roulette_MeV/E)``, the others
         lost by Russian roulette; a weight of 0 turns it off.
-    brief_step_voxels
-        Where the densities of a voxel and its neighbours are alike, a step shorter than this share of the voxel's
-        shortest side may lose and scatter twice as much as ``max_loss`` and ``max_q1`` say.
     rest_voxels
-        In such places an electron whose range is shorter than this share deposits what it has left at one point.
+        Where the densities of a voxel and its neighbours are alike, an electron whose range is shorter than this share
+        of the voxel's shortest side deposits what it has left at one point.
     """
 
     photon_cut_MeV: float = 0.05
@@ -87,27 +82,25 @@ class Settings:
     max_loss: float = 0.25
     max_q1: float = 0.4
     max_turn_rad: float = 0.4
-    max_step_voxels: float = 1.0
     coherent: bool = True
     binding: bool = True
     roulette_MeV: float = 1.0
     roulette_weight: float = 4.0
-    brief_step_voxels: float = 0.3
     rest_voxels: float = 0.3
-    sagitta_voxels: float = 0.02
 
     def __post_init__(self) -> None:
         if not LOWEST_MeV <= self.photon_cut_MeV <= 0.5:
             raise PhysicsError(f"photon_cut_MeV must lie from {LOWEST_MeV:.4f} to 0.5")
         if not LOWEST_MeV <= self.electron_cut_MeV <= 1.0 or not 0.02 <= self.delta_cut_MeV <= 1.0:
             raise PhysicsError("electron_cut_MeV and delta_cut_MeV must lie from 0.02 to 1")
+        if not 0 < self.max_turn_rad <= 1 or not 0 < self.max_loss <= 0.5 or not 0 < self.max_q1 <= 1:
+            raise PhysicsError("max_turn_rad and max_q1 must lie above 0 and up to 1, max_loss up to 0.5")
 
 
 # Places in Tables.cuts
 (
-    PHOTON_CUT, ELECTRON_CUT, DELTA_CUT, MAX_TURN, MAX_STEP, COHERENT, BINDING, ROULETTE, ROULETTE_WEIGHT, BRIEF, REST,
-    SAGITTA,
-) = range(12)  # fmt: skip
+    PHOTON_CUT, ELECTRON_CUT, DELTA_CUT, MAX_TURN, COHERENT, BINDING, ROULETTE, ROULETTE_WEIGHT, REST,
+) = range(9)  # fmt: skip
 
 
 class Tables(NamedTuple):
@@ -116,7 +109,7 @@ class Tables(NamedTuple):
     photon: NDArray[np.float32]  # [material, row, 4]
     electron: NDArray[np.float32]  # [charge, material, row, 8]
     range_mm: NDArray[np.float32]  # [material, row] at 1 g/cm³
-    brems: NDArray[np.float32]  # [row, node]
+    brems: NDArray[np.float32]  # [material, row, node] quantiles of ln(k/cut)/ln(T/cut)
     w: NDArray[np.float32]  # Goudsmit-Saunderson
     scale: NDArray[np.float32]
     binding: NDArray[np.float32]  # [material, node] S(x)
@@ -155,10 +148,12 @@ def load(names: Sequence[str], settings: Settings = Settings()) -> Tables:
 @lru_cache(maxsize=8)
 def _load(names: tuple[str, ...], settings: Settings) -> Tables:
     energy = energy_grid_MeV()
-    spectrum = BremsSpectrum.made(energy, settings.photon_cut_MeV)
+    spectra = [spectrum(n, energy, settings.photon_cut_MeV) for n in names]
     electron = np.stack(
         [
-            np.stack([electron_columns(n, energy, spectrum, settings, positron) for n in names])
+            np.stack(
+                [electron_columns(n, energy, s, settings, positron) for n, s in zip(names, spectra, strict=True)]
+            )
             for positron in (False, True)
         ]
     )
@@ -170,7 +165,7 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
         photon=np.stack([photon_columns(n, energy, settings) for n in names]).astype(np.float32),
         electron=electron.astype(np.float32),
         range_mm=np.stack([csda_range_mm(n, energy) for n in names]).astype(np.float32),
-        brems=spectrum.quantile.astype(np.float32),
+        brems=np.stack([s.quantile for s in spectra]).astype(np.float32),
         w=w,
         scale=scale,
         binding=binding.astype(np.float32),
@@ -182,14 +177,11 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
                 settings.electron_cut_MeV,
                 settings.delta_cut_MeV,
                 settings.max_turn_rad,
-                settings.max_step_voxels,
                 float(settings.coherent),
                 float(settings.binding),
                 settings.roulette_MeV,
                 settings.roulette_weight,
-                settings.brief_step_voxels,
                 settings.rest_voxels,
-                settings.sagitta_voxels,
             ]
         ),
     )
@@ -230,61 +222,15 @@ def mean_z(material: materials.Material) -> float:
 # -- electrons ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class BremsSpectrum:
-    """Shape of the bremsstrahlung spectrum by row: soft share of the energy, photons per energy, quantiles."""
-
-    soft_share: Array  # of the radiated energy, from photons below the cut
-    number_per_MeV: Array  # hard photons per radiated MeV (all of it)
-    quantile: Array  # [row, node] of ln(k/cut)/ln(T/cut)
-
-    @classmethod
-    def made(cls, energy: Array, cut: float) -> BremsSpectrum:
-        """Integrate the Born-approximation spectrum; the size is set elsewhere by NIST's radiative stopping power."""
-        soft, number = np.ones_like(energy), np.zeros_like(energy)
-        quantile = np.zeros((len(energy), BREMS_NODES + 1))
-        nodes = np.arange(BREMS_NODES + 1) / BREMS_NODES
-        quantile[:] = nodes
-        for i, kinetic in enumerate(energy):
-            k = np.concatenate([np.linspace(0, 1, 200)[1:] * min(cut, kinetic) * 0.999, []])
-            low = float(np.trapezoid(_brems_k_shape(kinetic, k), k)) + float(_brems_k_shape(kinetic, k[:1])[0] * k[0])
-            if kinetic <= cut * 1.02:
-                continue
-            share = np.linspace(0, 1, 400)
-            k = cut * (kinetic / cut) ** share
-            shape = _brems_k_shape(kinetic, k)  # k dσ/dk, so per ln k
-            log = np.log(kinetic / cut)
-            count = np.concatenate([[0], np.cumsum(0.5 * (shape[1:] + shape[:-1]) * np.diff(share))]) * log
-            high = float(np.trapezoid(shape * k, share)) * log
-            soft[i] = low / (low + high)
-            number[i] = count[-1] / (low + high)
-            quantile[i] = np.interp(nodes, count / count[-1], share)
-        return cls(soft, number, quantile)
-
-
-def _brems_k_shape(kinetic: float, k: Array) -> Array:
-    """k dσ/dk of bremsstrahlung without its factor: Bethe-Heitler without screening, extreme relativistic form.
-
-    Koch and Motz (Rev. Mod. Phys. 31:920, 1959), 3BN(a) with total energies: (1 + (E/E0)² − ⅔ E/E0)(ln(2 E0 E/(k
-    mc²)) − ½); kept above 10 % of its value at k → 0 where the formula turns negative at the tip.
-    """
-    e0 = kinetic + MEC2
-    e = e0 - k
-    ratio = e / e0
-    bracket = np.log(2 * e0 * e / (k * MEC2)) - 0.5
-    return (1 + ratio**2 - 2 / 3 * ratio) * np.maximum(bracket, 0.1)
-
-
-def electron_columns(name: str, energy: Array, spectrum: BremsSpectrum, settings: Settings, positron: bool) -> Array:
+def electron_columns(name: str, energy: Array, radiated: Spectrum, settings: Settings, positron: bool) -> Array:
     """The eight columns of one material and charge; per mm and g/cm³."""
     material = materials.material(name)
     delta = settings.delta_cut_MeV
     radiative = materials.radiative_stopping(name, energy)
     stopping = (
-        materials.restricted_collision_stopping(name, energy, delta, positron) + radiative * spectrum.soft_share
+        materials.restricted_collision_stopping(name, energy, delta, positron) + radiative * radiated.soft_share
     )
-    brems = radiative * spectrum.number_per_MeV
-    brems[energy <= settings.photon_cut_MeV * 1.02] = 0.0
+    brems = radiative * radiated.number_per_MeV
     collisions = bhabha_per_electron_cm2(energy, delta) if positron else moller_per_electron_cm2(energy, delta)
     flight = annihilation_per_electron_cm2(energy) if positron else np.zeros_like(energy)
     collisions, flight = collisions * material.electrons_per_g, flight * material.electrons_per_g

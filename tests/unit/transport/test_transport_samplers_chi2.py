@@ -11,7 +11,7 @@ from scipy import integrate, stats
 from test_transport_samplers import COUNT, MEC2, fill_klein_nishina, fill_pair, state
 
 from mrlinac.jit import kernel
-from mrlinac.transport import electron, history, materials, photon, rng, scatter, tables
+from mrlinac.transport import brems, electron, history, materials, photon, rng, scatter, tables
 
 
 @kernel
@@ -109,19 +109,21 @@ def test_poisson(mean):
     assert stats.chi2.sf(np.sum((counts - expected) ** 2 / expected), top) > 1e-4
 
 
+@pytest.mark.parametrize("name", ["water", "tungsten"])
 @pytest.mark.parametrize("kinetic", [0.5, 4.0])
-def test_bremsstrahlung_spectrum(kinetic):
-    """Koch and Motz's 3BN(a), as in theory/transport.md; the table's 64 quantiles cost less than 1 % in a bin."""
+def test_bremsstrahlung_spectrum(name, kinetic):
+    """Seltzer and Berger's shape; the table's 128 quantiles cost less than 1 % in a bin."""
     energy = tables.energy_grid_MeV()
     row = int(np.flatnonzero(energy == kinetic)[0])
-    table = tables.load(("water",))
+    table = tables.load(("water", "tungsten"))
     cut = 0.05
     out = np.empty(COUNT)
-    fill_brems(out, float(row), table.brems, cut, kinetic, state(14))
+    fill_brems(out, float(row), table.brems[("water", "tungsten").index(name)], cut, kinetic, state(14))
     edges = np.geomspace(cut, kinetic, 16)
+    curve = brems.scaled_mb(name, kinetic, np.linspace(0, 1, 2001))
 
     def density(k):
-        return float(tables._brems_k_shape(kinetic, np.array([k]))[0]) / k
+        return float(np.interp(k / kinetic, np.linspace(0, 1, 2001), curve)) / k
 
     expected = expected_counts(density, edges)
     counts = np.histogram(out, edges * [1 - 1e-6, *[1] * 14, 1 + 1e-6])[0]

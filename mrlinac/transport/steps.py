@@ -1,0 +1,357 @@
+"""An electron or positron to its end, in steps of equal physics.
+
+A step is a mass path that depends on the energy and the material alone, so that the density of the medium only
+stretches it: Fano's theorem holds whatever the densities, at any length of step (``docs/theory/transport.md``).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mrlinac.jit import device
+from mrlinac.transport import electron as el
+from mrlinac.transport import photon as ph
+from mrlinac.transport import scatter, tables
+from mrlinac.transport.photon import MEC2, azimuth, turn
+from mrlinac.transport.rng import uniform
+from mrlinac.transport.stack import ELECTRON, ESCAPED, N_STEPS, N_TRUNCATED, POSITRON, deposit, push, radiate
+from mrlinac.transport.tables import row_of
+from mrlinac.transport.voxels import density_of, even_near, material_of, voxel_at
+
+MAX_TURNS = 8000  # of one electron's direction: reached only on a long spiral through air or vacuum
+HIGHEST_REST_MeV = 0.6  # electrons above it are never given up
+
+
+@device
+def charged(top, table, geometry, tally):
+    """Follow the electron or positron at stack[top] to its end, in steps of equal physics: see the theory page.
+
+    A step is a mass path that depends on the energy and the material alone. At a uniformly random point of it the
+    track turns (the hinge); its loss is left evenly along it, voxel by voxel. The field turns it between chords whose
+    length depends on the energy alone.
+    """
+    rng = tally.rng
+    p = tally.stack[top]
+    x, y, z, u, v, w, kinetic, kind, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
+    positron = kind == POSITRON
+    charge = 1 if positron else 0
+    cut = table.cuts[tables.ELECTRON_CUT]
+    magnet = -geometry.field[3] if positron else geometry.field[3]
+    bx, by, bz = geometry.field[0], geometry.field[1], geometry.field[2]
+    sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
+    nx, ny, nz = geometry.shape[0], geometry.shape[1], geometry.shape[2]
+    rest = 2.0 * MEC2 if positron else 0.0
+    index = voxel_at(x, y, z, geometry)
+    if index < 0:
+        tally.energy[ESCAPED] += weight * (kinetic + rest)
+        return top
+    i, j, k = index % nx, index // nx % ny, index // (nx * ny)
+    code = tally.cell[index, 0]
+    density, m = density_of(code), material_of(code)
+    if ends_at(code, kinetic, table, geometry):
+        settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
+        return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+    # The chords of the helix: each turns by the same angle, so their lengths go with the momentum.
+    left, arc = 1e30, 0.0
+    ahead = 0.5 * table.cuts[tables.MAX_TURN]
+    stretch = 1.0  # arc over chord
+    if magnet != 0.0:
+        if magnet < 0.0:
+            ahead = -ahead
+        stretch = 1.0 / (1.0 - ahead * ahead / 6.0)
+        arc = 2.0 * ahead / magnet * math.sqrt(kinetic * (kinetic + 2.0 * MEC2))
+        # The first has any length, lest all rhyme with the places of birth.
+        first = uniform(rng)
+        arc *= first
+        left = arc / stretch
+        u, v, w = el.rotate(u, v, w, bx, by, bz, first * ahead)
+    # what a whole step does
+    row, f = row_of(kinetic)
+    part = uniform(rng)  # of the step, to the hinge
+    units = part
+    hinged = False
+    a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+    per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+    loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+    per_mm = density * per_g
+    held = 0.0  # to be left in this voxel
+    for _ in range(MAX_TURNS):
+        # the direction is new
+        tu, tv, tw = 1.0 / max(abs(u), 1e-12), 1.0 / max(abs(v), 1e-12), 1.0 / max(abs(w), 1e-12)
+        fx = max(0.0, ((i + 1) * sx - x if u > 0.0 else x - i * sx) * tu)
+        fy = max(0.0, ((j + 1) * sy - y if v > 0.0 else y - j * sy) * tv)
+        fz = max(0.0, ((k + 1) * sz - z if w > 0.0 else z - k * sz) * tw)
+        tu *= sx
+        tv *= sy
+        tw *= sz
+        gone = 0.0
+        while True:
+            # from face to face
+            while True:
+                d = min(fx, min(fy, fz))
+                used = d * per_mm
+                if used >= units or d >= left:
+                    break
+                units -= used
+                left -= d
+                gone += d
+                used *= loss
+                kinetic -= used
+                deposit(tally, index, weight * (held + used))
+                held = 0.0
+                outside = False
+                if fx <= fy and fx <= fz:
+                    fy -= d
+                    fz -= d
+                    fx = tu
+                    if u > 0.0:
+                        i += 1
+                        index += 1
+                        outside = i >= nx
+                    else:
+                        i -= 1
+                        index -= 1
+                        outside = i < 0
+                elif fy <= fz:
+                    fx -= d
+                    fz -= d
+                    fy = tv
+                    if v > 0.0:
+                        j += 1
+                        index += nx
+                        outside = j >= ny
+                    else:
+                        j -= 1
+                        index -= nx
+                        outside = j < 0
+                else:
+                    fx -= d
+                    fy -= d
+                    fz = tw
+                    if w > 0.0:
+                        k += 1
+                        index += nx * ny
+                        outside = k >= nz
+                    else:
+                        k -= 1
+                        index -= nx * ny
+                        outside = k < 0
+                if outside:
+                    tally.energy[ESCAPED] += weight * (kinetic + rest)
+                    return top
+                code = tally.cell[index, 0]
+                density = density_of(code)
+                if material_of(code) != m:
+                    m = material_of(code)
+                    a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+                    per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+                    loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+                per_mm = density * per_g
+            turns = left * per_mm < units
+            if turns:
+                d = left
+                used = d * per_mm
+                units -= used
+            else:
+                used = units
+                d = used / per_mm
+                left -= d
+            gone += d
+            used *= loss
+            kinetic -= used
+            held += used
+            if turns or not hinged:
+                break
+            # the step's end: the next goes straight on
+            tally.counter[N_STEPS] += 1
+            if ends_at(code, kinetic, table, geometry):
+                x += gone * u
+                y += gone * v
+                z += gone * w
+                deposit(tally, index, weight * held)
+                settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
+                return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+            fx -= d
+            fy -= d
+            fz -= d
+            row, f = row_of(kinetic)
+            part = uniform(rng)
+            units = part
+            hinged = False
+            a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+            per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+            loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+            per_mm = density * per_g
+        x += gone * u
+        y += gone * v
+        z += gone * w
+        if turns:
+            momentum = math.sqrt(kinetic * (kinetic + 2.0 * MEC2))
+            u, v, w = el.rotate(u, v, w, bx, by, bz, 0.5 * arc * magnet / momentum + ahead)
+            arc = 2.0 * ahead / magnet * momentum
+            left = arc / stretch
+            continue
+        hinged = True
+        units = 1.0 - part
+        collisions = a0[tables.COLLISIONS] * (1.0 - f) + a1[tables.COLLISIONS] * f
+        if collisions > 8.0:
+            q1 = a0[tables.Q1] * (1.0 - f) + a1[tables.Q1] * f
+            t = scatter.multiple(collisions, q1, table.w, table.scale, rng)
+            c, sn = azimuth(rng)
+            u, v, w = turn(u, v, w, 1.0 - t, c, sn)
+        else:
+            for _k in range(scatter.poisson(collisions, rng)):
+                t = scatter.single(np.float64(a0[tables.ETA]), rng)
+                c, sn = azimuth(rng)
+                u, v, w = turn(u, v, w, 1.0 - t, c, sn)
+        hard = a0[tables.HARD] * (1.0 - f) + a1[tables.HARD] * f
+        if uniform(rng) < hard:
+            r = uniform(rng)
+            before = kinetic
+            if r < a0[tables.BREMS_SHARE]:
+                if kinetic > table.cuts[tables.PHOTON_CUT]:
+                    row, g = row_of(kinetic)
+                    g = el.brems_energy(row + g, table.brems[m], table.cuts[tables.PHOTON_CUT], kinetic, rng)
+                    beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
+                    c, sn = azimuth(rng)
+                    a, b, e = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, sn)
+                    top = radiate(tally, top, x, y, z, a, b, e, g, weight, table)
+                    kinetic -= g
+            elif positron and r >= a0[tables.BHABHA_SHARE]:
+                deposit(tally, index, weight * held)
+                return annihilate(top, x, y, z, u, v, w, kinetic, weight, table, tally)
+            elif kinetic > (table.cuts[tables.DELTA_CUT] if positron else 2.0 * table.cuts[tables.DELTA_CUT]):
+                if positron:
+                    given = el.bhabha(kinetic, table.cuts[tables.DELTA_CUT], rng)
+                else:
+                    given = el.moller(kinetic, table.cuts[tables.DELTA_CUT], rng)
+                cos_1, cos_2 = el.moller_cos(kinetic, given)
+                c, sn = azimuth(rng)
+                if given > cut:
+                    a, b, e = turn(u, v, w, cos_2, -c, -sn)
+                    top = push(tally, top, x, y, z, a, b, e, given, ELECTRON, weight)
+                else:
+                    held += given
+                u, v, w = turn(u, v, w, cos_1, c, sn)
+                kinetic -= given
+            if kinetic <= cut:
+                deposit(tally, index, weight * held)
+                settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
+                return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+            if kinetic != before:  # the way that is left, in steps of the new energy
+                mass = units / per_g
+                row, f = row_of(kinetic)
+                a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
+                per_g = stretch / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
+                loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
+                units = min(1.0, mass * per_g)
+                per_mm = density * per_g
+    tally.counter[N_TRUNCATED] += 1
+    deposit(tally, index, weight * (held + kinetic))
+    return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+
+
+@device
+def face(x, u, i, side):
+    """Way along a direction to the face of voxel i of an axis that it runs towards; not below 0."""
+    if u > 1e-12:
+        return max(0.0, ((i + 1) * side - x) / u)
+    if u < -1e-12:
+        return max(0.0, (i * side - x) / u)
+    return 1e30
+
+
+@device
+def ends_at(code, kinetic, table, geometry):
+    """Whether an electron is given up here: below the cut, or of too short a range to matter."""
+    if kinetic <= table.cuts[tables.ELECTRON_CUT]:
+        return True
+    if kinetic > HIGHEST_REST_MeV or not even_near(code):
+        return False
+    row, _ = row_of(kinetic)
+    return table.range_mm[material_of(code), row + 1] < table.cuts[tables.REST] * geometry.shortest_mm[
+        0
+    ] * density_of(code)
+
+
+@device
+def settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally):
+    """Deposit what an electron has left at one point, its mean mass path straight on.
+
+    In gas, and at the border of gas and matter, it stays: the point would lie beyond the next wall.
+    """
+    nx, ny, nz = geometry.shape[0], geometry.shape[1], geometry.shape[2]
+    sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
+    index = (k * ny + j) * nx + i
+    code = tally.cell[index, 0]
+    first = density_of(code)
+    row, f = row_of(max(kinetic, tables.LOWEST_MeV))
+    m = material_of(code)
+    units = tables.REST_SHARE
+    far = table.range_mm[m, row] * (1.0 - f) + table.range_mm[m, row + 1] * f
+    if units * far > 2.0 * geometry.shortest_mm[0] * first:
+        deposit(tally, index, weight * kinetic)
+        return
+    per_mm = first / far
+    fx, fy, fz = face(x, u, i, sx), face(y, v, j, sy), face(z, w, k, sz)
+    while True:
+        d = max(0.0, min(fx, min(fy, fz)))
+        if d * per_mm >= units:
+            break
+        units -= d * per_mm
+        fx -= d
+        fy -= d
+        fz -= d
+        if fx <= fy and fx <= fz:
+            i += 1 if u > 0.0 else -1
+            fx = sx / abs(u)
+        elif fy <= fz:
+            j += 1 if v > 0.0 else -1
+            fy = sy / abs(v)
+        else:
+            k += 1 if w > 0.0 else -1
+            fz = sz / abs(w)
+        if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
+            break
+        there = (k * ny + j) * nx + i
+        code = tally.cell[there, 0]
+        density = density_of(code)
+        if density < 0.1 * first or density > 10.0 * first:
+            break
+        m = material_of(code)
+        far = table.range_mm[m, row] * (1.0 - f) + table.range_mm[m, row + 1] * f
+        per_mm = density / far
+        index = there
+    deposit(tally, index, weight * kinetic)
+
+
+@device
+def rest_annihilation(top, x, y, z, positron, weight, table, tally):
+    """A stopped positron's two photons of 511 keV, back to back; nothing for an electron."""
+    if not positron:
+        return top
+    rng = tally.rng
+    w = 2.0 * uniform(rng) - 1.0
+    c, s = azimuth(rng)
+    sin = math.sqrt(1.0 - w * w)
+    top = radiate(tally, top, x, y, z, sin * c, sin * s, w, MEC2, weight, table)
+    return radiate(tally, top, x, y, z, -sin * c, -sin * s, -w, MEC2, weight, table)
+
+
+@device
+def annihilate(top, x, y, z, u, v, w, kinetic, weight, table, tally):
+    """Two photons of an annihilation in flight; angles by kinematics."""
+    rng = tally.rng
+    zeta = el.annihilation(kinetic, rng)
+    gamma = 1.0 + kinetic / MEC2
+    root = math.sqrt(gamma * gamma - 1.0)
+    available = kinetic + 2.0 * MEC2
+    cos_1 = min(1.0, max(-1.0, (gamma + 1.0 - 1.0 / zeta) / root))
+    cos_2 = min(1.0, max(-1.0, (gamma + 1.0 - 1.0 / (1.0 - zeta)) / root))
+    c, s = azimuth(rng)
+    a, b, d = turn(u, v, w, cos_1, c, s)
+    top = radiate(tally, top, x, y, z, a, b, d, zeta * available, weight, table)
+    a, b, d = turn(u, v, w, cos_2, -c, -s)
+    return radiate(tally, top, x, y, z, a, b, d, (1.0 - zeta) * available, weight, table)
