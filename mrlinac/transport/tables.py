@@ -63,7 +63,7 @@ class Settings:
     max_q1
         Largest first moment <1 − cosθ> of the scattering in one step.
     max_turn_rad
-        Angle turned by the field from one chord of the track to the next.
+        Largest angle turned by the field from one chord of the track to the next; a chord is no longer than a voxel.
     coherent
         Whether photons scatter coherently (Rayleigh).
     binding
@@ -81,7 +81,7 @@ class Settings:
     delta_cut_MeV: float = 0.2
     max_loss: float = 0.25
     max_q1: float = 0.4
-    max_turn_rad: float = 0.4
+    max_turn_rad: float = 0.5
     coherent: bool = True
     binding: bool = True
     roulette_MeV: float = 1.0

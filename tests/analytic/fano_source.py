@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.jit import kernel
-from mrlinac.transport import cpu, history, rng, tables
+from mrlinac.transport import cpu, history, rng, stack, tables
 from mrlinac.transport.photon import azimuth
 from mrlinac.transport.rng import uniform
 
@@ -41,8 +41,8 @@ def emit_per_mass(number, highest_MeV, name, table, geometry, tally):
             w = 2.0 * uniform(rng_) - 1.0
             sin = np.sqrt(1.0 - w * w)
             c, s = azimuth(rng_)
-            top = history.push(tally, 0, x, y, z, sin * c, sin * s, w, energy, history.ELECTRON, 1.0)
-            tally.energy[history.EMITTED] += energy
+            top = stack.push(tally, 0, x, y, z, sin * c, sin * s, w, energy, stack.ELECTRON, 1.0)
+            tally.energy[stack.EMITTED] += energy
             history.extinguish(top, table, geometry, tally)
 
 
@@ -102,13 +102,13 @@ def uniformity(
         emit_per_mass(number, highest_MeV, rng.words(seed, 11, batch, 0, 0), table, geometry, tally)
         energy = cpu.deposits(tally).astype(float)
         ratio[batch] = (
-            np.bincount(label[used], energy[used], count) / group_mass * mass.sum() / tally.energy[history.EMITTED]
+            np.bincount(label[used], energy[used], count) / group_mass * mass.sum() / tally.energy[stack.EMITTED]
         )
     return Uniformity(
         ratio.mean(0),
         ratio.std(0, ddof=1) / np.sqrt(batches),
-        int(tally.counter[history.N_TRUNCATED]),
-        float(tally.counter[history.N_STEPS]) / (per_batch * batches),
+        int(tally.counter[stack.N_TRUNCATED]),
+        float(tally.counter[stack.N_STEPS]) / (per_batch * batches),
     )
 
 

@@ -10,7 +10,7 @@ from test_transport_closed_forms import box, shoot
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.transport import history
+from mrlinac.transport import stack
 
 PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
 REST_MeV = 0.51099895
@@ -39,8 +39,8 @@ def test_energy_balance(field_T, axis, claim):
     for kind, energy, repeats in ((PHOTON, 15.0, 3000), (ELECTRON, 8.0, 300), (POSITRON, 3.0, 300)):
         deposit, tally = shoot(patchwork(), (18.0, 30.0, 1e-6, 0.3, 0.1, 0.9487, energy, kind), repeats, field)
         given = repeats * (energy + (2 * REST_MeV if kind == POSITRON else 0.0))
-        worst = max(worst, abs((deposit.sum() + tally.energy[history.ESCAPED :].sum()) / given - 1))
-        assert tally.counter[history.N_OVERFLOW] == 0
+        worst = max(worst, abs((deposit.sum() + tally.energy[stack.ESCAPED :].sum()) / given - 1))
+        assert tally.counter[stack.N_OVERFLOW] == 0
     if field_T == 1.5 and axis == "y":
         claim(
             "energy-balance",
@@ -88,7 +88,7 @@ def test_helix_about_any_field(direction, kinetic):
     whole = ahead[behind & near_axis & (ahead > 0.3 * turn) & (ahead < 1.7 * turn)]
     if len(whole):
         assert np.median(whole) == pytest.approx(turn, abs=1.5 * spacing + 0.05 * turn)
-    assert tally.counter[history.N_TRUNCATED] == 0
+    assert tally.counter[stack.N_TRUNCATED] == 0
 
 
 @pytest.mark.parametrize("kinetic", [1e-3, 0.02, 0.1999])
@@ -97,7 +97,7 @@ def test_slow_charges_end_where_they_are(kinetic, kind):
     medium = box((9, 9, 9), 2.0, 1.0)
     energy, tally = shoot(medium, (9, 9, 9, 0, 0, 1, kinetic, kind), 50, (0.0, 3.0, 0.0))
     assert energy[4, 4, 4] >= 50 * kinetic * (1 - 1e-6)
-    assert tally.counter[history.N_STEPS] == 0 or kind == POSITRON
+    assert tally.counter[stack.N_STEPS] == 0 or kind == POSITRON
 
 
 @pytest.mark.parametrize("place", [0.0, 20.0, 1e-12, 20.0 - 1e-12, 10.0])
@@ -107,14 +107,14 @@ def test_nothing_is_lost_or_endless_at_borders(place):
     for direction in ((0, 0, 1), (1, 0, 0), (-1, 0, 0), (0, -1, 0)):
         for field in ((0.0, 0.0, 0.0), (0.0, 0.0, 3.0)):
             energy, tally = shoot(medium, (place, 10.0, place, *direction, 1.0, ELECTRON), 20, field)
-            assert energy.sum() + tally.energy[history.ESCAPED :].sum() == pytest.approx(20.0, rel=1e-5)
-            assert tally.counter[history.N_TRUNCATED] == 0
+            assert energy.sum() + tally.energy[stack.ESCAPED :].sum() == pytest.approx(20.0, rel=1e-5)
+            assert tally.counter[stack.N_TRUNCATED] == 0
 
 
 def test_a_field_of_exactly_zero_is_the_limit_of_a_small_one():
     medium = box((12, 12, 12), 2.0, 1.0)
     depth = []
     for field in ((0.0, 0.0, 0.0), (0.0, 1e-9, 0.0)):
-        energy, _ = shoot(medium, (12.0, 12.0, 1e-6, 0, 0, 1, 3.0, ELECTRON), 400, field)
+        energy, _ = shoot(medium, (11.3, 12.4, 1e-6, 0.6, 0, 0.8, 3.0, ELECTRON), 400, field)
         depth.append(energy)
     assert depth[1] == pytest.approx(depth[0], rel=1e-4, abs=1e-3)

@@ -10,7 +10,7 @@ import pytest
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.jit import kernel
-from mrlinac.transport import cpu, history, materials, rng, tables
+from mrlinac.transport import cpu, history, materials, rng, stack, tables, voxels
 
 
 @kernel
@@ -48,8 +48,8 @@ def test_steps_in_vacuum_are_not_remembered():
     tally = cpu.new_tally(code, True)._replace(touched=np.zeros(10_000, np.int32))  # long enough for either outcome
     electron = np.array((9.0, 9.0, 0.1, 1.0, 0.0, 0.05, 2.0, 1))
     follow_one(electron, 20, rng.words(1, 9, 0, 0, 0), table, geometry, tally)
-    assert tally.counter[history.N_STEPS] > 50
-    assert tally.counter[history.N_TOUCHED] == 0
+    assert tally.energy[stack.ESCAPED] == pytest.approx(20 * 2.0)
+    assert tally.counter[stack.N_TOUCHED] == 0
 
 
 def test_no_voxel_attenuates_more_than_the_majorant():
@@ -77,10 +77,10 @@ def test_no_voxel_attenuates_more_than_the_majorant():
 
 def test_a_cut_at_the_lowest_energy_reads_no_row_below_the_table():
     """Electrons of 22 keV, cut at 15.6: each step takes a quarter of the energy, the second one's middle is below it."""
-    settings = tables.Settings(electron_cut_MeV=tables.LOWEST_MeV, brief_step_voxels=0.0, rest_voxels=0.0)
+    settings = tables.Settings(electron_cut_MeV=tables.LOWEST_MeV, rest_voxels=0.0)
     deposit, tally = shoot(box((5, 5, 5), 10.0, 1.0), (25, 25, 25, 0, 0, 1, 0.022, 1), 500, settings=settings)
     assert deposit.sum() == pytest.approx(500 * 0.022, rel=1e-4)
-    assert tally.counter[history.N_STEPS] == 2 * 500
+    assert tally.counter[stack.N_STEPS] == 2 * 500
 
 
 @pytest.mark.parametrize("energy", [0.08, 1.0, 6.0])
@@ -121,7 +121,7 @@ def test_gyration_radius_and_helix(kind, field_T):
     distance = np.hypot((x + 0.5) * spacing - middle, (z + 0.5) * spacing - middle)
     inside = np.abs(distance - radius * math.sqrt(1 - along**2)) < 0.03 * radius + spacing
     assert np.average(inside, weights=projected[z, x]) > 0.97
-    assert tally.counter[history.N_TRUNCATED] == 0
+    assert tally.counter[stack.N_TRUNCATED] == 0
 
 
 def test_electrons_stop_within_their_range():
@@ -129,7 +129,7 @@ def test_electrons_stop_within_their_range():
     kinetic, repeats = 4.0, 2000
     energy, tally = shoot(medium, (20, 20, 1e-6, 0, 0, 1, kinetic, 1), repeats)
     depth = energy.sum((1, 2))
-    assert depth.sum() + tally.energy[history.ESCAPED :].sum() == pytest.approx(kinetic * repeats, rel=1e-5)
+    assert depth.sum() + tally.energy[stack.ESCAPED :].sum() == pytest.approx(kinetic * repeats, rel=1e-5)
     # CSDA range of 4 MeV electrons in water 20.4 mm (ESTAR); half of the dose lies near half of the practical range.
     deep = np.cumsum(depth) / depth.sum()
     assert deep[20] > 0.985
@@ -139,17 +139,17 @@ def test_electrons_stop_within_their_range():
 def test_no_end_in_vacuum_is_counted():
     medium = box((20, 20, 20), 5.0, 0.0)
     energy, tally = shoot(medium, (50, 50, 50, 1, 0, 0, 1.0, 1), 3, (0, 1.5, 0))
-    assert tally.counter[history.N_TRUNCATED] == 3
+    assert tally.counter[stack.N_TRUNCATED] == 3
     assert energy.sum() == pytest.approx(3.0)
     _, free = shoot(medium, (50, 50, 50, 1, 0, 0, 1.0, 1), 3)
-    assert free.energy[history.ESCAPED] == pytest.approx(3.0)
+    assert free.energy[stack.ESCAPED] == pytest.approx(3.0)
 
 
 def test_positron_rest_energy_is_accounted_for():
     medium = box((10, 10, 10), 2.0, 1.0)
     for energy in (0.1, 1.0, 5.0):
         deposit, tally = shoot(medium, (10, 10, 10, 1, 0, 0, energy, 2), 2000)
-        assert deposit.sum() + tally.energy[history.ESCAPED :].sum() == pytest.approx(
+        assert deposit.sum() + tally.energy[stack.ESCAPED :].sum() == pytest.approx(
             2000 * (energy + 1.0219979), rel=1e-5
         )
 
@@ -160,10 +160,21 @@ def test_voxel_codes():
     density = np.exp(draw.uniform(np.log(1e-3), np.log(8), grid.shape_zyx)).astype(np.float32)
     material = draw.integers(0, 3, grid.shape_zyx).astype(np.uint8)
     medium = Medium(grid, density, material, ("water", "air-dry", "lung-icru"))
-    geometry, code = cpu.pack(medium, tables.load(medium.materials), (0, 0, 1))
+    _, code = cpu.pack(medium, tables.load(medium.materials), (0, 0, 1))
     for i in range(grid.size):
-        assert history.material_of.py_func(code[i]) == material.reshape(-1)[i]
-        assert history.density_of.py_func(code[i]) == pytest.approx(density.reshape(-1)[i], rel=1e-4)
-    near = history.dense_near.py_func(code[(3 * 7 + 3) * 8 + 3], geometry)
-    largest = density[2:5, 2:5, 2:5].max()
-    assert largest * 0.9998 <= near <= 1.51 * largest
+        assert voxels.material_of.py_func(code[i]) == material.reshape(-1)[i]
+        assert voxels.density_of.py_func(code[i]) == pytest.approx(density.reshape(-1)[i], rel=1e-4)
+    around = density[2:5, 2:5, 2:5]
+    assert not voxels.even_near.py_func(code[(3 * 7 + 3) * 8 + 3])
+    assert around.max() > cpu.ALIKE * density[3, 3, 3] or around.min() * cpu.ALIKE < density[3, 3, 3]
+
+
+@pytest.mark.parametrize(("other", "even"), [(1.45, True), (0.7, True), (1.55, False), (0.65, False)])
+def test_a_neighbourhood_is_even_up_to_its_bound(other, even):
+    """One neighbour at a corner decides, denser or thinner."""
+    density = np.ones((5, 5, 5), np.float32)
+    density[1, 1, 1] = other
+    uniform = box((5, 5, 5), 2.0, 1.0)
+    medium = Medium(uniform.grid, density, uniform.material, uniform.materials)
+    _, code = cpu.pack(medium, tables.load(medium.materials), (0, 0, 0))
+    assert voxels.even_near.py_func(code[(2 * 5 + 2) * 5 + 2]) == even

@@ -195,10 +195,10 @@ def test_estimate_is_of_the_right_order(medium, maps):
 
 
 @pytest.mark.parametrize("field", [(0.0, 0.0, 0.0), FIELD])
-def test_roulette_and_brief_steps_leave_the_dose_as_it_is(medium, maps, field):
+def test_roulette_and_early_ends_leave_the_dose_as_it_is(medium, maps, field):
     emission = Emission.of_machine(machine())
     rows = source.beamlet_rows(maps[0], machine(), emission, np.array(medium.grid.lower_xyz_mm), False)
-    plain = tables.Settings(roulette_weight=1.0, brief_step_voxels=0.0)
+    plain = tables.Settings(roulette_weight=1.0, rest_voxels=0.0)
     doses, sigmas = [], []
     for settings in (plain, tables.Settings()):
         out = run.simulate(

@@ -11,7 +11,7 @@ from scipy import integrate, stats
 from test_transport_samplers import COUNT, MEC2, fill_klein_nishina, fill_pair, state
 
 from mrlinac.jit import kernel
-from mrlinac.transport import brems, electron, history, materials, photon, rng, scatter, tables
+from mrlinac.transport import brems, electron, flight, materials, photon, rng, scatter, tables
 
 
 @kernel
@@ -35,14 +35,14 @@ def fill_brems(out, position, quantile, cut, kinetic, generator):
 @kernel
 def fill_coherent(out, energy, form, generator):
     for i in range(out.shape[0]):
-        out[i] = history.coherent_cos(energy, form, generator)
+        out[i] = flight.coherent_cos(energy, form, generator)
 
 
 @kernel
 def fill_bound(out, energy, table, generator):
     for i in range(out.shape[0]):
         _eps, cos = photon.klein_nishina(energy, generator)
-        while not history.bound_compton(energy, cos, 0, table, generator):
+        while not flight.bound_compton(energy, cos, 0, table, generator):
             _eps, cos = photon.klein_nishina(energy, generator)
         out[i] = cos
 
