@@ -134,7 +134,7 @@ def check_output(plan: PlanSpec, patient: Patient, folder: str | Path, *, overwr
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results side by side; ``goals`` has a column a result."""
+    """Results side by side; ``goals`` and ``models`` have a column a result."""
 
     results: Mapping[str, PlanResult]
 
@@ -142,6 +142,11 @@ class Comparison:
     def goals(self) -> Any:
         """Goals of all results, a column each (DataFrame)."""
         return report.goals_side_by_side(self.results)
+
+    @property
+    def models(self) -> Any:
+        """Models of all results, a column each (DataFrame); population estimates, see ``docs/report.md``."""
+        return report.models_side_by_side(self.results)
 
     def save(self, folder: str | Path) -> Path:
         """Write figures and the page that sets the results side by side; returns the page."""

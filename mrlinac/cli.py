@@ -292,6 +292,7 @@ def _summary(result: Any, folder: Path) -> dict[str, Any]:
         "constraints_met": result.constraints_met,
         "goals": json.loads(result.goals.to_json(orient="records")),
         "skin": json.loads(result.skin.to_json(orient="records")),
+        "models": json.loads(result.models.to_json(orient="records")),
         "fingerprint": result.fingerprint,
         "statement": mrlinac.RESEARCH_ONLY,
     }

@@ -26,7 +26,10 @@ FORMS = {
     "V95%[cc]": "cc with at least 95 % of the prescription",
     "mean": "Gy",
     "HI": "homogeneity (D2% - D98%) / D50% (ICRU 83)",
-    "CI": "Paddick conformity of the 95 % isodose; CI90% takes another isodose",
+    "CI_Paddick": "conformity after Paddick of the 95 % isodose; CI_Paddick90% takes another; CI is short for it",
+    "CI_RTOG": "conformity after RTOG, isodose volume over target volume; CI_RTOG90% takes another isodose than 95 %",
+    "GI": "gradient index: volume of half the 95 % isodose over that of the 95 % isodose; GI90% takes another",
+    "R50": "volume of the 50 % isodose over the target volume; R25 takes another isodose",
 }
 """Every known form of a metric, by example, and what it says."""
 
@@ -40,7 +43,14 @@ AIR_LIKE_g_cm3 = 0.1
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DOSE_AT = re.compile(rf"D{_NUMBER}(%|cc)(\[%\])?")
 _VOLUME_AT = re.compile(rf"V{_NUMBER}(Gy|%)\[(%|cc)\]")
-_CONFORMITY = re.compile(rf"CI(?:{_NUMBER}%)?")
+_ISODOSE = re.compile(rf"(?P<name>CI_Paddick|CI_RTOG|CI|GI)(?:{_NUMBER}%)?|(?P<ratio>R){_NUMBER}")
+_OF_ISODOSE = {
+    "CI": "conformity",
+    "CI_Paddick": "conformity",
+    "CI_RTOG": "gradient",  # the same ratio as R95
+    "R": "gradient",
+    "GI": "gradient_index",
+}
 _NOISY = {"max", "min", "dmax", "dmin", "maximum", "minimum", "d100%", "d0%", "d0cc"}
 
 
@@ -52,9 +62,9 @@ class Metric:
     ----------
     text : str
         As written.
-    form : {"dose_at", "volume_at", "mean", "homogeneity", "conformity"}
+    form : {"dose_at", "volume_at", "mean", "homogeneity", "conformity", "gradient", "gradient_index"}
     level : float
-        The number in the text: a volume for ``dose_at``, a dose for ``volume_at``, an isodose for ``conformity``.
+        The number in the text: a volume for ``dose_at``, a dose for ``volume_at``, an isodose for the last three.
     level_unit : str
         ``%``, ``cc`` or ``Gy``.
     unit : str
@@ -71,7 +81,12 @@ class Metric:
     def needs_prescription(self) -> bool:
         """Whether the value depends on the prescribed dose."""
         relative = self.level_unit if self.form == "volume_at" else self.unit
-        return self.form == "conformity" or relative == "%"
+        return self.of_isodose or relative == "%"
+
+    @property
+    def of_isodose(self) -> bool:
+        """Whether the value depends on the dose outside the structure too."""
+        return self.form in _OF_ISODOSE.values()
 
     @property
     def hot_spot(self) -> bool:
@@ -80,7 +95,7 @@ class Metric:
 
 
 def parse(text: str) -> Metric:
-    """Read a metric such as ``D95%``, ``D2cc``, ``V20Gy[%]``, ``mean``, ``CI`` or ``HI``.
+    """Read a metric such as ``D95%``, ``D2cc``, ``V20Gy[%]``, ``mean``, ``CI_RTOG`` or ``HI``.
 
     Raises
     ------
@@ -104,8 +119,9 @@ def parse(text: str) -> Metric:
         return Metric(bare, "mean", unit="Gy")
     if bare == "HI":
         return Metric(bare, "homogeneity")
-    if match := _CONFORMITY.fullmatch(bare):
-        return Metric(bare, "conformity", float(match[1] or 95.0), "%")
+    if match := _ISODOSE.fullmatch(bare):
+        form = _OF_ISODOSE[match["name"] or match["ratio"]]
+        return Metric(bare, form, float(match[2] or match[4] or 95.0), "%")
     known = "; ".join(f"{form} ({meaning})" for form, meaning in FORMS.items())
     raise SpecError(f"unknown metric '{text}'. Known forms, with any number: {known}")
 
@@ -132,7 +148,7 @@ def metric(
     prescription_Gy : float, optional
         Needed by the forms relative to the prescription.
     external : Structure, optional
-        Restricts the isodose volume of ``CI`` to the body.
+        Restricts the isodose volumes of ``CI``, ``GI`` and ``R50`` to the body.
     air : bool array [z, y, x], optional
         Air-like voxels (:func:`air_like`). A hot-spot metric of a structure of a role in :data:`HOT_SPOT_ROLES`
         leaves them out; the volume it refers to stays the whole structure's. Organs and targets stay whole.
@@ -150,9 +166,9 @@ def metric(
     if wanted.needs_prescription and prescription_Gy is None:
         raise SpecError(f"metric '{wanted.text}' is relative to the prescription, which is not given")
     dose_Gy, volume_cc = voxels(dose, structure)
-    if wanted.form == "conformity":
+    if wanted.of_isodose:
         isodose_Gy = wanted.level / 100 * float(prescription_Gy or 0)
-        return _conformity(dose, structure, isodose_Gy, external)
+        return _of_isodose(wanted.form, dose, structure, isodose_Gy, external)
     if air is not None and wanted.hot_spot and structure.role in HOT_SPOT_ROLES:
         # Air moves to the cold end instead of going away, so that the volume stays the whole structure's.
         dose_Gy = np.where(air[structure.occupancy > 0], -np.inf, dose_Gy)
@@ -189,7 +205,7 @@ def value_of(
     text: str | Metric,
     prescription_Gy: float | None = None,
 ) -> float:
-    """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but ``CI``."""
+    """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but those of an isodose."""
     wanted = parse(text) if isinstance(text, str) else text
     total_cc = float(volume_cc.sum())
     if total_cc <= 0:
@@ -227,12 +243,28 @@ def dose_at_volume(
     return dose_Gy[order[np.minimum(place, len(order) - 1)]]
 
 
-def _conformity(dose: Dose, target: Structure, isodose_Gy: float, external: Structure | None) -> float:
-    """Paddick 2000 (J Neurosurg 93 suppl 3:219): (target in isodose)² / (target × isodose volume); 1 is perfect."""
-    hot = dose.dose_Gy >= isodose_Gy
-    target_cc = float(target.occupancy.sum(dtype=np.float64))
-    covered_cc = float(target.occupancy[hot].sum(dtype=np.float64))
-    isodose_cc = float(hot.sum()) if external is None else float(external.occupancy[hot].sum(dtype=np.float64))
-    if isodose_cc == 0:
-        return 0.0
-    return covered_cc**2 / (target_cc * isodose_cc)
+def _of_isodose(form: str, dose: Dose, target: Structure, isodose_Gy: float, external: Structure | None) -> float:
+    """Conformity and gradient: how an isodose fits the target, and how fast the dose falls outside it.
+
+    ``conformity``: (target in isodose)² / (target × isodose volume), 1 is perfect (Paddick 2000, J Neurosurg 93 suppl
+    3:219). ``gradient``: isodose volume / target (RTOG: Shaw 1993, Int J Radiat Oncol Biol Phys 27:1231).
+    ``gradient_index``: volume of half the isodose / isodose volume (Paddick and Lippitz 2006, J Neurosurg 105 suppl:194).
+    """
+    isodose = _volume_at_least(dose, isodose_Gy, external)
+    if form == "gradient_index":
+        if isodose == 0:
+            raise ValueError(f"no voxel reaches {isodose_Gy:.4g} Gy, so the dose has no gradient index")
+        return _volume_at_least(dose, isodose_Gy / 2, external) / isodose
+    target_volume = float(target.occupancy.sum(dtype=np.float64))
+    if target_volume == 0:
+        raise ValueError(f"{target.name} is empty on this grid")
+    if form == "gradient":
+        return isodose / target_volume
+    covered = float(target.occupancy[dose.dose_Gy >= isodose_Gy].sum(dtype=np.float64))
+    return 0.0 if isodose == 0 else covered**2 / (target_volume * isodose)
+
+
+def _volume_at_least(dose: Dose, level_Gy: float, external: Structure | None) -> float:
+    """Volume with at least a dose, in voxels; inside the body where that is given."""
+    hot = dose.dose_Gy >= level_Gy
+    return float(hot.sum()) if external is None else float(external.occupancy[hot].sum(dtype=np.float64))

@@ -13,6 +13,7 @@ from mrlinac.anatomy.rules import StructureRule
 from mrlinac.dose import metrics
 from mrlinac.errors import SpecError
 from mrlinac.protocol import kinds
+from mrlinac.protocol.biology import AnyModel
 from mrlinac.protocol.kinds import AnyLimitKind, AnyObjectiveKind, FluenceSmoothness, Positive
 from mrlinac.spec import Spec
 
@@ -191,7 +192,7 @@ class Goal(Fractionated):
 
 
 class Protocol(Spec):
-    """Prescription, structures, objectives, constraints, goals."""
+    """Prescription, structures, objectives, constraints, goals, models."""
 
     name: str
     title: str
@@ -201,6 +202,7 @@ class Protocol(Spec):
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     goals: tuple[Goal, ...] = ()
+    models: dict[str, AnyModel] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fractionation(self) -> Protocol:
@@ -217,11 +219,12 @@ class Protocol(Spec):
         return self
 
     def needed_structures(self) -> list[str]:
-        """Names that objectives, constraints and goals speak of and that are not optional, in order."""
+        """Names that objectives, constraints, goals and models speak of and that are not optional, in order."""
         named = [self.prescription.target]
         named += [o.of.structure for o in self.objectives if not isinstance(o.of, FluenceSmoothness)]
         named += [c.of.structure for c in self.constraints if not c.optional]
         named += [g.structure for g in self.goals if not g.optional]
+        named += [m.structure for m in self.models.values() if not m.optional]
         return list(dict.fromkeys(named))
 
     def problems(self, present: Any) -> list[str]:

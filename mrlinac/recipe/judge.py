@@ -1,4 +1,4 @@
-"""Goals and constraints judged on the forward dose, as the tables a person reads."""
+"""Goals, constraints and models on the forward dose, as the tables a person reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrlinac import optimise
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
-from mrlinac.protocol import verdicts
+from mrlinac.protocol import estimates, verdicts
 from mrlinac.protocol.model import Protocol
 
 SKIN_METRICS = ("D2cc", "mean", "D0.1cc")
@@ -31,7 +31,7 @@ def tables(
     duals: Mapping[str, float],
     density_g_cm3: NDArray[np.float32] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Goals, constraints and skin of a course dose.
+    """Goals, constraints, models and skin of a course dose.
 
     With ``density_g_cm3`` hot-spot metrics of the body and of normal tissue leave air-like voxels out; constraints are
     judged on all voxels, as the optimiser holds them.
@@ -41,6 +41,7 @@ def tables(
     return {
         "goals": goals_table(protocol, dose, structures, air),
         "constraints": constraints_table(protocol, dose, structures, duals),
+        "models": models_table(protocol, dose, structures),
         "skin": skin_table(dose, structures, air),
     }
 
@@ -88,6 +89,26 @@ def goals_table(
         columns={"outcome": "verdict"}
     )
     return table.astype(dict.fromkeys(("value", "limit", "margin", "sigma", "noise_bias"), float))
+
+
+MODEL_COLUMNS = (
+    *("model", "quantity", "endpoint", "structure", "kind", "value", "unit", "sigma", "noise_bias", "verdict"),
+    *("reason", "doses", "parameters", "source"),
+)
+
+
+def models_table(protocol: Protocol, dose: Dose, structures: StructureSet) -> pd.DataFrame:
+    """One row a model: :data:`MODEL_COLUMNS`.
+
+    The verdict is never a judgement: ``report``, or with its reason ``absent`` or ``void``. Nothing is skipped.
+    """
+    rows = [asdict(one) for one in estimates.estimate(protocol, dose, structures)]
+    halves = [[one.value for one in estimates.estimate(protocol, half, structures)] for half in dose.half_doses or ()]
+    for number, row in enumerate(rows):
+        row["sigma"], row["noise_bias"] = noise_of(row["value"], *(half[number] for half in halves))
+        row["verdict"] = row.pop("outcome")
+    table = pd.DataFrame(rows, columns=list(MODEL_COLUMNS))
+    return table.astype(dict.fromkeys(("value", "sigma", "noise_bias"), float))
 
 
 def noise_of(value: float | None, *halves: float | None) -> tuple[float, float]:

@@ -67,6 +67,9 @@ class PlanResult:
         What was thinned or neglected; every report prints it.
     made_from : mapping
         Fingerprint, seed, versions, histories, device.
+    models : DataFrame
+        Complication and control probabilities and doses in biological terms, by the protocol's models; none for a result
+        that was made before there were models.
     writers : tuple of functions
         Called by :meth:`save` with the result and the folder.
     """
@@ -89,6 +92,7 @@ class PlanResult:
     notes: Notes
     statements: tuple[str, ...]
     made_from: Mapping[str, Any]
+    models: pd.DataFrame = field(default_factory=pd.DataFrame)
     writers: tuple[Writer, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
@@ -189,7 +193,9 @@ def _fingerprint_in(note: Path) -> str | None:
     return str(found)
 
 
-TABLES = ("goals", "constraints", "skin", "history", "timing")
+TABLES = ("goals", "constraints", "skin", "history", "timing", "models")
+LATER_TABLES = ("models",)
+"""Tables that results made by earlier versions do not have."""
 
 
 def _write_files(result: PlanResult, folder: Path) -> None:
@@ -281,6 +287,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
             for m, mu in zip(result.fluence.maps, result.fluence.mu, strict=True)
         ],
         "certificate": None if certificate is None else _plain(certificate),
+        "models": json.loads(result.models.to_json(orient="records")),
         "notes": [[note.severity, note.text] for note in result.notes.entries],
         "statements": list(result.statements),
     }
@@ -349,8 +356,10 @@ def load_result(folder: str | Path) -> PlanResult:
 
 def _table(path: Path) -> pd.DataFrame:
     """A table as it was saved; an empty text is a text, not a number that is missing."""
+    if path.stem in LATER_TABLES and not path.is_file():
+        return pd.DataFrame()
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype={"reason": str})  # mostly empty, so its type cannot be seen from the file
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     words = [name for name in table.columns if table[name].dtype.kind not in "ifb"]

@@ -23,6 +23,10 @@ from mrlinac.machine.beams import Certificate, Fluence
 GOAL_COLUMNS = ("structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "source")
 CONSTRAINT_COLUMNS = ("name", "value", "limit", "met", "dual")
 SKIN_COLUMNS = ("metric", "region", "value", "unit")
+MODEL_COLUMNS = (
+    *("model", "quantity", "endpoint", "structure", "value", "unit", "verdict", "reason"),
+    *("doses", "parameters", "source"),
+)
 TIMING_COLUMNS = ("stage", "cpu_s", "wall_s", "peak_MB")
 VERDICTS = ("pass", "near", "fail", "report", "absent", "void")
 
@@ -60,6 +64,9 @@ class ReportContent:
         Columns :data:`CONSTRAINT_COLUMNS`; ``met`` is boolean.
     skin : DataFrame
         Columns :data:`SKIN_COLUMNS`, and ``sigma`` where known: the metrics of the skin, one row each.
+    models : DataFrame
+        Columns :data:`MODEL_COLUMNS`, and ``sigma`` and ``noise_bias`` where known: one model a row; ``verdict`` is
+        "report", "absent" or "void", the last two with a ``reason``.
     convergence : DataFrame
         History of the correction or the solver, any columns.
     timing : DataFrame
@@ -98,6 +105,7 @@ class ReportContent:
     goals: pd.DataFrame
     constraints: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CONSTRAINT_COLUMNS)))
     skin: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SKIN_COLUMNS)))
+    models: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(MODEL_COLUMNS)))
     convergence: pd.DataFrame = field(default_factory=pd.DataFrame)
     timing: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(TIMING_COLUMNS)))
     notes: Notes = field(default_factory=Notes)
@@ -121,6 +129,7 @@ class ReportContent:
             ("goals", GOAL_COLUMNS),
             ("constraints", CONSTRAINT_COLUMNS),
             ("skin", SKIN_COLUMNS),
+            ("models", MODEL_COLUMNS),
             ("timing", TIMING_COLUMNS),
         ):
             missing = [c for c in columns if c not in getattr(self, name).columns]
@@ -130,6 +139,10 @@ class ReportContent:
             unknown = sorted({str(v) for v in self.goals["verdict"]} - set(VERDICTS))
             if unknown:
                 found.append(f"unknown verdicts {', '.join(unknown)}; known: {', '.join(VERDICTS)}")
+        if "verdict" in self.models.columns and (
+            judged := sorted({str(v) for v in self.models["verdict"]} - {"report", "absent", "void"})
+        ):
+            found.append(f"models are reported, not judged: {', '.join(judged)} cannot be their verdict")
         if self.target not in self.structures:
             known = ", ".join(self.structures)
             found.append(f"the target '{self.target}' is not among the structures; known: {known}")

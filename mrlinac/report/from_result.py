@@ -9,7 +9,7 @@ import pandas as pd
 
 from mrlinac.recipe.result import PlanResult
 from mrlinac.report import html
-from mrlinac.report.content import ReportContent
+from mrlinac.report.content import MODEL_COLUMNS, ReportContent
 
 
 def content_of(result: PlanResult) -> ReportContent:
@@ -40,6 +40,7 @@ def content_of(result: PlanResult) -> ReportContent:
         goals=result.goals,
         constraints=result.constraints,
         skin=result.skin,
+        models=result.models if len(result.models) else pd.DataFrame(columns=list(MODEL_COLUMNS)),
         convergence=result.history,
         timing=result.timing,
         notes=result.notes,
@@ -69,9 +70,26 @@ def write_comparison_of(results: Mapping[str, PlanResult], folder: Path) -> Path
 def goals_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
     """Goals of several results: structure, metric, unit, limit, then a value and a verdict a result."""
     key = ["structure", "metric", "unit", "direction", "limit"]
-    table: pd.DataFrame | None = None
-    for label, result in results.items():
-        mine = result.goals[[*key, "value", "verdict"]]
-        mine = mine.rename(columns={"value": label, "verdict": f"{label} verdict"})
-        table = mine if table is None else table.merge(mine, on=key, how="outer", sort=False)
-    return pd.DataFrame() if table is None else table
+    return _side_by_side({label: result.goals for label, result in results.items()}, key)
+
+
+def models_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
+    """Models of several results: what they are and their numbers, then a value and a verdict a result."""
+    key = ["model", "quantity", "endpoint", "structure", "unit", "doses", "parameters"]
+    # A result without models keeps its columns, empty: nothing is dropped.
+    columns = dict.fromkeys(key, object) | {"value": float, "verdict": object}
+    tables = {
+        label: result.models.reindex(columns=list(columns)).astype(columns) for label, result in results.items()
+    }
+    return _side_by_side(tables, key)
+
+
+def _side_by_side(tables: Mapping[str, pd.DataFrame], key: list[str]) -> pd.DataFrame:
+    """Tables joined by key, in the order in which the keys first appear; a row that one lacks stays, empty there."""
+    if not tables:
+        return pd.DataFrame()
+    joined = pd.concat([table[key] for table in tables.values()], ignore_index=True).drop_duplicates()
+    for label, table in tables.items():
+        mine = table[[*key, "value", "verdict"]].rename(columns={"value": label, "verdict": f"{label} verdict"})
+        joined = joined.merge(mine, on=key, how="left")
+    return joined

@@ -40,7 +40,7 @@ class Picture:
 
 
 def write(content: ReportContent, folder: Path) -> Path:
-    """Write ``report.html``, ``figures/``, ``goals.csv``, ``dvh.csv`` and ``timing.csv``.
+    """Write ``report.html``, ``figures/``, ``goals.csv``, ``models.csv``, ``dvh.csv`` and ``timing.csv``.
 
     Parameters
     ----------
@@ -56,6 +56,7 @@ def write(content: ReportContent, folder: Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_goals_csv(content.goals, folder / "goals.csv")
+    tables.write_csv(content.models, folder / "models.csv")
     tables.write_dvh_csv(content.dvhs, folder / "dvh.csv")
     tables.write_timing_csv(content.timing, folder / "timing.csv")
     pictures = _plan_pictures(content, folder / "figures")
@@ -68,6 +69,8 @@ def write(content: ReportContent, folder: Path) -> Path:
             tally=_tally(content),
             facts=_facts(content),
             goals=tables.goals_table(content),
+            models=tables.models_table(content),
+            models_note=tables.MODELS_NOTE,
             constraints=tables.constraints_table(content),
             skin=tables.skin_table(content),
             structures=tables.structures_table(content),
@@ -108,6 +111,8 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
             first=next(iter(contents.values())),
             pictures=pictures,
             goals=tables.compared_goals(contents),
+            models=tables.compared_models(contents),
+            models_note=tables.MODELS_NOTE,
             skin=tables.compared_skin(contents),
             facts={label: _facts(content) for label, content in contents.items()},
             tallies={label: _tally(content) for label, content in contents.items()},

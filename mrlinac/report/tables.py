@@ -151,6 +151,56 @@ def goals_table(content: ReportContent) -> Table:
     )
 
 
+MODELS_NOTE = (
+    "Models are population estimates: fitted to groups of patients of their time and technique, none of them treated in a "
+    "magnetic field, and blind to this patient's own risks. They help to compare plans; they do not tell what will happen "
+    "to a patient. ± and what noise adds are of the dose's statistics alone; the uncertainty of a model's own numbers is "
+    "far larger."
+)
+"""Printed under every table of models."""
+
+
+SMALL_percent = 0.1
+"""Probabilities are not told apart below this; ``models.csv`` holds them in full."""
+
+
+def models_table(content: ReportContent) -> Table:
+    """Complication and control probabilities and doses in biological terms, with the citation of each."""
+    rows = tuple(
+        (
+            Cell(str(row["model"]), head=True),
+            Cell(f"{row['quantity']}: {row['endpoint']}"),
+            Cell(str(row["structure"])),
+            _model_cell(row),
+            _noise_cell(row),
+            Cell("; ".join(str(row[k]) for k in ("parameters", "doses") if row[k])),
+            Cell(str(row["source"]), "source"),
+        )
+        for row in content.models.to_dict("records")
+    )
+    heads = ("Model", "Of", "Structure", "Value (± σ)", "Noise adds about", "Numbers, and doses that enter", "Source")
+    return Table("Models, on the dose shown here", heads, rows)
+
+
+def _model_cell(row: Mapping[str, Any]) -> Cell:
+    """A model's value with the dose's noise, or why there is none."""
+    if row["verdict"] != "report":
+        return Cell(f"{VERDICT_MARKS[str(row['verdict'])]}: {row['reason']}", "absent")
+    if row["unit"] == "%" and row["value"] < SMALL_percent:
+        return Cell(f"< {SMALL_percent:g} %", "number")
+    sigma = number(row.get("sigma"), 2)
+    spread = "" if sigma == "–" else f" ± {sigma}"
+    return Cell(f"{number(row['value'])}{spread} {row['unit']}", "number")
+
+
+def _noise_cell(row: Mapping[str, Any]) -> Cell:
+    """What the noise of the dose adds to a model's value."""
+    bias = row.get("noise_bias")
+    if bias is not None and abs(bias) < SMALL_percent / 2:
+        return Cell("0.0", "number")
+    return Cell(number(bias, 2), "number")
+
+
 def constraints_table(content: ReportContent) -> Table:
     """Hard constraints of the optimiser and what each of them cost."""
     rows = tuple(
@@ -270,6 +320,19 @@ def compared_goals(contents: Mapping[str, ReportContent]) -> Table:
             cells.append(Cell(f"{value}  {mark}", f"number verdict {goal['verdict']}"))
         rows.append(tuple(cells))
     return Table("Goals side by side", ("Structure", "Metric", "Goal", *contents), tuple(rows))
+
+
+def compared_models(contents: Mapping[str, ReportContent]) -> Table:
+    """Models of several plans beside one another, a row for every set of numbers."""
+    rows = []
+    keys = ("model", "quantity", "endpoint", "structure", "doses", "parameters", "source")
+    for (model, quantity, endpoint, structure, doses, _, source), plans in side_by_side(contents, "models", keys):
+        cells = [Cell(str(model), head=True), Cell(f"{quantity}: {endpoint}"), Cell(str(structure))]
+        cells += [_model_cell(plans[p]) if p in plans else Cell("not in this plan", "absent") for p in contents]
+        cells += [Cell(str(doses)), Cell(str(source), "source")]
+        rows.append(tuple(cells))
+    heads = ("Model", "Of", "Structure", *contents, "Doses that enter", "Source")
+    return Table("Models side by side", heads, tuple(rows))
 
 
 def compared_skin(contents: Mapping[str, ReportContent]) -> Table:

@@ -1,6 +1,8 @@
 """The main job on a small patient: from a plan file to a folder that a person looks at, and back."""
 
 import json
+import shutil
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -54,7 +56,8 @@ def test_nothing_is_left_unsaid(result):
 
 def test_the_folder(saved):
     names = {path.name for path in saved.iterdir()}
-    expected = {"result.json", "plan.resolved.toml", "report.html", "goals.csv", "dvh.csv", "dose.npz", "timing.csv"}
+    expected = {"result.json", "plan.resolved.toml", "report.html", "dose.npz"}
+    expected |= {"goals.csv", "models.csv", "dvh.csv", "timing.csv"}
     assert expected | {"dicom", "figures"} <= names
     assert not [path for path in saved.parent.iterdir() if path.name.startswith(".")]
     page = (saved / "report.html").read_text(encoding="utf-8")
@@ -72,6 +75,44 @@ def test_it_comes_back_as_it_was(result, saved):
     assert again.spec == result.spec
     assert again.constraints_met == result.constraints_met
     pd.testing.assert_frame_equal(again.goals, result.goals, check_dtype=False)
+    pd.testing.assert_frame_equal(again.models, result.models, check_dtype=False)
+
+
+def test_models_go_through_to_folder_page_and_record(result, saved):
+    """By hand from the result's own dose: the logistic of the mean lung dose, and Φ of the oesophagus' gEUD."""
+    lungs = result.goals.set_index(["structure", "metric"]).value["Lungs-GTV", "mean"]
+    models = result.models.set_index("model")
+    assert models.value["pneumonitis-quantec"] == pytest.approx(100 / (1 + np.exp(3.87 - 0.126 * lungs)))
+    organ = result.structures["Esophagus"].occupancy
+    eqd2 = result.dose.dose_Gy * (result.dose.dose_Gy / 33 + 10) / 12
+    geud = np.average(eqd2.astype(float) ** (1 / 0.44), weights=organ) ** 0.44
+    expected = 100 * NormalDist(51, 0.32 * 51).cdf(geud)
+    assert models.value["oesophagitis-chapet"] == pytest.approx(expected, rel=1e-5)
+    assert models.value["target-bed"] > 66
+    assert (models.sigma > 0).all()
+    record = {row["model"]: row for row in json.loads((saved / "result.json").read_text())["models"]}
+    assert set(record) == set(result.spec.protocol.models)
+    for name, row in record.items():
+        assert row["value"] == pytest.approx(models.value[name])
+        assert row["source"] == result.spec.protocol.models[name].source
+    page = (saved / "report.html").read_text(encoding="utf-8")
+    assert "population estimates" in page
+    assert all(f">{name}<" in page for name in record)
+
+
+def test_a_result_from_before_there_were_models(result, saved, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(saved, folder)
+    (folder / "models.csv").unlink()
+    old = load_result(folder)
+    assert old.models.empty
+    table = mr.compare({"old": old, "new": result}).models
+    assert table["old"].isna().all()
+    assert table["new"].tolist() == result.models["value"].tolist()
+    assert "not in this plan" in mr.compare({"old": old, "new": result}).save(tmp_path / "both").read_text("utf-8")
+    (folder / "goals.csv").unlink()
+    with pytest.raises(FileNotFoundError):  # what every version wrote must be there
+        load_result(folder)
 
 
 def test_the_resolved_plan_is_the_same_plan(result, saved):
@@ -108,6 +149,9 @@ def test_recalculation_without_the_field(result):
     assert said.count("Skin D2cc") == 1  # of this dose, not of the one before
     table = mr.compare({"1.5 T": result, "0 T": without}).goals
     assert {"1.5 T", "0 T"} <= set(table.columns)
+    models = mr.compare({"1.5 T": result, "0 T": without}).models
+    assert models["1.5 T"].tolist() == result.models["value"].tolist()
+    assert (models["0 T"] != models["1.5 T"]).all()
 
 
 @pytest.mark.parametrize("stage", ["influence", "final dose"])

@@ -87,12 +87,38 @@ def test_a_sliver_of_skin_is_tissue():
     assert air.ravel().tolist() == [False, False, True, False]
 
 
-def test_conformity_is_paddicks():
+def test_conformity_and_gradient():
     grid = Grid((1, 1, 8), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
-    dose = Dose(grid, np.array([0, 50, 60, 60, 60, 60, 50, 0.0]).reshape(1, 1, 8), None, 1, MADE)
+    dose = Dose(grid, np.array([0, 50, 60, 60, 60, 60, 50, 30.0]).reshape(1, 1, 8), None, 1, MADE)
     target = Structure("T", "target", np.array([0, 1, 1, 1, 0, 0, 0, 0], np.float32).reshape(1, 1, 8))
-    assert metric(dose, target, "CI", prescription_Gy=60) == pytest.approx(2**2 / (3 * 4))
-    assert metric(dose, target, "CI50%", prescription_Gy=60) == pytest.approx(3**2 / (3 * 6))
+    value = lambda text, **more: metric(dose, target, text, prescription_Gy=60, **more)  # noqa: E731
+    assert value("CI_Paddick") == value("CI") == pytest.approx(2**2 / (3 * 4))
+    assert value("CI_Paddick50%") == value("CI50%") == pytest.approx(3**2 / (3 * 7))
+    assert value("CI_RTOG") == pytest.approx(4 / 3)
+    assert value("CI_RTOG80%") == pytest.approx(6 / 3)
+    assert value("R50") == pytest.approx(7 / 3)
+    assert value("GI") == pytest.approx(7 / 4)  # 28.5 Gy over 57 Gy
+    assert value("GI80%") == pytest.approx(7 / 6)
+    body = Structure("External", "external", np.array([0, 1, 1, 1, 1, 0.5, 0, 0], np.float32).reshape(1, 1, 8))
+    assert value("CI_Paddick", external=body) == pytest.approx(2**2 / (3 * 3.5))
+    assert value("CI_RTOG", external=body) == pytest.approx(3.5 / 3)
+    assert value("GI", external=body) == pytest.approx(4.5 / 3.5)
+    assert value("R50", external=body) == pytest.approx(4.5 / 3)
+
+
+def test_conformity_without_an_isodose():
+    grid = Grid((1, 1, 2), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    dose = Dose(grid, np.array([30, 10.0]).reshape(1, 1, 2), None, 1, MADE)
+    target = Structure("T", "target", np.array([1, 0], np.float32).reshape(1, 1, 2))
+    assert metric(dose, target, "CI_Paddick", prescription_Gy=60) == 0
+    assert metric(dose, target, "CI_RTOG", prescription_Gy=60) == 0
+    with pytest.raises(ValueError, match="gradient"):
+        metric(dose, target, "GI", prescription_Gy=60)
+    with pytest.raises(SpecError, match="prescription"):
+        metric(dose, target, "R50")
+    nothing = Structure("T", "target", np.zeros((1, 1, 2), np.float32))
+    with pytest.raises(ValueError, match="empty"):
+        metric(dose, nothing, "CI_RTOG", prescription_Gy=20)
 
 
 @pytest.mark.parametrize("text", ["max", "Dmax", "min", "D100%", "D0cc"])
@@ -101,7 +127,7 @@ def test_single_voxel_extremes_are_refused(text):
         metrics.parse(text)
 
 
-@pytest.mark.parametrize("text", ["V20", "V20Gy", "D95", "gEUD", "V20%Gy", "D 95 %", "", "D120%"])
+@pytest.mark.parametrize("text", ["V20", "V20Gy", "D95", "gEUD", "V20%Gy", "D 95 %", "", "D120%", "CI_ICRU", "R50%"])
 def test_unknown_forms_list_the_known_ones(text):
     with pytest.raises(SpecError, match=r"Known forms|between 0 and 100"):
         metrics.parse(text)

@@ -47,7 +47,7 @@ def test_the_air_of_an_airway_is_no_hot_spot_of_the_body():
     protocol = mr.load_plan("demo").protocol
     goal = next(g for g in protocol.goals if (g.structure, g.metric) == ("External", "D1cc[%]"))
     target = protocol.prescription.model_copy(update={"target": "External"})
-    update = {"prescription": target, "goals": (goal,), "constraints": (), "objectives": ()}
+    update = {"prescription": target, "goals": (goal,), "constraints": (), "objectives": (), "models": {}}
     protocol = protocol.model_copy(update=update)
     body = StructureSet(GRID, {"External": Structure("External", "external", np.ones(GRID.shape_zyx, np.float32))})
     gray, density = np.full(GRID.shape_zyx, 66, np.float32), np.ones(GRID.shape_zyx, np.float32)
@@ -82,3 +82,22 @@ def test_a_piece_of_skin_that_is_mostly_air_has_no_d2cc():
     structure = Structure("Skin_anterior", "other", inside)
     table = judge.skin_table(noisy(4), StructureSet(GRID, {"Skin_anterior": structure}), air)
     assert list(table["metric"]) == ["mean", "D0.1cc"]
+
+
+def test_models_carry_the_noise_of_the_dose_and_their_citation():
+    protocol = mr.load_plan("demo").protocol
+    lungs = protocol.models["pneumonitis-seppenwoolde"].model_copy(update={"structure": "Skin"})
+    tumour = protocol.models["control-martel"]  # of the GTV, optional
+    protocol = protocol.model_copy(update={"models": {"lungs": lungs, "tumour": tumour}})
+    shape = GRID.shape_zyx
+    structures = StructureSet(GRID, {"Skin": Structure("Skin", "other", np.ones(shape, np.float32))})
+    halves = (np.full(shape, 21, np.float32), np.full(shape, 19, np.float32))
+    dose = Dose(GRID, np.full(shape, 20, np.float32), None, 33, Provenance("x", "test"), halves)
+    table = judge.models_table(protocol, dose, structures).set_index("model")
+    one, low, high = (lungs.value(np.array([gray]), np.ones(1), 33) for gray in (20.0, 19.0, 21.0))
+    assert table.value["lungs"] == pytest.approx(one)
+    assert table.sigma["lungs"] == pytest.approx((high - low) / 2)
+    assert table.noise_bias["lungs"] == pytest.approx((high + low) / 2 - one)
+    assert "Seppenwoolde" in table.source["lungs"]
+    assert table.loc["tumour", ["verdict", "reason"]].tolist() == ["absent", "GTV is not drawn"]
+    assert np.isnan(table.value["tumour"])

@@ -97,6 +97,46 @@ def make_content(*, shift_mm: float = 0.0, exit_skin_Gy: float = 0.0, title: str
         ],
         columns=["metric", "region", "value", "unit", "sigma"],
     )
+    models = pd.DataFrame(
+        [
+            (
+                "pneumonitis-a",
+                "NTCP",
+                "pneumonitis",
+                "Lung_R",
+                20.6 + exit_skin_Gy,
+                "%",
+                0.3,
+                "report",
+                "",
+                "a paper, 2010",
+            ),
+            (
+                "control-b",
+                "TCP",
+                "local control",
+                "GTV",
+                float("nan"),
+                "%",
+                float("nan"),
+                "absent",
+                "no GTV",
+                "one, 1999",
+            ),
+        ],
+        columns=[
+            "model",
+            "quantity",
+            "endpoint",
+            "structure",
+            "value",
+            "unit",
+            "sigma",
+            "verdict",
+            "reason",
+            "source",
+        ],
+    ).assign(noise_bias=-0.4, doses="EQD2 of each voxel, α/β 3 Gy", parameters="td50 30.8 Gy, n 1")
     return ReportContent(
         title=title,
         machine_title="Test machine, 1.5 T",
@@ -118,6 +158,7 @@ def make_content(*, shift_mm: float = 0.0, exit_skin_Gy: float = 0.0, title: str
             [("SpinalCord D0.1cc", 21.4, 48.0, True, 0.0)], columns=["name", "value", "limit", "met", "dual"]
         ),
         skin=skin,
+        models=models,
         convergence=pd.DataFrame({"round": [0, 1, 2], "largest correction (Gy)": [2.1, 0.4, 0.1]}),
         timing=pd.DataFrame(
             [("influence", 300.0, 160.0, 2900.0), ("optimise", 40.0, 40.0, 1800.0)],
@@ -151,6 +192,7 @@ def plain(content: ReportContent) -> ReportContent:
         structures=bare,
         dose=replace(content.dose, rel_sigma=None),
         skin=content.skin.iloc[:0],
+        models=content.models.iloc[:0],
         constraints=content.constraints.iloc[:0],
         convergence=pd.DataFrame(),
         timing=content.timing.iloc[:0],

@@ -63,7 +63,7 @@ def compared(content, other, tmp_path_factory):
 
 def test_everything_is_written(written):
     folder = written.parent
-    for name in ("report.html", "goals.csv", "dvh.csv", "timing.csv"):
+    for name in ("report.html", "goals.csv", "models.csv", "dvh.csv", "timing.csv"):
         assert (folder / name).stat().st_size > 0
     names = {"isodoses", "slices", "dvh", "skin", "fluences", "uncertainty"}
     assert {p.stem for p in (folder / "figures").iterdir()} == names
@@ -165,6 +165,7 @@ def test_a_bare_plan_is_reported_and_says_what_is_missing(plain, tmp_path):
     path = report.write(plain, tmp_path)
     text = Page(path.read_text(encoding="utf-8")).text
     assert "There is no skin metric" in text
+    assert "names none" in text  # no model
     assert "No map of the skin" in text
     assert "carries no statistical uncertainty" in text
     assert "No certificate" in text
@@ -191,6 +192,50 @@ def test_comparison_shows_both(compared):
     assert "+9.00" in text  # the skin D2cc that the second plan has more
     names = {p.stem for p in (compared.parent / "figures").iterdir()}
     assert {"dvh", "skin_bars", "skin_maps", "difference_0-t", "isodoses_0-t", "isodoses_1-5-t"} <= names
+
+
+def rows_of(path, caption):
+    """Cells of each row of the table with a caption."""
+    text = path.read_text(encoding="utf-8")
+    body = text[text.index(f"<caption>{caption}") :]
+    body = body[body.index("<tbody>") : body.index("</tbody>")]
+    return [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in body.split("</tr>")[:-1]]
+
+
+def test_models_stand_with_value_noise_citation_and_a_warning(written):
+    measured, absent = rows_of(written, "Models, on the dose shown here")
+    assert measured[:4] == ["pneumonitis-a", "NTCP: pneumonitis", "Lung_R", "20.6 ± 0.30 %"]
+    assert measured[4:] == ["−0.40", "td50 30.8 Gy, n 1; EQD2 of each voxel, α/β 3 Gy", "a paper, 2010"]
+    assert absent[3] == "– not drawn: no GTV"
+    assert absent[-1] == "one, 1999"
+    assert "population estimates" in Page(written.read_text(encoding="utf-8")).text
+
+
+def test_models_of_several_plans_stand_side_by_side(content, compared, tmp_path):
+    measured, absent = rows_of(compared, "Models side by side")
+    assert measured[3:5] == ["20.6 ± 0.30 %", "29.6 ± 0.30 %"]
+    assert measured[-1] == "a paper, 2010"
+    assert absent[3:5] == ["– not drawn: no GTV"] * 2
+    assert "population estimates" in compared.read_text(encoding="utf-8")
+    other_numbers = replace(content, models=content.models.assign(parameters="td50 24.5 Gy, n 0.87").iloc[:1])
+    page = report.write_comparison({"one": content, "two": other_numbers}, tmp_path)
+    first, _, changed = rows_of(page, "Models side by side")
+    assert first[3:5] == ["20.6 ± 0.30 %", "not in this plan"]  # other numbers are another model
+    assert changed[3:5] == ["not in this plan", "20.6 ± 0.30 %"]
+
+
+def test_small_probabilities_are_not_told_apart(content, tmp_path):
+    small = content.models.iloc[[0, 0]].assign(value=[2e-4, 0.3], noise_bias=[1e-4, 0.07], unit=["%", "Gy"])
+    page = report.write(replace(content, models=small), tmp_path)
+    tiny, dose = rows_of(page, "Models, on the dose shown here")
+    assert tiny[3:5] == ["< 0.1 %".replace("<", "&lt;"), "0.0"]
+    assert dose[3:5] == ["0.300 ± 0.30 Gy", "0.070"]
+    assert pd.read_csv(tmp_path / "models.csv")["value"].tolist() == [2e-4, 0.3]
+
+
+def test_a_model_is_never_judged(content):
+    with pytest.raises(DataError, match="not judged: pass"):
+        replace(content, models=content.models.assign(verdict="pass"))
 
 
 def test_comparison_refuses_what_it_cannot_compare(content, tmp_path):
