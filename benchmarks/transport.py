@@ -126,7 +126,7 @@ def influence_rate(medium: Medium, photons: int) -> str:
     )  # fmt: skip
     maker.run(code, 1, None, None)
     used = time.process_time()
-    matrix, sigma, _ = maker.run(code, 1, None, None)
+    matrix, sigma, *_ = maker.run(code, 1, None, None)
     used = time.process_time() - used
     entries = matrix.nnz / len(rows)
     return f"{len(rows)} beamlets of {photons}: {used:.1f} CPU-s, {entries:.0f} entries each, σ {100 * sigma:.1f} %"

@@ -13,4 +13,7 @@ Gy_PER_MeV_PER_g = 1.602176634e-10
 MOMENTUM_MeV_PER_T_mm = 0.299792458
 """p c [MeV] = 0.299792458 B [T] r [mm]: the gyration radius of a unit charge."""
 
+AIR_LIKE_g_cm3 = 0.1
+"""Below this, dose to medium says nothing about tissue: the air of the trachea, of the bowel, of a mask's gap."""
+
 RESEARCH_ONLY = "Research simulator, not a medical device: not for treatment."

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.structures import Structure
+from mrlinac.constants import AIR_LIKE_g_cm3
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import SpecError
 
@@ -37,8 +38,6 @@ HOT_SPOT_percent = 2.0
 """D of at most so much of a volume, and D of any number of cc, asks for a hot spot."""
 HOT_SPOT_ROLES = ("external", "other")
 """Roles of structures whose air is left out of a search for hot spots: the body, normal tissue, rinds and rings."""
-AIR_LIKE_g_cm3 = 0.1
-"""Below this, dose to medium says nothing about tissue: the air of the trachea, of the bowel, of a mask's gap."""
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DOSE_AT = re.compile(rf"D{_NUMBER}(%|cc)(\[%\])?")

@@ -73,13 +73,13 @@ class Maker:
         threads: int | None,
         progress: Callable[[float, float, str], None] | None,
         cancelled: Callable[[], bool] | None,
-    ) -> tuple[sp.csc_array, float, int]:
-        """All columns as one matrix, the typical relative σ of large entries, and electrons cut short."""
+    ) -> tuple[sp.csc_array, float, int, int]:
+        """All columns as one matrix, the typical relative σ of large entries, electrons cut short, particles lost."""
         beamlets = len(self.rows)
         workers = max(1, min(cpu.threads_or_default(threads), beamlets))
         index: list[NDArray[np.int32]] = []
         value: list[NDArray[np.float32]] = []
-        truncated = [0]
+        truncated, overflow = [0], [0]
         tallies = [cpu.new_tally(code, True) for _ in range(workers + 1)]
 
         def add(_: int, tally: Tally, result: object) -> None:
@@ -87,6 +87,7 @@ class Maker:
             index.append(column[0])
             value.append(column[1])
             truncated[0] += int(tally.counter[stack.N_TRUNCATED])
+            overflow[0] += int(tally.counter[stack.N_OVERFLOW])
             tally.counter[:] = 0
 
         with cpu.Pool(workers, tallies) as pool:
@@ -104,7 +105,8 @@ class Maker:
             ):
                 pass
         found = [s for s in spreads if np.isfinite(s)]
-        return _assembled(index, value, len(code)), float(np.mean(found)) if found else 1.0, truncated[0]
+        typical = float(np.mean(found)) if found else 1.0
+        return _assembled(index, value, len(code)), typical, truncated[0], overflow[0]
 
     def column(self, j: int, tally: Tally, pool: cpu.Pool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Beamlet ``j``: indices (increasing) and Gy per MU."""

@@ -77,9 +77,10 @@ def photon(top, table, geometry, tally):
                 deposit(tally, index, weight * kinetic)
             u, v, w = turn(u, v, w, cos, c, s)
             energy *= eps
-            weight = roulette(weight, energy, table, tally)
-            if weight == 0.0:
-                return top
+            if energy >= photon_cut:  # below it, it is absorbed here and now
+                weight = roulette(weight, energy, table, tally)
+                if weight == 0.0:
+                    return top
         elif r < table.photon[m, row, 2] * (1.0 - f) + table.photon[m, row + 1, 2] * f:
             return pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally)
         elif r < table.photon[m, row, 3] * (1.0 - f) + table.photon[m, row + 1, 3] * f:

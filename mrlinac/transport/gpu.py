@@ -1,4 +1,4 @@
-"""The GPU's side: the functions of :mod:`mrlinac.transport.history`, compiled for CUDA, and a driver for batches.
+"""The GPU's side: :mod:`mrlinac.transport.history` and what it calls, compiled for CUDA, and a driver for batches.
 
 Only two things differ from the processor: a deposit is an atomic addition, because all threads share one tally, and a
 thread's scratch is its own local memory. Streams have the same names, so a history is the same on both.

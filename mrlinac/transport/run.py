@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.medium import Medium
-from mrlinac.constants import Gy_PER_MeV_PER_g
+from mrlinac.constants import AIR_LIKE_g_cm3, Gy_PER_MeV_PER_g
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import PhysicsError
@@ -31,7 +31,6 @@ Device = Literal["cpu", "gpu"]
 ENGINE = "mrlinac Monte Carlo 1"
 DOSE, INFLUENCE, SPREAD, ROULETTE, FREE = range(1, 6)  # purposes of random streams
 NEGLIGIBLE_g_cm3 = 1e-6  # voxels below it hold no matter to give a dose to
-THIN_g_cm3 = 0.1  # voxels below it are not searched for the maximum (rule 14)
 MIN_BATCHES = 10
 
 
@@ -204,7 +203,7 @@ def simulate(
                 raise KeyboardInterrupt
             if target_rel_sigma is not None and done >= MIN_BATCHES:
                 mean, sigma = _mean_sigma(total, square, done)
-                if _mean_relative(mean, sigma, mass, THIN_g_cm3 * medium.grid.voxel_cc) <= target_rel_sigma:
+                if _mean_relative(mean, sigma, mass, AIR_LIKE_g_cm3 * medium.grid.voxel_cc) <= target_rel_sigma:
                     break
     mean, sigma = _mean_sigma(total, square, done)
     primaries = done * per_batch
@@ -340,12 +339,12 @@ def dose(
         factor = factor * to_water.factors(medium.materials, emission)[medium.material]
     mean = outcome.energy_MeV
     relative = np.divide(outcome.sigma_MeV, mean, out=np.ones_like(mean), where=mean > 0)
-    notes = _notes(outcome)
+    notes = _notes(outcome.truncated, outcome.overflow)
     if to == "water":
         notes += ("dose to water: dose to medium times the mean ratio of collision stopping powers",)
     if target_rel_sigma is not None:
         reached = _mean_relative(
-            mean.ravel(), outcome.sigma_MeV.ravel(), mass.ravel(), THIN_g_cm3 * medium.grid.voxel_cc
+            mean.ravel(), outcome.sigma_MeV.ravel(), mass.ravel(), AIR_LIKE_g_cm3 * medium.grid.voxel_cc
         )
         if reached > target_rel_sigma:
             notes += (f"stopped at a mean relative standard deviation of {100 * reached:.2g} %, short of the aim",)
@@ -418,7 +417,7 @@ def influence(
     geometry, code = cpu.pack(medium, table, field_xyz_T)
     shared = cpu.beamline(emission)
     words = np.concatenate([beamlet_words(m) for m in maps]) if maps else np.zeros((0, 3), np.int64)
-    solid = medium.density_g_cm3.reshape(-1) > 0.1
+    solid = medium.density_g_cm3.reshape(-1) > AIR_LIKE_g_cm3
     maker = columns.Maker(
         rows, per_MU, photons_per_beamlet, shared, table, geometry, gray_per_MeV, solid,
         None if score is None else np.asarray(score, bool).reshape(-1),
@@ -428,9 +427,9 @@ def influence(
         cpu.stream_names(seed, SPREAD, words),
         noise_beamlets,
     )  # fmt: skip
-    matrix, rel_sigma, truncated = maker.run(code, threads, progress, cancelled)
+    matrix, rel_sigma, truncated, overflow = maker.run(code, threads, progress, cancelled)
     made = fingerprint("influence", medium, list(maps), machine, list(map(float, field_xyz_T)), photons_per_beamlet)
-    notes = (f"{truncated} electrons ended by the step limit",) if truncated else ()
+    notes = _notes(truncated, overflow)
     return Influence(
         medium.grid,
         matrix,
@@ -499,12 +498,12 @@ def _rows(
     return np.concatenate(parts) if parts else np.zeros((0, source.COLUMNS))
 
 
-def _notes(outcome: Outcome) -> tuple[str, ...]:
+def _notes(truncated: int, overflow: int) -> tuple[str, ...]:
     notes = []
-    if outcome.truncated:
-        notes.append(f"{outcome.truncated} electrons ended by the step limit")
-    if outcome.overflow:
-        notes.append(f"{outcome.overflow} particles lost by a full stack")
+    if truncated:
+        notes.append(f"{truncated} electrons ended by the step limit")
+    if overflow:
+        notes.append(f"{overflow} particles lost by a full stack")
     return tuple(notes)
 
 

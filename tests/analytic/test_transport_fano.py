@@ -67,17 +67,17 @@ def test_uniform_in_a_checkered_block(field, claim):
         f"{field}: dose over emitted energy per mass in voxels of 2 mm of 1, 0.26, 1.85 g/cm³ by turns; "
         f"the density farthest from 1 ({density[i]:g} g/cm³)",
         SOURCE,
-        "1 ± 0.005 and 2σ",
+        "1 ± 0.003 and 2σ",
         found.ratio[i],
         found.sigma[i],
     )
-    assert np.all(np.abs(found.ratio - 1) < 0.005 + 2 * found.sigma), (found.ratio, found.sigma)
+    assert np.all(np.abs(found.ratio - 1) < 0.003 + 2 * found.sigma), (found.ratio, found.sigma)
 
 
 @pytest.mark.validation
 @pytest.mark.parametrize("name", ["0 T", "1.5 T along the layers"])
 def test_uniform_with_a_layer_of_gas(name, claim):
-    """A layer of 0.001 g/cm³ leaves its neighbours alone; its own dose is right to some per cent."""
+    """A layer of 0.001 g/cm³ leaves its neighbours alone, and they it: few electrons end in it, so it is noisy."""
     found = layered(GAS, FIELDS[name], 2e7)
     i = worst(found, (0, 1, 2, 4))
     key = list(FIELDS).index(name)
@@ -85,7 +85,7 @@ def test_uniform_with_a_layer_of_gas(name, claim):
         f"fano-gas-{key}",
         f"{name}: layers of 1, 0.26, 1 g/cm³ with one of 0.001 between them; the farthest from 1",
         SOURCE,
-        "1 ± 0.004 and 2σ",
+        "1 ± 0.002 and 2σ",
         found.ratio[i],
         found.sigma[i],
     )
@@ -93,9 +93,9 @@ def test_uniform_with_a_layer_of_gas(name, claim):
         f"fano-gas-{key}-itself",
         f"{name}: the layer of 0.001 g/cm³ itself",
         SOURCE,
-        "1 ± 0.1 and 2σ",
+        "1 ± 0.02 and 2σ",
         found.ratio[3],
         found.sigma[3],
     )
-    assert np.all(np.abs(np.delete(found.ratio, 3) - 1) < 0.004 + 2 * np.delete(found.sigma, 3)), found.ratio
-    assert found.ratio[3] == pytest.approx(1, abs=0.1 + 2 * found.sigma[3])
+    assert np.all(np.abs(np.delete(found.ratio, 3) - 1) < 0.002 + 2 * np.delete(found.sigma, 3)), found.ratio
+    assert found.ratio[3] == pytest.approx(1, abs=0.02 + 2 * found.sigma[3])
