@@ -93,9 +93,9 @@ def test_uniform_with_a_layer_of_gas(name, claim):
         f"fano-gas-{key}-itself",
         f"{name}: the layer of 0.001 g/cm³ itself",
         SOURCE,
-        "1 ± 0.02 and 2σ",
+        "1 ± 0.05 and 2σ",
         found.ratio[3],
         found.sigma[3],
     )
     assert np.all(np.abs(np.delete(found.ratio, 3) - 1) < 0.002 + 2 * np.delete(found.sigma, 3)), found.ratio
-    assert found.ratio[3] == pytest.approx(1, abs=0.02 + 2 * found.sigma[3])
+    assert found.ratio[3] == pytest.approx(1, abs=0.05 + 2 * found.sigma[3])
