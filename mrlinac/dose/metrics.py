@@ -6,108 +6,29 @@ dose and are refused. A search for hot spots in the body or in normal tissue lea
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.structures import Structure
 from mrlinac.dose.dose import Dose
+from mrlinac.dose.grammar import FORMS, Metric, parse
 from mrlinac.errors import SpecError
 
-FORMS = {
-    "D95%": "Gy to the hottest 95 % of the volume",
-    "D98%[%]": "the same in per cent of the prescription",
-    "D0.1cc": "Gy: the lowest dose of the hottest 0.1 cc",
-    "V20Gy[%]": "per cent of the volume with at least 20 Gy",
-    "V20Gy[cc]": "cc with at least 20 Gy",
-    "V95%[%]": "per cent of the volume with at least 95 % of the prescription",
-    "V95%[cc]": "cc with at least 95 % of the prescription",
-    "mean": "Gy",
-    "HI": "homogeneity (D2% - D98%) / D50% (ICRU 83)",
-    "CI": "Paddick conformity of the 95 % isodose; CI90% takes another isodose",
-}
-"""Every known form of a metric, by example, and what it says."""
+__all__ = [
+    "FORMS",
+    "Metric",
+    "air_like",
+    "dose_at_volume",
+    "metric",
+    "parse",
+    "value_of",
+    "voxels",
+]
 
-HOT_SPOT_percent = 2.0
-"""D of at most so much of a volume, and D of any number of cc, asks for a hot spot."""
 HOT_SPOT_ROLES = ("external", "other")
 """Roles of structures whose air is left out of a search for hot spots: the body, normal tissue, rinds and rings."""
 AIR_LIKE_g_cm3 = 0.1
 """Below this, dose to medium says nothing about tissue: the air of the trachea, of the bowel, of a mask's gap."""
-
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_DOSE_AT = re.compile(rf"D{_NUMBER}(%|cc)(\[%\])?")
-_VOLUME_AT = re.compile(rf"V{_NUMBER}(Gy|%)\[(%|cc)\]")
-_CONFORMITY = re.compile(rf"CI(?:{_NUMBER}%)?")
-_NOISY = {"max", "min", "dmax", "dmin", "maximum", "minimum", "d100%", "d0%", "d0cc"}
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric, parsed.
-
-    Attributes
-    ----------
-    text : str
-        As written.
-    form : {"dose_at", "volume_at", "mean", "homogeneity", "conformity"}
-    level : float
-        The number in the text: a volume for ``dose_at``, a dose for ``volume_at``, an isodose for ``conformity``.
-    level_unit : str
-        ``%``, ``cc`` or ``Gy``.
-    unit : str
-        Of the value: ``Gy``, ``%``, ``cc`` or the empty string.
-    """
-
-    text: str
-    form: str
-    level: float = 0.0
-    level_unit: str = ""
-    unit: str = ""
-
-    @property
-    def needs_prescription(self) -> bool:
-        """Whether the value depends on the prescribed dose."""
-        relative = self.level_unit if self.form == "volume_at" else self.unit
-        return self.form == "conformity" or relative == "%"
-
-    @property
-    def hot_spot(self) -> bool:
-        """Whether the metric looks for the hottest part of a structure."""
-        return self.form == "dose_at" and (self.level_unit == "cc" or self.level <= HOT_SPOT_percent)
-
-
-def parse(text: str) -> Metric:
-    """Read a metric such as ``D95%``, ``D2cc``, ``V20Gy[%]``, ``mean``, ``CI`` or ``HI``.
-
-    Raises
-    ------
-    SpecError
-        For an unknown form (all known forms are listed), and for maxima and minima of single voxels.
-    """
-    bare = text.strip()
-    if bare.lower() in _NOISY:
-        raise SpecError(
-            f"metric '{text}': the dose of a single voxel is noise in a Monte Carlo dose; "
-            "ask for D0.03cc or D2% instead of a maximum, D98% instead of a minimum"
-        )
-    if match := _DOSE_AT.fullmatch(bare):
-        level = float(match[1])
-        if match[2] == "%" and not 0 < level < 100:
-            raise SpecError(f"metric '{text}': the volume must lie between 0 and 100 %")
-        return Metric(bare, "dose_at", level, match[2], "%" if match[3] else "Gy")
-    if match := _VOLUME_AT.fullmatch(bare):
-        return Metric(bare, "volume_at", float(match[1]), match[2], match[3])
-    if bare == "mean":
-        return Metric(bare, "mean", unit="Gy")
-    if bare == "HI":
-        return Metric(bare, "homogeneity")
-    if match := _CONFORMITY.fullmatch(bare):
-        return Metric(bare, "conformity", float(match[1] or 95.0), "%")
-    known = "; ".join(f"{form} ({meaning})" for form, meaning in FORMS.items())
-    raise SpecError(f"unknown metric '{text}'. Known forms, with any number: {known}")
 
 
 def metric(
@@ -132,7 +53,7 @@ def metric(
     prescription_Gy : float, optional
         Needed by the forms relative to the prescription.
     external : Structure, optional
-        Restricts the isodose volume of ``CI`` to the body.
+        Restricts the isodose volume of ``CI`` and ``R50`` to the body.
     air : bool array [z, y, x], optional
         Air-like voxels (:func:`air_like`). A hot-spot metric of a structure of a role in :data:`HOT_SPOT_ROLES`
         leaves them out; the volume it refers to stays the whole structure's. Organs and targets stay whole.
@@ -150,9 +71,9 @@ def metric(
     if wanted.needs_prescription and prescription_Gy is None:
         raise SpecError(f"metric '{wanted.text}' is relative to the prescription, which is not given")
     dose_Gy, volume_cc = voxels(dose, structure)
-    if wanted.form == "conformity":
+    if wanted.of_isodose:
         isodose_Gy = wanted.level / 100 * float(prescription_Gy or 0)
-        return _conformity(dose, structure, isodose_Gy, external)
+        return _of_isodose(wanted, dose, structure, isodose_Gy, external)
     if air is not None and wanted.hot_spot and structure.role in HOT_SPOT_ROLES:
         # Air moves to the cold end instead of going away, so that the volume stays the whole structure's.
         dose_Gy = np.where(air[structure.occupancy > 0], -np.inf, dose_Gy)
@@ -189,13 +110,16 @@ def value_of(
     text: str | Metric,
     prescription_Gy: float | None = None,
 ) -> float:
-    """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but ``CI``."""
+    """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but ``CI`` and ``R50``."""
     wanted = parse(text) if isinstance(text, str) else text
     total_cc = float(volume_cc.sum())
     if total_cc <= 0:
         raise ValueError(f"metric '{wanted.text}': the structure is empty on this grid")
+    if wanted.form == "volume":
+        return total_cc
     if wanted.form == "mean":
-        return float(dose_Gy @ volume_cc) / total_cc
+        mean_Gy = float(dose_Gy @ volume_cc) / total_cc
+        return mean_Gy if wanted.unit == "Gy" else 100 * mean_Gy / float(prescription_Gy or np.nan)
     if wanted.form == "dose_at":
         volume = wanted.level if wanted.level_unit == "cc" else wanted.level / 100 * total_cc
         value_Gy = float(dose_at_volume(dose_Gy, volume_cc, np.array([volume]))[0])
@@ -227,12 +151,23 @@ def dose_at_volume(
     return dose_Gy[order[np.minimum(place, len(order) - 1)]]
 
 
-def _conformity(dose: Dose, target: Structure, isodose_Gy: float, external: Structure | None) -> float:
-    """Paddick 2000 (J Neurosurg 93 suppl 3:219): (target in isodose)² / (target × isodose volume); 1 is perfect."""
+def _of_isodose(
+    wanted: Metric, dose: Dose, target: Structure, isodose_Gy: float, external: Structure | None
+) -> float:
+    """Conformity or gradient of a target on the dose's grid."""
     hot = dose.dose_Gy >= isodose_Gy
     target_cc = float(target.occupancy.sum(dtype=np.float64))
     covered_cc = float(target.occupancy[hot].sum(dtype=np.float64))
     isodose_cc = float(hot.sum()) if external is None else float(external.occupancy[hot].sum(dtype=np.float64))
-    if isodose_cc == 0:
-        return 0.0
-    return covered_cc**2 / (target_cc * isodose_cc)
+    return isodose_value(wanted, target_cc, covered_cc, isodose_cc)
+
+
+def isodose_value(wanted: Metric, target_cc: float, covered_cc: float, isodose_cc: float) -> float:
+    """``CI`` or ``R50`` from three volumes: of the target, of its part in the isodose, of the isodose.
+
+    Conformity: Paddick 2000 (J Neurosurg 93 suppl 3:219), (target in isodose)² / (target × isodose volume); 1 is
+    perfect. R50: isodose volume over target volume, as the RTOG 0813 and 0915 protocols have it.
+    """
+    if wanted.form == "gradient":
+        return isodose_cc / target_cc
+    return covered_cc**2 / (target_cc * isodose_cc) if isodose_cc > 0 else 0.0
