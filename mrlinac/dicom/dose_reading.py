@@ -108,7 +108,7 @@ def _read(path: Path, fractions: int | None, frame_uid: str | None, *, must_stat
     assert frames is not None  # each None came with a problem
     assert raw is not None
     assert scaling is not None
-    grid, values = _on_axes(raw.reshape(frames.shape) * float(scaling[0]), frames, findings)
+    grid, values = _on_axes(np.asarray(raw, np.float64).reshape(frames.shape) * float(scaling[0]), frames, findings)
     if float(values.min()) < 0:
         findings.note(
             "warning", f"The dose has negative voxels, down to {values.min():.3g} Gy: a difference of doses?"
@@ -234,9 +234,9 @@ def _axis(direction: NDArray[np.float64]) -> tuple[int, int] | None:
 
 def _on_axes(stored: NDArray[np.float64], frames: _Frames, findings: Findings) -> tuple[Grid, NDArray[np.float32]]:
     """Values [z, y, x] with increasing coordinates, and their grid."""
-    offsets = [frames.offsets_mm]
+    offsets: list[NDArray[np.float64]] = [frames.offsets_mm]
     for size, step in zip(frames.shape[1:], frames.spacing_mm, strict=True):
-        offsets.append(step * np.arange(size))
+        offsets.append(step * np.arange(size, dtype=np.float64))
     origin, spacing = np.zeros(3), np.zeros(3)
     for stored_axis, ((axis, sign), along) in enumerate(zip(frames.axes, offsets, strict=True)):
         places = frames.first_xyz_mm[axis] + sign * along

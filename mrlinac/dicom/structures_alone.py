@@ -15,8 +15,11 @@ from mrlinac.dicom.scan import RT_PLAN, RT_STRUCT, examine, scan
 from mrlinac.dicom.structures import frames, read_structures
 from mrlinac.errors import DataError
 
-FAR_mm = 5000.0
-"""Half-width of the images that are not there: nothing is cut by a field of view that is not known."""
+FAR_mm, PIXELS = 5000.0, 100
+"""Half-width and matrix of the images that are not there: nothing is cut by a field of view that is not known."""
+
+ABOUT_IMAGES = ("the slices read", "field of view")
+"""Notes with these words speak of images that nobody has seen."""
 
 
 @quiet_pydicom()
@@ -57,7 +60,7 @@ def read_structure_set(
     findings.raise_problems("this structure set cannot be read:")
     if not rois:
         raise DataError(f"{path.name}: no structure with a closed contour. Export the structures again.")
-    return rois, Notes(tuple(n for n in findings.notes().entries if "the slices read" not in n.text))
+    return rois, Notes(tuple(n for n in findings.notes().entries if not any(word in n.text for word in ABOUT_IMAGES)))
 
 
 def frames_of_structure_set(path: str | Path) -> set[str]:
@@ -97,9 +100,12 @@ def _plane_grid(planes_mm: list[float]) -> Grid:
     """
     drawn = np.unique(np.round(planes_mm, 2))
     if not drawn.size:
-        return Grid((1, 1, 1), (1.0, 2 * FAR_mm, 2 * FAR_mm), (0.0, 0.0, 0.0))
+        return Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     values, counts = np.unique(np.round(np.diff(drawn), 1), return_counts=True)
     usable = values > 0.05
     step = float(values[usable][np.argmax(counts[usable])]) if usable.any() else 3.0
     count = round((drawn[-1] - drawn[0]) / step) + 1
-    return Grid((count, 1, 1), (step, 2 * FAR_mm, 2 * FAR_mm), (0.0, 0.0, float(drawn[0])))
+    pixel = 2 * FAR_mm / PIXELS
+    return Grid(
+        (count, PIXELS, PIXELS), (step, pixel, pixel), (pixel / 2 - FAR_mm, pixel / 2 - FAR_mm, float(drawn[0]))
+    )

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.contours import occupancy
 from mrlinac.anatomy.grid import Grid, Triple
-from mrlinac.anatomy.structures import Role, Roi, Structure
+from mrlinac.anatomy.structures import Roi, Role, Structure
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.grammar import Metric
 from mrlinac.dose.interpolate import dose_on
 
-COARSEST_mm = 1.0
+COARSEST_mm = 0.5
 """Distance of samples in a structure of moderate size."""
-ACROSS = 40
+ACROSS = 60
 """Smaller structures get at least so many samples along each axis ..."""
 FINEST_mm = 0.1
-MOST_SAMPLES = 4_000_000
+MOST_SAMPLES = 2_000_000
 """... and large ones no more than about so many in their bounding box."""
 SUBDIVISIONS = 3
 """A voxel of a structure made by rule holds so many samples along each axis."""
@@ -204,17 +204,37 @@ def _triple(values: NDArray[np.float64] | tuple[float, ...]) -> Triple:
 def _values(
     dose: Dose, lattice: Grid, points: tuple[NDArray[np.int64], ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Doses of points of a lattice, 0 where unknown, and where that is; a few layers at a time."""
+    """Doses of points of a lattice, 0 where unknown, and where that is; a few layers at a time.
+
+    Each point stands somewhere in its cell instead of at its centre, by the dose's slope there: in a gradient along the
+    lattice whole layers would otherwise have one dose, and the DVH steps as high as a layer's volume.
+    """
     values = np.empty(len(points[0]), np.float32)
     layers = max(1, int(MOST_SAMPLES / (lattice.shape_zyx[1] * lattice.shape_zyx[2])))
     starts = np.arange(0, lattice.shape_zyx[0], layers)
     edges = np.searchsorted(points[0], [*starts, lattice.shape_zyx[0]])  # np.nonzero sorts by the first index
+    wide = lattice.padded((1, 1, 1), (1, 1, 1))
     for first, start, stop in zip(starts, edges[:-1], edges[1:], strict=True):
         if start == stop:
             continue
-        z_mm = lattice.z_mm[first : first + layers]
-        block = dose_on(dose, lattice.x_mm, lattice.y_mm, z_mm)
-        values[start:stop] = block[points[0][start:stop] - first, points[1][start:stop], points[2][start:stop]]
+        block = dose_on(dose, wide.x_mm, wide.y_mm, wide.z_mm[first : first + layers + 2])
+        at = [points[0][start:stop] - first + 1, points[1][start:stop] + 1, points[2][start:stop] + 1]
+        here = block[at[0], at[1], at[2]]
+        moved = here.copy()
+        for axis in range(3):
+            before, after = list(at), list(at)
+            before[axis], after[axis] = at[axis] - 1, at[axis] + 1
+            change = (block[after[0], after[1], after[2]] - block[before[0], before[1], before[2]]) / 2
+            moved += np.nan_to_num(change) * (_spread(start, stop, axis) - np.float32(0.5))
+        # The slope of a neighbour must not make a dose of less than nothing.
+        values[start:stop] = np.maximum(moved, np.minimum(here, 0))
     outside = np.isnan(values)
     values[outside] = 0.0
     return values, outside
+
+
+def _spread(start: int, stop: int, axis: int) -> NDArray[np.float32]:
+    """Evenly spread numbers in 0…1: Roberts' additive sequence in three dimensions, the same on every machine."""
+    root = 1.2207440846057596  # of x⁴ = x + 1
+    number = np.arange(start + 1, stop + 1, dtype=np.float64)
+    return np.asarray(np.mod(0.5 + number / root ** (axis + 1), 1.0), np.float32)
