@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 from mrlinac import dicom, jit, report, spec, transport
+from mrlinac.anatomy.derive import with_derived
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.dose.gamma import parse_criteria
@@ -54,15 +55,25 @@ __all__ = [
 Given = ParamSpec("Given")
 
 
-def load_patient(folder: str | Path, *, rtstruct: str | None = None) -> Patient:
+def load_patient(folder: str | Path, *, rtstruct: str | None = None, derive: bool | Sequence[str] = False) -> Patient:
     """Read a patient from a folder of DICOM files; ``patient.notes`` says what was found.
+
+    Parameters
+    ----------
+    folder : path
+    rtstruct : str, optional
+        Which structure set, by file or key.
+    derive : bool or sequence of str
+        Derive from the CT what was not drawn: all of :data:`mrlinac.anatomy.derive.DERIVABLE`, or these. A drawn
+        structure is never replaced, and every report says which were derived.
 
     Raises
     ------
     DataError
         With every problem of the folder: file, tag, reason, remedy.
     """
-    return dicom.read_patient(Path(folder), rtstruct=rtstruct)
+    patient = dicom.read_patient(Path(folder), rtstruct=rtstruct, structures=not derive)
+    return with_derived(patient, derive if isinstance(derive, bool) else tuple(derive))
 
 
 def phantom(seed: int = 1) -> Patient:
@@ -185,6 +196,7 @@ def evaluate(
     gamma: str | None = None,
     names: Mapping[str, str] | None = None,
     same_frame: bool = False,
+    derive: bool | Sequence[str] = False,
 ) -> Evaluation:
     """Measure any system's RTDOSE in structures; several doses come side by side.
 
@@ -210,6 +222,8 @@ def evaluate(
         Clinic name to TG-263 name.
     same_frame : bool
         Take dose and structures for lying in one frame of reference although the files say otherwise.
+    derive : bool or sequence of str
+        Derive from the CT what was not drawn; see :func:`load_patient`.
 
     Raises
     ------
@@ -225,7 +239,7 @@ def evaluate(
     )
     drawn = None if structures is None else Path(structures)
     rois, patient, notes = inputs.read_subject(
-        drawn, frame_uid, ct=None if ct is None else Path(ct), names=names, same_frame=same_frame
+        drawn, frame_uid, ct=None if ct is None else Path(ct), names=names, same_frame=same_frame, derive=derive
     )
     subject = inputs.subject_of(rois, patient, judged, read, (*found.entries, *notes.entries))
     return evaluation.evaluate(

@@ -47,6 +47,10 @@ Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the Monte Carlo (default: all cores).")
 ]
 
+Derive = Annotated[
+    bool, typer.Option("--derive", help="Derive body, couch, airway, lungs and canal from the CT where not drawn.")
+]
+
 
 class On(StrEnum):
     """Devices of the Monte Carlo."""
@@ -187,6 +191,7 @@ def evaluate(
     same_frame: Annotated[
         bool, typer.Option("--same-frame", help="Dose and structures lie in one space whatever the files say.")
     ] = False,
+    derive: Derive = False,
     out_: Annotated[Path | None, typer.Option("--out", help="Folder for the report and the tables.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -203,6 +208,7 @@ def evaluate(
         gamma=gamma,
         names=_renamed(name),
         same_frame=same_frame,
+        derive=derive,
     )
     page = None if out_ is None else mrlinac.write_evaluation(found, out_, overwrite=overwrite)
     said = {**mrlinac.evaluation_as_dict(found), **({} if page is None else {"report": str(page)})}
@@ -214,10 +220,11 @@ def evaluate(
 def import_(
     folder: Annotated[Path, typer.Argument(help="Folder of DICOM files.")],
     rtstruct: Annotated[str | None, typer.Option(help="The structure set to use.")] = None,
+    derive: Derive = False,
     as_json: AsJson = False,
 ) -> None:
     """Read a folder of DICOM files and say what was found."""
-    patient = mrlinac.load_patient(folder, rtstruct=rtstruct)
+    patient = mrlinac.load_patient(folder, rtstruct=rtstruct, derive=derive)
     entries = [{"severity": note.severity, "text": note.text} for note in patient.notes.entries]
     _say({"label": patient.label, "notes": entries}, as_json, lambda: out.print(str(patient.notes), markup=False))
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from mrlinac import dicom
 from mrlinac.anatomy.contours import rasterise
+from mrlinac.anatomy.derive import with_derived
 from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Note, Notes, Patient
-from mrlinac.anatomy.rules import StructureRule, derive
+from mrlinac.anatomy.rules import StructureRule
+from mrlinac.anatomy.rules import derive as derive_by_rule
 from mrlinac.anatomy.structures import Roi, StructureSet
 from mrlinac.dose import summation
 from mrlinac.dose.dose import Dose
@@ -115,6 +117,7 @@ def read_subject(
     ct: Path | None = None,
     names: Mapping[str, str] | None = None,
     same_frame: bool = False,
+    derive: bool | Sequence[str] = False,
 ) -> tuple[dict[str, Roi], Patient | None, Notes]:
     """Drawn structures, with the CT where it is given.
 
@@ -130,12 +133,16 @@ def read_subject(
         Clinic name to TG-263 name.
     same_frame : bool
         Take dose and structures for lying in one frame of reference whatever the files say.
+    derive : bool or sequence of str
+        Derive from the CT what was not drawn: all that can be, or these.
 
     Raises
     ------
     DataError
         When there is no structure set, or it lies in another frame of reference.
     """
+    if derive and ct is None:
+        raise SpecError("structures are derived from the CT, which is not given: --ct FOLDER")
     if ct is None and structures is None:
         raise SpecError(
             "no structures: give the RTSTRUCT (--structures FILE), or a folder with CT and RTSTRUCT (--ct)"
@@ -143,7 +150,10 @@ def read_subject(
     patient: Patient | None = None
     notes: tuple[Note, ...]
     if ct is not None:
-        patient = dicom.read_patient(ct, rtstruct=structures, names=names)
+        patient = dicom.read_patient(ct, rtstruct=structures, names=names, structures=not derive)
+        patient = with_derived(patient, derive)
+        if not patient.rois:
+            raise DataError("no structure set, and nothing could be derived from the CT: give --structures FILE")
         rois, own, notes = dict(patient.rois), {patient.frame_uid}, patient.notes.entries
     else:
         assert structures is not None
@@ -216,7 +226,7 @@ def _by_rule(
     drawn = rasterise(rois, grid)
     planes = [c.z_mm for roi in (bodies or list(rois.values())) for c in roi.contours]
     half = (bodies or list(rois.values()))[0].slice_spacing_mm / 2
-    made, told = derive(drawn, kept, imaged_z_mm=(min(planes) - half, max(planes) + half))
+    made, told = derive_by_rule(drawn, kept, imaged_z_mm=(min(planes) - half, max(planes) + half))
     notes += told.entries
     if patient is not None and bodies:
         made, cut = mark_cut_skin(made, kept, patient)
