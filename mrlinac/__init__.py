@@ -16,6 +16,7 @@ _HOME = {
     "PlanResult": "mrlinac.recipe.result",
     "PlanSpec": "mrlinac.recipe.spec",
     "RESEARCH_ONLY": "mrlinac.constants",
+    "anonymise": "mrlinac.api",
     "cache_clear": "mrlinac.api",
     "cache_info": "mrlinac.api",
     "cache_list": "mrlinac.api",
@@ -47,6 +48,7 @@ __all__ = [
     "Patient",
     "PlanResult",
     "PlanSpec",
+    "anonymise",
     "cache_clear",
     "cache_info",
     "cache_list",
@@ -74,6 +76,7 @@ __all__ = [
 if TYPE_CHECKING:
     from mrlinac.anatomy.patient import Patient
     from mrlinac.api import (
+        anonymise,
         cache_clear,
         cache_info,
         cache_list,

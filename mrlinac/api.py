@@ -30,6 +30,7 @@ from mrlinac.store import Store
 
 __all__ = [
     "Comparison",
+    "anonymise",
     "cache_clear",
     "cache_info",
     "cache_list",
@@ -182,6 +183,11 @@ def write_report(results: Mapping[str, PlanResult], folder: str | Path) -> Path:
         report.write_result(result, place)
         return place / "report.html"
     return compare(results).save(folder)
+
+
+def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -> dicom.AnonymiseReport:
+    """Write a copy of a folder by the DICOM basic profile, geometry kept; see :func:`mrlinac.dicom.anonymise`."""
+    return dicom.anonymise(folder, out, seed=seed)
 
 
 def evaluate(

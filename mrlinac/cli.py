@@ -221,9 +221,19 @@ def import_(
     folder: Annotated[Path, typer.Argument(help="Folder of DICOM files.")],
     rtstruct: Annotated[str | None, typer.Option(help="The structure set to use.")] = None,
     derive: Derive = False,
+    anonymise: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Instead: write a copy that says of nobody whose it is.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of --anonymise: repeat its UIDs and dates; keep it secret.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a folder of DICOM files and say what was found."""
+    """Read a folder of DICOM files and say what was found, or write an anonymous copy of it."""
+    if anonymise is not None:
+        written = mrlinac.anonymise(folder, anonymise, seed=seed)
+        _say(_of_copy(written), as_json, lambda: _print_copy(written))
+        return
     patient = mrlinac.load_patient(folder, rtstruct=rtstruct, derive=derive)
     entries = [{"severity": note.severity, "text": note.text} for note in patient.notes.entries]
     _say({"label": patient.label, "notes": entries}, as_json, lambda: out.print(str(patient.notes), markup=False))
@@ -364,6 +374,18 @@ def _print_check(found: Any) -> None:
     for problem in found.problems:
         out.print(f"[red]problem:[/red] {_escaped(problem)}")
     out.print("nothing stands in the way" if not found.problems else f"{len(found.problems)} problem(s)")
+
+
+def _of_copy(written: Any) -> dict[str, Any]:
+    entries = [{"severity": note.severity, "text": note.text} for note in written.notes.entries]
+    counts = {"files": written.files, "kinds": dict(written.kinds), "left_out": dict(written.left_out)}
+    return {"folder": str(written.folder), "patients": list(written.patients), **counts, "notes": entries}
+
+
+def _print_copy(written: Any) -> None:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in written.kinds.items())
+    out.print(f"{written.folder}: {kinds}; patient ID {', '.join(written.patients)}", markup=False)
+    out.print(str(written.notes), markup=False)
 
 
 def _print_evaluation(said: dict[str, Any]) -> None:

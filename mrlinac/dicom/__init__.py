@@ -1,5 +1,6 @@
 """DICOM in and out: the only room that imports pydicom."""
 
+from mrlinac.dicom.anonymise import AnonymiseReport, anonymise
 from mrlinac.dicom.dose import write_dose
 from mrlinac.dicom.dose_reading import DoseObject, read_dose, read_dose_object
 from mrlinac.dicom.names import naming
@@ -9,7 +10,9 @@ from mrlinac.dicom.write_common import with_uids
 from mrlinac.dicom.writing import write_patient, write_structures
 
 __all__ = [
+    "AnonymiseReport",
     "DoseObject",
+    "anonymise",
     "frames_of_structure_set",
     "naming",
     "planned_fractions",

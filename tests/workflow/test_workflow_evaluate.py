@@ -145,3 +145,15 @@ def test_a_part_outside_the_dose_is_said(export, tmp_path):
     volume, above = found.metrics["dose"]
     assert above == pytest.approx(volume * (1 - outside / 100), rel=0.01)
     assert any("lies outside the grid of dose" in note for note in found.notes.of("warning"))
+
+
+def test_an_anonymous_copy(export, tmp_path):
+    done = run("import", export["ct"], "--anonymise", "copy", "--seed", "7", "--json", cwd=tmp_path)
+    said = json.loads(done.stdout)
+    assert said["kinds"]["RTSTRUCT"] == 2
+    assert said["kinds"]["CT"] == said["files"] - 2
+    assert where_marked(tmp_path) == []
+    assert MARKER not in done.stdout + done.stderr
+    read = run("import", "copy", "--json", cwd=tmp_path)
+    assert MARKER not in read.stdout + read.stderr
+    assert run("import", export["ct"], "--anonymise", "copy", cwd=tmp_path, code=1).stderr.startswith("error:")
