@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrlinac.anatomy.contours import occupancy
+from mrlinac.anatomy.contours import occupancy, rasterise
 from mrlinac.anatomy.derive import DERIVABLE, with_derived
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Patient
@@ -60,6 +60,8 @@ def test_what_is_derived_says_so(derived: Patient) -> None:
         assert derived.rois[name].derived
         assert any(f"{name}: derived from the CT, drawn by nobody" in note for note in derived.notes.of("decide"))
     assert derived.external.role == "external"
+    on_grid = rasterise(derived.rois, derived.image.grid)
+    assert {name for name in on_grid if on_grid[name].derived} == set(made)
 
 
 def test_a_lung_excludes_the_drawn_tumour(known: Patient, derived: Patient) -> None:
