@@ -18,7 +18,7 @@ from mrlinac.errors import DataError
 FAR_mm, PIXELS = 5000.0, 100
 """Half-width and matrix of the images that are not there: nothing is cut by a field of view that is not known."""
 
-ABOUT_IMAGES = ("the slices read", "field of view")
+ABOUT_IMAGES = ("slices read", "field of view")
 """Notes with these words speak of images that nobody has seen."""
 
 
