@@ -36,6 +36,7 @@ __all__ = [
     "cache_list",
     "check",
     "check_device",
+    "check_evaluation_output",
     "check_output",
     "check_recalculation",
     "compare",
@@ -267,6 +268,12 @@ def write_evaluation(found: Evaluation, folder: str | Path, *, overwrite: bool =
     SpecError
         When the folder holds something else.
     """
+    check_evaluation_output(folder, overwrite=overwrite)
+    return report.write_evaluation(found, Path(folder))
+
+
+def check_evaluation_output(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something else than an evaluation, or one that is not to be overwritten."""
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         record = place / report.EVALUATION_RECORD if place.is_dir() else place
@@ -274,7 +281,6 @@ def write_evaluation(found: Evaluation, folder: str | Path, *, overwrite: bool =
         if not (mine and overwrite):
             remedy = "give --overwrite, or another --out" if mine else "give another --out"
             raise SpecError(f"{place} is not empty: {remedy}")
-    return report.write_evaluation(found, place)
 
 
 def evaluation_as_dict(found: Evaluation) -> dict[str, Any]:

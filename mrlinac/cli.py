@@ -197,6 +197,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """DVHs, metrics, goals, differences and gamma of any system's doses."""
+    if out_ is not None:
+        mrlinac.check_evaluation_output(out_, overwrite=overwrite)
     found = mrlinac.evaluate(
         doses,
         structures,

@@ -11,20 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrlinac.anatomy import regions
 from mrlinac.anatomy.contours import contours_of, occupancy, polygon_volume_cc
-from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.regions import Mask
 from mrlinac.anatomy.structures import Roi, Role
 from mrlinac.errors import DataError, SpecError
-
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
-
-WORKING_mm = 1.6
-"""Pixels smaller than this are averaged two by two, or more."""
 
 BODY_HU, COUCH_HU, LUNG_HU, BONE_HU = -300.0, -700.0, -400.0, 180.0
 """Half-way between air and tissue (a little below, for fat); shells and foam; lung against tissue; cortical bone."""
@@ -45,8 +39,6 @@ CLOSED_mm = 6.0
 CANAL_mm2 = (60.0, 700.0)
 ASIDE_mm = 40.0
 """How far from the body's middle the spine may lie."""
-OFF_LINE_mm = 6.0
-"""How far a slice's canal may lie from a smooth line through all."""
 CANAL_FOUND = 0.3
 """Share of the slices on which bone must surround the canal; on the others it lies between its neighbours."""
 
@@ -111,7 +103,7 @@ class _Derivation:
 
     def __init__(self, patient: Patient) -> None:
         self.patient = patient
-        self.grid, self.hu = _pooled(patient.image.grid, patient.image.values)
+        self.grid, self.hu = regions.pooled(patient.image.grid, patient.image.values)
         self.pixel_mm = self.grid.spacing_zyx_mm[2]
         self.masks: dict[str, Mask] = {}
         self.notes: list[Note] = []
@@ -158,7 +150,7 @@ class _Derivation:
 
     def _roi(self, name: str, mask: Mask) -> Roi:
         smooth = ndimage.gaussian_filter(mask.astype(np.float32), (0, 0.7, 0.7))
-        smooth[~ndimage.binary_dilation(mask, _flat(2))] = 0
+        smooth[~ndimage.binary_dilation(mask, regions.flat(2))] = 0
         for roi in self._excluded(name):
             smooth = np.minimum(smooth, 1 - occupancy(roi, self.grid))
         role = ROLES.get(name, "oar")
@@ -175,16 +167,16 @@ class _Derivation:
     def _external(self) -> Mask | None:
         """The largest dense region that is not thin, its holes filled slice by slice."""
         solid = self.hu > BODY_HU
-        opened = _opened(solid, THIN_mm / self.pixel_mm)
-        whole = _largest(opened)
+        opened = regions.opened(solid, THIN_mm / self.pixel_mm)
+        whole = regions.largest(opened)
         if whole is None:
             return None
         filled = np.stack([ndimage.binary_fill_holes(plane) for plane in whole])
         # Opening rounds the skin's convex corners: give back what is solid and touches, but nothing thin beyond.
-        near = np.stack([_grown(plane, 2) for plane in filled])
+        near = np.stack([regions.grown(plane, 2) for plane in filled])
         back = near & solid & ~self._below(filled)
         joined = np.stack([ndimage.binary_fill_holes(plane) for plane in filled | back])
-        return _largest(_opened(joined, 2.0))
+        return regions.largest(regions.opened(joined, 2.0))
 
     def _below(self, body: Mask) -> Mask:
         """What lies behind the body, column by column, and beside its hindmost rows: there is the couch."""
@@ -200,12 +192,12 @@ class _Derivation:
         body = self._of("External", self._external)
         if not body.any():
             return None
-        beyond = self._below(body) & (self.hu > COUCH_HU) & ~np.stack([_grown(p, 1) for p in body])
+        beyond = self._below(body) & (self.hu > COUCH_HU) & ~np.stack([regions.grown(p, 1) for p in body])
         lasting = beyond.mean(axis=0) > 0.8
         couch = beyond & ndimage.binary_dilation(lasting, iterations=2)
         if couch.sum() * self.grid.voxel_cc < 50:
             return None
-        closed = np.stack([_closed(plane, 5.0 / self.pixel_mm) for plane in couch])
+        closed = np.stack([regions.closed(plane, 5.0 / self.pixel_mm) for plane in couch])
         return np.stack([ndimage.binary_fill_holes(plane) for plane in closed]) & ~body
 
     # ------------------------------------------------------------------------------------------ airway and lungs
@@ -222,7 +214,7 @@ class _Derivation:
             tree = labels == labels[seed] if labels[seed] else None
             if tree is not None and low <= tree.sum() <= high:
                 # The partial volumes at the wall belong to the lumen up to half-way to tissue.
-                wall = np.stack([_grown(plane, 1) for plane in tree]) & (self.hu < -500) & body
+                wall = np.stack([regions.grown(plane, 1) for plane in tree]) & (self.hu < -500) & body
                 return tree | wall
         return None
 
@@ -263,14 +255,14 @@ class _Derivation:
             return None
         airway = self._of("Airway", self._airway)
         inside = np.stack([ndimage.binary_erosion(plane, iterations=4) for plane in body])
-        airy = (self.hu < LUNG_HU) & inside & ~np.stack([_grown(plane, 1) for plane in airway])
-        airy = ndimage.binary_opening(airy, _flat(1))
-        regions, number = ndimage.label(airy)
-        sizes = ndimage.sum_labels(airy, regions, np.arange(1, number + 1)) * self.grid.voxel_cc
+        airy = (self.hu < LUNG_HU) & inside & ~np.stack([regions.grown(plane, 1) for plane in airway])
+        airy = ndimage.binary_opening(airy, regions.flat(1))
+        labels, number = ndimage.label(airy)
+        sizes = ndimage.sum_labels(airy, labels, np.arange(1, number + 1)) * self.grid.voxel_cc
         chosen = [int(n) + 1 for n in np.argsort(-sizes)[:2] if sizes[n] >= LUNG_cc]
         if not chosen:
             return None
-        lungs = np.isin(regions, chosen)
+        lungs = np.isin(labels, chosen)
         halves = self._halves(lungs)
         if halves is None:
             return None
@@ -281,7 +273,7 @@ class _Derivation:
         radius = CLOSED_mm / self.pixel_mm
         closed = np.zeros_like(lungs)
         for side in (lungs & nearer, lungs & ~nearer):  # one by one: else what lies between them closes too
-            closed |= np.stack([ndimage.binary_fill_holes(_closed(plane, radius)) for plane in side])
+            closed |= np.stack([ndimage.binary_fill_holes(regions.closed(plane, radius)) for plane in side])
         return closed & inside & ~airway, nearer
 
     def _halves(self, lungs: Mask) -> tuple[Mask, Mask] | None:
@@ -308,11 +300,11 @@ class _Derivation:
             return None
         bone = (self.hu > BONE_HU) & body
         holes: list[Mask | None] = [self._hole(bone[z], body[z]) for z in range(len(bone))]
-        holes = _consistent(holes, self.pixel_mm)
+        holes = regions.consistent(holes, self.pixel_mm)
         known = [z for z, hole in enumerate(holes) if hole is not None]
         if len(known) < CANAL_FOUND * len(bone):
             return None
-        return _between(holes, known)
+        return regions.between(holes, known)
 
     def _hole(self, bone: Mask, body: Mask) -> Mask | None:
         """The hindmost hole of fitting size near the middle: in front of it may lie the marrow of the vertebra."""
@@ -321,7 +313,7 @@ class _Derivation:
         y_body, x_body = np.nonzero(body)
         middle = (x_body.min() + x_body.max()) / 2
         for radius_mm in (2.0, 4.0, 6.0):
-            ring = _closed(bone, radius_mm / self.pixel_mm)
+            ring = regions.closed(bone, radius_mm / self.pixel_mm)
             labels, number = ndimage.label(ndimage.binary_fill_holes(ring) & ~ring)
             best: tuple[float, Mask] | None = None
             for label in range(1, number + 1):
@@ -337,92 +329,3 @@ class _Derivation:
             if best is not None:
                 return best[1]
         return None
-
-
-def _pooled(grid: Grid, values: Floats) -> tuple[Grid, Floats]:
-    """The image on pixels of at least :data:`WORKING_mm`, averaged; rows and columns left over are dropped."""
-    n = max(1, round(WORKING_mm / grid.spacing_zyx_mm[2]))
-    if n == 1:
-        return grid, values
-    nz, ny, nx = (grid.shape_zyx[0], grid.shape_zyx[1] // n, grid.shape_zyx[2] // n)
-    mean = values[:, : ny * n, : nx * n].reshape(nz, ny, n, nx, n).mean(axis=(2, 4), dtype=np.float32)
-    dz, dy, dx = grid.spacing_zyx_mm
-    x, y, z = grid.origin_xyz_mm
-    return Grid((nz, ny, nx), (dz, dy * n, dx * n), (x + (n - 1) / 2 * dx, y + (n - 1) / 2 * dy, z)), mean
-
-
-def _flat(iterations: int) -> Mask:
-    """A cross in the plane, grown: one slice high."""
-    cross = np.zeros((3, 3, 3), bool)
-    cross[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-    grown: Mask = ndimage.iterate_structure(cross, iterations) if iterations > 1 else cross
-    return grown[grown.shape[0] // 2][None]
-
-
-def _grown(plane: Mask, pixels: float) -> Mask:
-    """Dilation by a disc."""
-    return plane.copy() if not plane.any() else ndimage.distance_transform_edt(~plane) <= pixels
-
-
-def _shrunk(plane: Mask, pixels: float) -> Mask:
-    """Erosion by a disc; the image's edge is no edge of the mask."""
-    padded = np.pad(plane, 1, mode="edge")
-    if padded.all():
-        return plane.copy()
-    depth: Mask = ndimage.distance_transform_edt(padded)[1:-1, 1:-1] > pixels
-    return depth
-
-
-def _opened(mask: Mask, pixels: float) -> Mask:
-    return np.stack([_grown(_shrunk(plane, pixels), pixels) for plane in mask])
-
-
-def _closed(plane: Mask, pixels: float) -> Mask:
-    closed: Mask = _shrunk(_grown(plane, pixels), pixels) | plane
-    return closed
-
-
-def _largest(mask: Mask) -> Mask | None:
-    labels, number = ndimage.label(mask)
-    if not number:
-        return None
-    found: Mask = labels == 1 + int(np.argmax(ndimage.sum_labels(mask, labels, np.arange(1, number + 1))))
-    return found
-
-
-def _consistent(holes: Sequence[Mask | None], pixel_mm: float) -> list[Mask | None]:
-    """Leave out holes far from a smooth line through the others, or much smaller or larger than they are.
-
-    The line is a parabola in each coordinate, fitted again and again without the hole that lies farthest from it.
-    """
-    known = [(z, hole) for z, hole in enumerate(holes) if hole is not None]
-    centres = np.array([np.argwhere(hole).mean(axis=0) for _, hole in known]) * pixel_mm
-    areas = np.array([hole.sum() for _, hole in known])
-    kept = [n for n in range(len(known)) if 0.5 <= areas[n] / np.median(areas) <= 1.8]
-    places = np.array([z for z, _ in known], float)
-    while len(kept) >= 5:
-        lines = [np.polynomial.Polynomial.fit(places[kept], centres[kept, axis], 2) for axis in (0, 1)]
-        far = np.hypot(*(centres[kept, axis] - lines[axis](places[kept]) for axis in (0, 1)))
-        if far.max() <= OFF_LINE_mm:
-            chosen = {known[n][0] for n in kept}
-            return [hole if z in chosen else None for z, hole in enumerate(holes)]
-        kept.pop(int(np.argmax(far)))
-    return [None] * len(holes)
-
-
-def _between(holes: Sequence[Mask | None], known: Sequence[int]) -> Mask:
-    """Slices without a hole take the shape half-way between those about them; none beyond the first and the last."""
-    depth = {}
-    for z in known:
-        hole = holes[z]
-        assert hole is not None
-        depth[z] = ndimage.distance_transform_edt(hole) - ndimage.distance_transform_edt(~hole)
-    shape = (len(holes), *next(iter(depth.values())).shape)
-    result = np.zeros(shape, bool)
-    places = np.array(known)
-    for z in range(places[0], places[-1] + 1):
-        after = int(places[np.searchsorted(places, z)])
-        before = int(places[np.searchsorted(places, z, side="right") - 1])
-        share = 0.0 if after == before else (z - before) / (after - before)
-        result[z] = (1 - share) * depth[before] + share * depth[after] > 0
-    return result

@@ -22,7 +22,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, SpecError, raise_all
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint
-from mrlinac.recipe.evaluate import Subject
+from mrlinac.recipe.measuring import Subject
 
 RULES_GRID_mm = (2.0, 3.0)
 """Structures made by rule lie on cubes as large as the dose's smallest step, within these bounds."""

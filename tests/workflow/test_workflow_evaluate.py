@@ -157,3 +157,24 @@ def test_an_anonymous_copy(export, tmp_path):
     read = run("import", "copy", "--json", cwd=tmp_path)
     assert MARKER not in read.stdout + read.stderr
     assert run("import", export["ct"], "--anonymise", "copy", cwd=tmp_path, code=1).stderr.startswith("error:")
+
+
+def test_organs_that_nobody_drew_are_said_everywhere(export, tmp_path):
+    bare = tmp_path / "ct"
+    bare.mkdir()
+    for path in export["ct"].iterdir():
+        if pydicom.dcmread(path, stop_before_pixels=True).Modality == "CT":
+            (bare / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="no RTSTRUCT found"):
+        mr.load_patient(bare)
+    patient = mr.load_patient(bare, derive=True)
+    assert {"External", "Lung_L", "Lung_R"} <= set(patient.rois)
+    assert all(roi.derived for roi in patient.rois.values())
+    asked = mr.load_patient(export["ct"], rtstruct=str(export["sets"]), derive=["External", "SpinalCanal"])
+    assert not asked.rois["External"].derived
+    found = mr.evaluate([export["doses"][0]], ct=bare, derive=("External", "Lung_L"), metrics=["Lung_L:mean"])
+    assert set(found.structures["origin"]) == {"derived by software"}
+    page = mr.write_evaluation(found, tmp_path / "out").read_text()
+    assert "Derived by software, drawn by nobody: External, Lung_L." in page
+    with pytest.raises(SpecError, match="--ct FOLDER"):
+        mr.evaluate([export["doses"][0]], export["sets"], derive=True)
