@@ -221,6 +221,8 @@ def _differences(measuring: Measuring, reference: str, others: Sequence[str]) ->
     rows = []
     for label in others:
         for name, found in measuring.samples[label].items():
+            if name not in measuring.samples[reference]:
+                continue  # outside the reference's grid, which a note says
             gap = found.dose_Gy.astype(np.float64) - measuring.samples[reference][name].dose_Gy
             weight = found.volume_cc / found.total_cc
             mean = float(gap @ weight)

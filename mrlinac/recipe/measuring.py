@@ -19,6 +19,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.dvh import histogram
 from mrlinac.dose.grammar import Metric
 from mrlinac.dose.sampling import Samples
+from mrlinac.errors import DataError
 
 OUTSIDE_percent = 0.1
 """A larger part of a structure outside the dose grid is worth a warning."""
@@ -90,11 +91,12 @@ class Measuring:
             except ValueError as error:
                 self.notes.append(Note("warning", f"{error}: not evaluated."))
                 continue
-            self.samples[reference][name] = first
             for label, dose in doses.items():
-                if label != reference:
-                    self.samples[label][name] = first.of(dose)
-                self._warn_outside(label, self.samples[label][name])
+                self._keep(label, first if label == reference else first.of(dose))
+        if not any(self.samples.values()):
+            raise DataError(
+                "no structure lies in the grid of any dose: they do not belong together, or one of them is misplaced"
+            )
         if subject.external is None:
             text = "There is no External: isodose volumes (CI, R50) count the whole dose grid."
             self.notes.append(Note("warning", text))
@@ -110,8 +112,14 @@ class Measuring:
             return sampling.sample(dose, ruled[name], ruled.grid)
         return sampling.sample(dose, self.subject.rois[name])
 
-    def _warn_outside(self, label: str, found: Samples) -> None:
+    def _keep(self, label: str, found: Samples) -> None:
+        """Keep the samples, unless the dose knows none of them."""
         percent = 100 * found.outside_cc / found.total_cc
+        if percent > 100 - OUTSIDE_percent:
+            text = f"{found.name} lies outside the grid of {label}: not evaluated."
+            self.notes.append(Note("warning", text))
+            return
+        self.samples[label][found.name] = found
         if percent > OUTSIDE_percent and found.role not in ("external", "support"):
             text = f"{found.name}: {percent:.1f} % of it lies outside the grid of {label} and counts with 0 Gy."
             self.notes.append(Note("warning", text))
@@ -119,7 +127,7 @@ class Measuring:
     def value(self, label: str, name: str, wanted: Metric) -> float:
         """One metric; raises ValueError where it has no value."""
         if name not in self.samples[label]:
-            raise ValueError(f"{name} is empty")
+            raise ValueError(f"{name} is empty, or lies outside the dose grid")
         if flaw := self.subject.flaw(name):
             raise ValueError(f"not evaluable: {flaw}")
         found = self.samples[label][name]

@@ -1,6 +1,7 @@
 """Evaluating other systems' doses: from files to numbers and a page, and nothing that says who the patient is."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -145,6 +146,15 @@ def test_a_part_outside_the_dose_is_said(export, tmp_path):
     volume, above = found.metrics["dose"]
     assert above == pytest.approx(volume * (1 - outside / 100), rel=0.01)
     assert any("lies outside the grid of dose" in note for note in found.notes.of("warning"))
+    slice_ = dose.cropped((*lower[:2], upper[2] - 13), (*upper[:2], upper[2] - 1))
+    dicom.write_dose(slice_, patient, tmp_path / "top.dcm", "h")
+    away = mr.evaluate([tmp_path / "top.dcm"], export["sets"], metrics=["CTV:mean"])
+    assert np.isnan(away.metrics["dose"][0])  # nothing is known of it: that is not 0 Gy
+    assert "CTV lies outside the grid of dose: not evaluated." in away.notes.of("warning")
+    far = replace(slice_, grid=replace(slice_.grid, origin_xyz_mm=(5000.0, 0.0, 0.0)))
+    dicom.write_dose(far, patient, tmp_path / "f.dcm", "h")
+    with pytest.raises(DataError, match="do not belong together"):
+        mr.evaluate([tmp_path / "f.dcm"], export["sets"])
 
 
 def test_an_anonymous_copy(export, tmp_path):
