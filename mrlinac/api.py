@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 from mrlinac import dicom, jit, report, spec, transport
+from mrlinac.anatomy.derive import with_derived
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
+from mrlinac.dose.gamma import parse_criteria
+from mrlinac.dose.grammar import parse_requests
 from mrlinac.errors import SpecError
+from mrlinac.protocol.model import load as load_protocol
+from mrlinac.recipe import evaluate as evaluation
+from mrlinac.recipe import evaluation_inputs as inputs
 from mrlinac.recipe import planning
 from mrlinac.recipe.check import check
+from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
 from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec
@@ -23,14 +30,18 @@ from mrlinac.store import Store
 
 __all__ = [
     "Comparison",
+    "anonymise",
     "cache_clear",
     "cache_info",
     "cache_list",
     "check",
     "check_device",
+    "check_evaluation_output",
     "check_output",
     "check_recalculation",
     "compare",
+    "evaluate",
+    "evaluation_as_dict",
     "known_names",
     "load_patient",
     "load_result",
@@ -38,6 +49,7 @@ __all__ = [
     "patient_of",
     "phantom",
     "recalculate",
+    "write_evaluation",
     "write_phantom",
     "write_report",
 ]
@@ -45,15 +57,25 @@ __all__ = [
 Given = ParamSpec("Given")
 
 
-def load_patient(folder: str | Path, *, rtstruct: str | None = None) -> Patient:
+def load_patient(folder: str | Path, *, rtstruct: str | None = None, derive: bool | Sequence[str] = False) -> Patient:
     """Read a patient from a folder of DICOM files; ``patient.notes`` says what was found.
+
+    Parameters
+    ----------
+    folder : path
+    rtstruct : str, optional
+        Which structure set, by file or key.
+    derive : bool or sequence of str
+        Derive from the CT what was not drawn: all of :data:`mrlinac.anatomy.derive.DERIVABLE`, or these. A drawn
+        structure is never replaced, and every report says which were derived.
 
     Raises
     ------
     DataError
         With every problem of the folder: file, tag, reason, remedy.
     """
-    return dicom.read_patient(Path(folder), rtstruct=rtstruct)
+    patient = dicom.read_patient(Path(folder), rtstruct=rtstruct, structures=not derive)
+    return with_derived(patient, derive if isinstance(derive, bool) else tuple(derive))
 
 
 def phantom(seed: int = 1) -> Patient:
@@ -167,6 +189,108 @@ def write_report(results: Mapping[str, PlanResult], folder: str | Path) -> Path:
         report.write_result(result, place)
         return place / "report.html"
     return compare(results).save(folder)
+
+
+def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -> dicom.AnonymiseReport:
+    """Write a copy of a folder by the DICOM basic profile, geometry kept; see :func:`mrlinac.dicom.anonymise`."""
+    return dicom.anonymise(folder, out, seed=seed)
+
+
+def evaluate(
+    doses: Sequence[str | Path],
+    structures: str | Path | None = None,
+    *,
+    ct: str | Path | None = None,
+    protocol: str | Path | None = None,
+    prescription_Gy: float | None = None,
+    fractions: int | None = None,
+    metrics: Sequence[str] = (),
+    gamma: str | None = None,
+    names: Mapping[str, str] | None = None,
+    same_frame: bool = False,
+    derive: bool | Sequence[str] = False,
+) -> Evaluation:
+    """Measure any system's RTDOSE in structures; several doses come side by side.
+
+    Parameters
+    ----------
+    doses : sequence of str or path
+        ``file``, ``file+file`` (a sum), each with ``label=`` before it if wanted. The first is the reference.
+    structures : path, optional
+        RTSTRUCT, or a folder that holds one. May be left out with ``ct``.
+    ct : path, optional
+        Folder of the CT: for pictures, and to leave air out of a search for hot spots of the body.
+    protocol : str, optional
+        Its rules make structures, its goals are judged.
+    prescription_Gy : float, optional
+        For ``V95%[%]``, ``CI``, ``R50``; by default the protocol's.
+    fractions : int, optional
+        Of the course, where the files do not say it.
+    metrics : sequence of str, optional
+        ``"PTV:D95%,V20Gy[%]"`` of one structure, ``"D2%"`` of every structure (:data:`mrlinac.dose.grammar.FORMS`).
+    gamma : str, optional
+        ``"3%/2mm"``, ``"2%/2mm local"``; by default 3 %/2 mm where there are several doses.
+    names : mapping, optional
+        Clinic name to TG-263 name.
+    same_frame : bool
+        Take dose and structures for lying in one frame of reference although the files say otherwise.
+    derive : bool or sequence of str
+        Derive from the CT what was not drawn; see :func:`load_patient`.
+
+    Raises
+    ------
+    DataError, SpecError
+        Everything that is wrong with the files, or with what was asked for.
+    """
+    requests = parse_requests(metrics)
+    criteria = parse_criteria(gamma or "3%/2mm") if gamma is not None or len(doses) > 1 else None
+    judged = None if protocol is None else load_protocol(protocol)
+    course = None if judged is None else judged.prescription.fractions
+    read, count, frame_uid, found = inputs.read_doses(
+        inputs.dose_files([str(dose) for dose in doses]), fractions=fractions, course=course
+    )
+    drawn = None if structures is None else Path(structures)
+    rois, patient, notes = inputs.read_subject(
+        drawn, frame_uid, ct=None if ct is None else Path(ct), names=names, same_frame=same_frame, derive=derive
+    )
+    subject = inputs.subject_of(rois, patient, judged, read, (*found.entries, *notes.entries))
+    return evaluation.evaluate(
+        read,
+        subject,
+        fractions=count,
+        prescription_Gy=prescription_Gy,
+        protocol=judged,
+        requests=requests,
+        criteria=criteria,
+    )
+
+
+def write_evaluation(found: Evaluation, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write report, tables and ``evaluation.json``; returns the page.
+
+    Raises
+    ------
+    SpecError
+        When the folder holds something else.
+    """
+    check_evaluation_output(folder, overwrite=overwrite)
+    return report.write_evaluation(found, Path(folder))
+
+
+def check_evaluation_output(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something else than an evaluation, or one that is not to be overwritten."""
+    place = Path(folder)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        record = place / report.EVALUATION_RECORD if place.is_dir() else place
+        mine = record.name == report.EVALUATION_RECORD and record.is_file()
+        if not (mine and overwrite):
+            remedy = "give --overwrite, or another --out" if mine else "give another --out"
+            raise SpecError(f"{place} is not empty: {remedy}")
+
+
+def evaluation_as_dict(found: Evaluation) -> dict[str, Any]:
+    """All numbers of an evaluation as plain values; what has no value is None."""
+    return report.evaluation_as_dict(found)
 
 
 def known_names() -> dict[str, list[str]]:

@@ -47,6 +47,10 @@ Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the Monte Carlo (default: all cores).")
 ]
 
+Derive = Annotated[
+    bool, typer.Option("--derive", help="Derive body, couch, airway, lungs and canal from the CT where not drawn.")
+]
+
 
 class On(StrEnum):
     """Devices of the Monte Carlo."""
@@ -168,14 +172,71 @@ def report(
     _say({"report": str(page)}, as_json, lambda: out.print(f"report: {page}"))
 
 
+@app.command()
+def evaluate(
+    doses: Annotated[
+        list[str],
+        typer.Argument(metavar="DOSE…", help="RTDOSE files: FILE, FILE+FILE (a sum), LABEL=FILE; several compare."),
+    ],
+    structures: Annotated[Path | None, typer.Option(help="RTSTRUCT, or a folder that holds one.")] = None,
+    ct: Annotated[Path | None, typer.Option(help="Folder of the CT (and of the RTSTRUCT, unless given).")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Judge the goals of this protocol.")] = None,
+    prescription_Gy: Annotated[float | None, typer.Option("--prescription", help="Gy, for V95%[%], CI, R50.")] = None,
+    fractions: Annotated[int | None, typer.Option(min=1, help="Of the course, where no file says it.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="PTV:D95%,V20Gy[%] or, of all structures, D2%; repeatable.")
+    ] = None,
+    gamma: Annotated[str | None, typer.Option(help="3%/2mm, or 2%/2mm local.")] = None,
+    name: Annotated[list[str] | None, typer.Option("--name", metavar="CLINIC=TG263", help="Rename.")] = None,
+    same_frame: Annotated[
+        bool, typer.Option("--same-frame", help="Dose and structures lie in one space whatever the files say.")
+    ] = False,
+    derive: Derive = False,
+    out_: Annotated[Path | None, typer.Option("--out", help="Folder for the report and the tables.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """DVHs, metrics, goals, differences and gamma of any system's doses."""
+    if out_ is not None:
+        mrlinac.check_evaluation_output(out_, overwrite=overwrite)
+    found = mrlinac.evaluate(
+        doses,
+        structures,
+        ct=ct,
+        protocol=protocol,
+        prescription_Gy=prescription_Gy,
+        fractions=fractions,
+        metrics=metric or (),
+        gamma=gamma,
+        names=_renamed(name),
+        same_frame=same_frame,
+        derive=derive,
+    )
+    page = None if out_ is None else mrlinac.write_evaluation(found, out_, overwrite=overwrite)
+    said = {**mrlinac.evaluation_as_dict(found), **({} if page is None else {"report": str(page)})}
+    _say(said, as_json, lambda: _print_evaluation(said))
+    raise typer.Exit(0 if found.goals_met else UNMET)
+
+
 @app.command("import")
 def import_(
     folder: Annotated[Path, typer.Argument(help="Folder of DICOM files.")],
     rtstruct: Annotated[str | None, typer.Option(help="The structure set to use.")] = None,
+    derive: Derive = False,
+    anonymise: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Instead: write a copy that says of nobody whose it is.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of --anonymise: repeat its UIDs and dates; keep it secret.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a folder of DICOM files and say what was found."""
-    patient = mrlinac.load_patient(folder, rtstruct=rtstruct)
+    """Read a folder of DICOM files and say what was found, or write an anonymous copy of it."""
+    if anonymise is not None:
+        written = mrlinac.anonymise(folder, anonymise, seed=seed)
+        _say(_of_copy(written), as_json, lambda: _print_copy(written))
+        return
+    patient = mrlinac.load_patient(folder, rtstruct=rtstruct, derive=derive)
     entries = [{"severity": note.severity, "text": note.text} for note in patient.notes.entries]
     _say({"label": patient.label, "notes": entries}, as_json, lambda: out.print(str(patient.notes), markup=False))
 
@@ -233,6 +294,16 @@ def _changes(set_: list[str] | None, patient: Path | None) -> dict[str, Any]:
     if patient is not None:
         changes["patient.folder"] = str(patient)
     return changes
+
+
+def _renamed(pairs: list[str] | None) -> dict[str, str]:
+    found = {}
+    for pair in pairs or []:
+        clinic, equals, wanted = pair.rpartition("=")
+        if not (equals and clinic and wanted):
+            raise SpecError(f"--name {pair}: write CLINIC=TG263, the name in the file and the name wanted")
+        found[clinic] = wanted
+    return found
 
 
 def _say(value: Any, as_json: bool, human: Callable[[], Any]) -> None:
@@ -308,19 +379,63 @@ def _print_check(found: Any) -> None:
     out.print("nothing stands in the way" if not found.problems else f"{len(found.problems)} problem(s)")
 
 
+def _of_copy(written: Any) -> dict[str, Any]:
+    entries = [{"severity": note.severity, "text": note.text} for note in written.notes.entries]
+    counts = {"files": written.files, "kinds": dict(written.kinds), "left_out": dict(written.left_out)}
+    return {"folder": str(written.folder), "patients": list(written.patients), **counts, "notes": entries}
+
+
+def _print_copy(written: Any) -> None:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in written.kinds.items())
+    out.print(f"{written.folder}: {kinds}; patient ID {', '.join(written.patients)}", markup=False)
+    out.print(str(written.notes), markup=False)
+
+
+def _print_evaluation(said: dict[str, Any]) -> None:
+    labels = said["doses"]
+    for note in said["notes"]:
+        if note["severity"] in ("warning", "decide"):
+            out.print(f"[yellow]{note['severity']}:[/yellow] {_escaped(note['text'])}")
+    table = Table("structure", "metric", *labels, "unit", title="metrics")
+    for row in said["metrics"]:
+        values = ["–" if row[label] is None else f"{row[label]:.4g}" for label in labels]
+        table.add_row(row["structure"], _escaped(row["metric"]), *values, row["unit"])
+    out.print(table)
+    for label, goals in said["goals"].items():
+        table = Table("structure", "metric", "value", "goal", "verdict", title=f"goals, {label}")
+        for row in goals:
+            value = "–" if row["value"] is None else f"{row['value']:.2f} {row['unit']}"
+            table.add_row(
+                row["structure"], _escaped(row["metric"]), value, _limit_text(row), _verdict(row["verdict"])
+            )
+        out.print(table)
+    for row in said["gamma"]:
+        percent = "–" if row["pass_percent"] is None else f"{row['pass_percent']:.1f} %"
+        out.print(f"gamma {row['dose']}: {percent} of {row['points']} points pass ({row['criteria']})")
+    derived = [row["structure"] for row in said["structures"] if row["origin"] == "derived by software"]
+    if derived:
+        out.print(f"derived by software, drawn by nobody: {', '.join(derived)}")
+    if "report" in said:
+        out.print(f"report: {said['report']}")
+    out.print(mrlinac.RESEARCH_ONLY)
+
+
+def _verdict(verdict: str) -> str:
+    colours = {"pass": "green", "near": "yellow", "fail": "red"}
+    colour = colours.get(verdict, "default")
+    return f"[{colour}]{'not evaluable' if verdict == 'void' else verdict}[/{colour}]"
+
+
 def _print_result(result: Any, folder: Path) -> None:
     table = Table("structure", "metric", "value", "goal", "verdict", title=result.spec.title)
-    colours = {"pass": "green", "near": "yellow", "fail": "red"}
-    words = {"void": "not evaluable"}
     for row in result.goals.to_dict("records"):
         verdict = str(row["verdict"])
-        colour = colours.get(verdict, "default")
         table.add_row(
             str(row["structure"]),
             str(row["metric"]),
             "–" if verdict in ("absent", "void") else f"{row['value']:.2f} {row['unit']}",
             _limit_text(row),
-            f"[{colour}]{words.get(verdict, verdict)}[/{colour}]",
+            _verdict(verdict),
         )
     out.print(table)
     if not result.constraints_met:

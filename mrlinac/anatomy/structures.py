@@ -83,6 +83,8 @@ class Structure:
         Volume of the polygons it came from; None for a derived structure.
     flaw : str
         Why no number of this structure means anything; empty where all is well. No metric of it is shown.
+    derived : bool
+        As in :class:`Roi`.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Structure:
     occupancy: NDArray[np.float32]
     drawn_volume_cc: float | None = None
     flaw: str = ""
+    derived: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "occupancy", frozen(self.occupancy, np.float32, self.name, self.occupancy.shape))

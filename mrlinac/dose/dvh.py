@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from dicompylercore.dvh import DVH
+from numpy.typing import NDArray
 
 from mrlinac.anatomy.structures import Structure
 from mrlinac.dose import metrics
@@ -57,6 +58,26 @@ def dvh(
     dose_Gy, volume_cc = metrics.voxels(dose, structure)
     if not volume_cc.sum() > 0:
         raise ValueError(f"{structure.name} is empty on the dose's grid")
+    return histogram(
+        dose_Gy,
+        volume_cc,
+        name or structure.name,
+        bin_Gy=bin_Gy,
+        prescription_Gy=prescription_Gy,
+        color_rgb=color_rgb,
+    )
+
+
+def histogram(
+    dose_Gy: NDArray[np.floating],
+    volume_cc: NDArray[np.float64],
+    name: str,
+    *,
+    bin_Gy: float = BIN_Gy,
+    prescription_Gy: float | None = None,
+    color_rgb: tuple[int, int, int] | None = None,
+) -> DVH:
+    """Cumulative histogram of doses (Gy) with their volumes (cc); as :func:`dvh`."""
     bins = math.floor(max(float(dose_Gy.max()), 0.0) / bin_Gy) + 1
     edge_Gy = bin_Gy * np.arange(bins + 1)
     # Digitise against the edges themselves: a quotient may round a dose on an edge into the bin below it.
@@ -70,6 +91,6 @@ def dvh(
         dose_units="Gy",
         volume_units="cm3",
         rx_dose=prescription_Gy,
-        name=name or structure.name,
+        name=name,
         color=None if color_rgb is None else np.array(color_rgb),
     )

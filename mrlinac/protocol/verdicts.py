@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,8 +48,17 @@ class Verdict:
     source: str
 
 
+Measure = Callable[[str, metrics.Metric], float]
+"""Value of a metric of a structure; raises ValueError where the structure is empty or too small for it."""
+
+
 def judge(
-    protocol: Protocol, dose: Dose, structures: StructureSet, *, air: NDArray[np.bool_] | None = None
+    protocol: Protocol,
+    dose: Dose,
+    structures: StructureSet,
+    *,
+    air: NDArray[np.bool_] | None = None,
+    measure: Measure | None = None,
 ) -> tuple[Verdict, ...]:
     """Judge every goal on a course dose, on all voxels.
 
@@ -61,6 +71,8 @@ def judge(
     air : bool array [z, y, x], optional
         Air-like voxels, which hot-spot goals of the body and of normal tissue leave out
         (:func:`mrlinac.dose.metrics.metric`).
+    measure : function, optional
+        Measures instead of the voxels of the dose's grid.
 
     Raises
     ------
@@ -72,12 +84,16 @@ def judge(
     rx = protocol.prescription
     if dose.fractions != rx.fractions:
         raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
-    return tuple(_one(goal, protocol, dose, structures, air) for goal in protocol.goals)
+    body = structures.of_role("external")
+
+    def on_voxels(name: str, wanted: metrics.Metric) -> float:
+        external = structures[body[0]] if body else None
+        return metrics.metric(dose, structures[name], wanted, prescription_Gy=rx.dose_Gy, external=external, air=air)
+
+    return tuple(_one(goal, protocol, structures, measure or on_voxels) for goal in protocol.goals)
 
 
-def _one(
-    goal: Goal, protocol: Protocol, dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None
-) -> Verdict:
+def _one(goal: Goal, protocol: Protocol, structures: StructureSet, measure: Measure) -> Verdict:
     rx = protocol.prescription
     wanted = metrics.parse(goal.metric)
     direction = "<=" if goal.at_most is not None else ">=" if goal.at_least is not None else ""
@@ -96,16 +112,8 @@ def _one(
     if flaw := structures[goal.structure].flaw:
         source = f"{goal.source}; not evaluable: {flaw}"
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "void", source)
-    body = structures.of_role("external")
     try:
-        value = metrics.metric(
-            dose,
-            structures[goal.structure],
-            wanted,
-            prescription_Gy=rx.dose_Gy,
-            external=structures[body[0]] if body else None,
-            air=air,
-        )
+        value = measure(goal.structure, wanted)
     except ValueError as error:  # empty on this grid, or smaller than the volume asked for
         source = f"{goal.source}; not judged: {error}"
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", source)

@@ -279,7 +279,13 @@ def _write_json(result: PlanResult, path: Path) -> None:
         "materials": result.medium.materials,
         "ct_quantity": result.ct.quantity,
         "structures": [
-            {"name": s.name, "role": s.role, "drawn_volume_cc": s.drawn_volume_cc, "flaw": s.flaw}
+            {
+                "name": s.name,
+                "role": s.role,
+                "drawn_volume_cc": s.drawn_volume_cc,
+                "flaw": s.flaw,
+                "derived": s.derived,
+            }
             for s in result.structures.structures.values()
         ],
         "beams": [
@@ -317,7 +323,12 @@ def load_result(folder: str | Path) -> PlanResult:
         grid = _grid_from(case)
         structures = {
             s["name"]: Structure(
-                s["name"], s["role"], case[f"structure_{i}"], s["drawn_volume_cc"], s.get("flaw", "")
+                s["name"],
+                s["role"],
+                case[f"structure_{i}"],
+                s["drawn_volume_cc"],
+                s.get("flaw", ""),
+                s.get("derived", False),
             )
             for i, s in enumerate(record["structures"])
         }

@@ -95,7 +95,7 @@ def difference(label: str, content: ReportContent, base_label: str, base: Report
         ax.set_title(figures.plane_title(view, position, base.isocentre_xyz_mm), fontsize=9)
     assert mesh is not None
     figure.colorbar(
-        _opaque(mesh),
+        opaque(mesh),
         ax=axes,
         label=f"{label} − {base_label} (Gy, course)",
         shrink=0.85,
@@ -108,7 +108,7 @@ def difference(label: str, content: ReportContent, base_label: str, base: Report
     return figure
 
 
-def _opaque(mesh: AxesImage) -> ScalarMappable:
+def opaque(mesh: AxesImage) -> ScalarMappable:
     """The same colours without the picture's own transparency, for a colour bar."""
     return ScalarMappable(norm=mesh.norm, cmap=mesh.cmap)
 

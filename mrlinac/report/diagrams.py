@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose.grammar import parse
 from mrlinac.machine.beams import BeamletMap
 from mrlinac.report import style
 from mrlinac.report.content import ReportContent, is_upper
@@ -49,12 +49,12 @@ def dvh_names(content: ReportContent) -> list[str]:
 
 def goal_mark(metric: str, limit: float, volume_cc: float) -> tuple[float, float] | None:
     """Where a goal lies in the DVH diagram: dose in Gy and volume in %; None for goals that are no point there."""
-    if match := re.fullmatch(r"D(\d+(?:\.\d+)?)(%|cc)", metric):
-        volume = float(match[1]) if match[2] == "%" else float(match[1]) / volume_cc * 100
+    wanted = parse(metric)
+    if wanted.form == "dose_at" and wanted.unit == "Gy":
+        volume = wanted.level if wanted.level_unit == "%" else wanted.level / volume_cc * 100
         return (limit, volume)
-    if match := re.fullmatch(r"V(\d+(?:\.\d+)?)Gy\[(%|cc)\]", metric):
-        volume = limit if match[2] == "%" else limit / volume_cc * 100
-        return (float(match[1]), volume)
+    if wanted.form == "volume_at" and wanted.level_unit == "Gy":
+        return (wanted.level, limit if wanted.unit == "%" else limit / volume_cc * 100)
     return None
 
 

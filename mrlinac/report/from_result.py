@@ -21,6 +21,9 @@ def content_of(result: PlanResult) -> ReportContent:
         if structure.flaw:
             flaws.setdefault(structure.flaw, []).append(structure.name)
     first += [f"{', '.join(names)}: not evaluable: {flaw}." for flaw, names in flaws.items()]
+    derived = [structure.name for structure in result.structures.structures.values() if structure.derived]
+    if derived:
+        first.append(f"Derived by software, drawn by nobody: {', '.join(derived)}.")
     return ReportContent(
         title=spec.title,
         machine_title=f"{spec.machine.title}, dose in {result.field_T:g} T",

@@ -61,7 +61,7 @@ def write(content: ReportContent, folder: Path) -> Path:
     tables.write_timing_csv(content.timing, folder / "timing.csv")
     pictures = _plan_pictures(content, folder / "figures")
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             content=content,
@@ -80,7 +80,7 @@ def write(content: ReportContent, folder: Path) -> Path:
             certificate=_certificate_rows(content),
         )
     )
-    return _save_page(page, folder / "report.html")
+    return save_page(page, folder / "report.html")
 
 
 def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Path:
@@ -99,12 +99,12 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
     if len({fractions for _, fractions in courses.values()}) > 1:
         listed = ", ".join(f"{label}: {rx:g} Gy in {n}" for label, (rx, n) in courses.items())
         raise DataError(f"doses of different fractionation do not subtract ({listed}); convert through EQD2 first")
-    if len({_slug(label) for label in contents}) < len(contents):
+    if len({slug(label) for label in contents}) < len(contents):
         raise DataError(f"the plans' labels give the same file names: {', '.join(contents)}; use plainer labels")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _comparison_pictures(contents, folder / "figures")
     page = (
-        _environment()
+        environment()
         .get_template("comparison.html.j2")
         .render(
             contents=contents,
@@ -119,7 +119,7 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
             fingerprints={label: content.provenance.get("fingerprint", "–") for label, content in contents.items()},
         )
     )
-    return _save_page(page, folder / "comparison.html")
+    return save_page(page, folder / "comparison.html")
 
 
 # ------------------------------------------------------------------------------------------------------- pictures
@@ -131,7 +131,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
     levels = ", ".join(f"{level:.0f}" for level, _ in style.ISODOSE)
     with style.styled():
         made = [
-            _picture(
+            picture(
                 figures.isodoses(content),
                 folder,
                 "isodoses",
@@ -140,14 +140,14 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 f"Axial, coronal and sagittal CT with isodose lines at {levels} percent of {rx} and outlines of "
                 f"{', '.join(figures.outlined(content.structures))}.",
             ),
-            _picture(
+            picture(
                 figures.slices(content),
                 folder,
                 "slices",
                 f"Axial slices through {content.target}, from head to foot; lines as above.",
                 f"Eight axial CT slices with isodose lines and structure outlines through {content.target}.",
             ),
-            _picture(
+            picture(
                 diagrams.dvh(content),
                 folder,
                 "dvh",
@@ -155,7 +155,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 "filled cross marks a goal that is not met.",
                 "Cumulative dose-volume histograms; every value that is judged stands in the table of goals.",
             ),
-            _picture(
+            picture(
                 skin.skin_map(content),
                 folder,
                 "skin",
@@ -164,7 +164,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 "Map of skin dose against the angle around the body and z, with beam entrances and exits marked; "
                 "the skin metrics stand in the table.",
             ),
-            _picture(
+            picture(
                 diagrams.fluences(content),
                 folder,
                 "fluences",
@@ -172,7 +172,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 "MU are relative until the fluence is segmented.",
                 f"Beam's-eye fluence maps at gantry {beams}.",
             ),
-            _picture(
+            picture(
                 figures.uncertainty(content),
                 folder,
                 "uncertainty",
@@ -188,21 +188,21 @@ def _comparison_pictures(contents: Mapping[str, ReportContent], folder: Path) ->
     first = contents[labels[0]]
     with style.styled():
         made = [
-            _picture(
+            picture(
                 compare.dvhs(contents),
                 folder,
                 "dvh",
                 "DVHs of all plans.",
                 f"Cumulative dose-volume histograms of {', '.join(labels)}.",
             ),
-            _picture(
+            picture(
                 compare.skin_bars(contents),
                 folder,
                 "skin_bars",
                 "Skin metrics.",
                 "Bars of the skin metrics per plan; the values stand in the table.",
             ),
-            _picture(
+            picture(
                 compare.skin_maps(contents),
                 folder,
                 "skin_maps",
@@ -212,10 +212,10 @@ def _comparison_pictures(contents: Mapping[str, ReportContent], folder: Path) ->
         ]
         for label in labels[1:]:
             made.append(
-                _picture(
+                picture(
                     compare.difference(label, contents[label], labels[0], first),
                     folder,
-                    f"difference_{_slug(label)}",
+                    f"difference_{slug(label)}",
                     f"Dose of {label} minus {labels[0]} through the centroid of {first.target}; orange is more, "
                     "purple less.",
                     f"Dose difference {label} minus {labels[0]} in three planes.",
@@ -223,10 +223,10 @@ def _comparison_pictures(contents: Mapping[str, ReportContent], folder: Path) ->
             )
         for label, content in contents.items():
             made.append(
-                _picture(
+                picture(
                     figures.isodoses(content),
                     folder,
-                    f"isodoses_{_slug(label)}",
+                    f"isodoses_{slug(label)}",
                     f"Isodoses of {label}.",
                     f"Axial, coronal and sagittal isodoses of {label}.",
                 )
@@ -234,7 +234,7 @@ def _comparison_pictures(contents: Mapping[str, ReportContent], folder: Path) ->
     return {picture.name: picture for picture in made if picture is not None}
 
 
-def _picture(figure: Figure | None, folder: Path, name: str, caption: str, alt: str) -> Picture | None:
+def picture(figure: Figure | None, folder: Path, name: str, caption: str, alt: str) -> Picture | None:
     if figure is None:
         return None
     svg, _ = style.save(figure, folder, name)
@@ -242,7 +242,7 @@ def _picture(figure: Figure | None, folder: Path, name: str, caption: str, alt: 
     return Picture(name, caption, alt, f"data:image/svg+xml;base64,{data}")
 
 
-def _slug(label: str) -> str:
+def slug(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "plan"
 
 
@@ -315,7 +315,7 @@ def _provenance_rows(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     return Environment(
         loader=PackageLoader("mrlinac.report", "templates"),
         autoescape=True,
@@ -325,6 +325,6 @@ def _environment() -> Environment:
     )
 
 
-def _save_page(page: str, path: Path) -> Path:
+def save_page(page: str, path: Path) -> Path:
     path.write_text(page, encoding="utf-8", newline="\n")
     return path

@@ -236,7 +236,11 @@ def structures_table(content: ReportContent) -> Table:
     rows = []
     for name, structure in content.structures.structures.items():
         roi = content.rois.get(name)
-        made = "derived by rule" if roi is None else ("made by software" if roi.derived else "drawn")
+        if structure.derived or (roi is not None and roi.derived):
+            made = "derived by software"
+        else:
+            drawn = roi is not None or structure.drawn_volume_cc is not None
+            made = "drawn" if drawn else "derived by rule"
         rows.append(
             (
                 Cell(name, head=True),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mrlinac.anatomy.contours import polygon_volume_cc
@@ -68,7 +69,11 @@ def test_files_of_other_systems(real_data: Path) -> None:
     dose = read_dose(others / "raystation" / "rtdose.dcm", fractions=1)
     assert dose.grid.shape_zyx == (5, 44, 32)
     assert 0 < float(dose.dose_Gy.max()) < 100
-    with pytest.raises(DataError, match="not axial head-first supine"):
-        read_dose(others / "eclipse-dose" / "RD.TBB_feet_in_supine.dcm", fractions=1)
+    turned = read_dose(others / "eclipse-dose" / "RD.TBB_feet_in_supine.dcm", fractions=1)
+    assert turned.grid.shape_zyx == (81, 101, 101)
+    # Its first voxel is the patient's leftmost, most anterior and (feet first) highest one.
+    assert turned.grid.origin_xyz_mm == pytest.approx((99.904 - 200, -99.383, 100 - 200), abs=0.01)
+    y_mm = turned.grid.position_xyz_mm(np.argwhere(turned.dose_Gy > 0.9 * turned.dose_Gy.max()))[:, 1]
+    assert y_mm.max() < 20  # the beam comes from anterior: the hottest part lies towards it
     with pytest.raises(DataError, match="no CT slices found"):
         read_patient(others / "monaco")

@@ -196,9 +196,12 @@ def test_frames_downwards_and_absolute_offsets(cylinder: Patient, gradient: Dose
     [
         ({"DoseUnits": "RELATIVE"}, "Dose Units (3004,0002): is RELATIVE, not GY"),
         ({"DoseGridScaling": None}, "Dose Grid Scaling (3004,000E): missing"),
-        ({"GridFrameOffsetVector": [0, 1, 2, 3, 4, 5, 6, 7, 99]}, "Grid Frame Offset Vector (3004,000C): unevenly"),
+        (
+            {"GridFrameOffsetVector": [0, 1, 2, 3, 4, 5, 6, 6, 9]},
+            "Grid Frame Offset Vector (3004,000C): does not run",
+        ),
         ({"GridFrameOffsetVector": [0, 1]}, "Grid Frame Offset Vector (3004,000C): missing"),
-        ({"ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "Image Orientation (Patient) (0020,0037): not axial"),
+        ({"ImageOrientationPatient": [0.8, 0.6, 0, 0, 0, 1]}, "Image Orientation (Patient) (0020,0037): is oblique"),
         ({"PixelData": b"\0\0"}, "Pixel Data (7FE0,0010): 2 bytes instead of 34560"),
         ({"FrameOfReferenceUID": "1.2"}, "Frame of Reference UID (0020,0052): is not the patient's"),
     ],

@@ -90,3 +90,20 @@ def test_plans_are_joined_by_structure_and_metric(content, other):
     skin = tables.compared_skin({"a": content, "b": other})
     assert skin.heads[-1] == "b − a"
     assert skin.rows[0][-1].text == "+9.00"
+
+
+def test_what_software_derived_is_marked(content) -> None:
+    from dataclasses import replace
+
+    from mrlinac.report.tables import structures_table
+
+    structures = content.structures.structures
+    changed = {
+        name: replace(s, derived=name == "CTV", drawn_volume_cc=1.0 if name in ("CTV", "Heart") else None)
+        for name, s in structures.items()
+    }
+    table = structures_table(replace(content, rois={}, structures=replace(content.structures, structures=changed)))
+    origin = {row[0].text: row[-1].text for row in table.rows}
+    assert origin["CTV"] == "derived by software"
+    assert origin["Heart"] == "drawn"
+    assert origin["PTV"] == "derived by rule"

@@ -1,0 +1,247 @@
+"""Doses judged in structures: any system's, one or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from dicompylercore.dvh import DVH
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.patient import Notes
+from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dose import gamma as gammas
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.gamma import Criteria, Gamma
+from mrlinac.dose.grammar import Metric, Request, parse
+from mrlinac.dose.summation import difference
+from mrlinac.errors import DataError, SpecError
+from mrlinac.protocol import verdicts
+from mrlinac.protocol.model import Protocol
+from mrlinac.provenance import fingerprint
+from mrlinac.recipe.measuring import Measuring, Subject
+
+TARGET_METRICS = ("D98%", "D95%", "D50%", "D2%", "mean", "HI")
+RELATIVE_TARGET_METRICS = ("V95%[%]", "CI", "R50")
+OTHER_METRICS = ("mean", "D2%", "D0.1cc")
+"""What is measured where nothing is asked for; no single voxel's dose (rule 15)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics, DVHs, goals and differences of doses in structures.
+
+    Attributes
+    ----------
+    subject : Subject
+    doses : mapping of label to Dose
+        The first is the reference of all comparisons.
+    fractions : int or None
+        None: not stated.
+    prescription_Gy : float or None
+    protocol_title : str
+    structures : DataFrame
+        structure, role, origin, volume_cc, and the share of the volume outside each dose's grid in per cent.
+    metrics : DataFrame
+        structure, metric, unit, a column of values a dose, remark.
+    goals : mapping of label to DataFrame
+        As of a plan; empty without a protocol.
+    dvh : mapping of label to mapping of structure to DVH
+    differences : DataFrame
+        Dose minus reference in every structure: mean, standard deviation, D2 % and D98 % of the difference (Gy).
+    gamma : mapping of label to Gamma
+    notes : Notes
+    """
+
+    subject: Subject
+    doses: Mapping[str, Dose]
+    fractions: int | None
+    prescription_Gy: float | None
+    protocol_title: str
+    structures: pd.DataFrame
+    metrics: pd.DataFrame
+    goals: Mapping[str, pd.DataFrame]
+    dvh: Mapping[str, Mapping[str, DVH]]
+    differences: pd.DataFrame
+    gamma: Mapping[str, Gamma]
+    notes: Notes
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the doses and of what they were evaluated in."""
+        return fingerprint(
+            [dose.provenance.fingerprint for dose in self.doses.values()],
+            {name: [(c.z_mm, c.points_xy_mm) for c in roi.contours] for name, roi in self.subject.rois.items()},
+            self.prescription_Gy,
+            [str(one.criteria) for one in self.gamma.values()],
+        )
+
+    @property
+    def goals_met(self) -> bool:
+        """Whether no goal of any dose fails."""
+        return not any((table["verdict"] == "fail").any() for table in self.goals.values())
+
+    @property
+    def gamma_table(self) -> pd.DataFrame:
+        """Pass rate, mean and number of points of every dose against the reference."""
+        rows = [
+            {
+                "dose": label,
+                "criteria": str(found.criteria),
+                "pass_percent": found.passing_percent(),
+                "mean": found.mean,
+                "points": found.judged,
+            }
+            for label, found in self.gamma.items()
+        ]
+        return pd.DataFrame(rows, columns=["dose", "criteria", "pass_percent", "mean", "points"])
+
+
+def evaluate(
+    doses: Mapping[str, Dose],
+    subject: Subject,
+    *,
+    fractions: int | None = None,
+    prescription_Gy: float | None = None,
+    protocol: Protocol | None = None,
+    requests: Sequence[Request] = (),
+    criteria: Criteria | None = None,
+) -> Evaluation:
+    """Measure doses in structures.
+
+    Parameters
+    ----------
+    doses : mapping of label to Dose
+        Of one course each; the first is what the others are compared with.
+    subject : Subject
+    fractions : int, optional
+        Of the course, for the record.
+    prescription_Gy : float, optional
+        For metrics relative to it; by default the protocol's.
+    protocol : Protocol, optional
+        Its goals are judged; those of structures that are not there come out as absent.
+    requests : sequence of Request
+        What to measure; by default the usual metrics of targets and organs.
+    criteria : Criteria, optional
+        Of gamma, where there are several doses.
+
+    Raises
+    ------
+    SpecError
+        Metrics relative to a prescription that is not given, or of structures that are not there.
+    """
+    if prescription_Gy is None and protocol is not None:
+        prescription_Gy = protocol.prescription.dose_Gy
+    asked = _asked(requests, subject, prescription_Gy)
+    if protocol is not None:
+        _check_course(protocol, doses)
+    measuring = Measuring(doses, subject, prescription_Gy)
+    reference, first = next(iter(doses.items()))
+    rows = [measuring.row(name, wanted) for name, wanted in asked]
+    columns = ["structure", "metric", "unit", *doses, "remark"]
+    others = {label: dose for label, dose in doses.items() if label != reference}
+    return Evaluation(
+        subject=subject,
+        doses=doses,
+        fractions=fractions,
+        prescription_Gy=prescription_Gy,
+        protocol_title="" if protocol is None else protocol.title,
+        structures=measuring.structures(),
+        metrics=pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(doses, float)),
+        goals={label: _goals(measuring, protocol, label) for label in doses} if protocol is not None else {},
+        dvh={label: measuring.dvhs(label) for label in doses},
+        differences=_differences(measuring, reference, list(others)),
+        gamma={} if criteria is None else {k: gammas.gamma(first, dose, criteria) for k, dose in others.items()},
+        notes=Notes((*subject.notes.entries, *measuring.notes)),
+    )
+
+
+def _asked(requests: Sequence[Request], subject: Subject, prescription_Gy: float | None) -> list[tuple[str, Metric]]:
+    """Every metric of every structure that is asked for, or the usual ones."""
+    if not requests:
+        found = []
+        for name in subject.names:
+            if subject.role(name) == "support" or (subject.role(name) == "other" and name not in subject.rois):
+                continue  # couches, and the rings that a protocol makes for its optimiser
+            texts: tuple[str, ...] = TARGET_METRICS if subject.role(name) == "target" else OTHER_METRICS
+            if subject.role(name) == "target" and prescription_Gy is not None:
+                texts = (*TARGET_METRICS, *RELATIVE_TARGET_METRICS)
+            found += [(name, parse(text)) for text in texts]
+        return found
+    missing = sorted({r.structure for r in requests if r.structure and r.structure not in subject.names})
+    if missing:
+        raise SpecError(f"there is no structure {', '.join(missing)}; known: {', '.join(subject.names)}")
+    relative = sorted({r.metric.text for r in requests if r.metric.needs_prescription})
+    if relative and prescription_Gy is None:
+        raise SpecError(f"{', '.join(relative)}: relative to the prescription, which is not given (--prescription)")
+    return [(name, r.metric) for r in requests for name in ([r.structure] if r.structure else subject.names)]
+
+
+def _check_course(protocol: Protocol, doses: Mapping[str, Dose]) -> None:
+    wanted = protocol.prescription.fractions
+    for label, dose in doses.items():
+        if dose.fractions != wanted:
+            raise DataError(
+                f"{label} stands for {dose.fractions} fraction(s), the protocol's prescription for {wanted}: "
+                "evaluate it without the protocol, or state --fractions if the file is wrong"
+            )
+
+
+def _goals(measuring: Measuring, protocol: Protocol, label: str) -> pd.DataFrame:
+    """The protocol's goals judged on one dose; missing structures are absent, not an error."""
+    goals = tuple(goal.model_copy(update={"optional": True}) for goal in protocol.goals)
+    judged = verdicts.judge(
+        protocol.model_copy(update={"goals": goals}),
+        measuring.doses[label],
+        _stand_ins(measuring),
+        measure=lambda name, wanted: measuring.value(label, name, wanted),
+    )
+    columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin", "source"]
+    table = pd.DataFrame([asdict(verdict) for verdict in judged], columns=columns)
+    return table.rename(columns={"outcome": "verdict"}).astype(dict.fromkeys(("value", "limit", "margin"), float))
+
+
+def _stand_ins(measuring: Measuring) -> StructureSet:
+    """What the judge asks of structures, which there are, their roles and flaws, without their voxels."""
+    subject = measuring.subject
+    grid = Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    voxel = np.ones((1, 1, 1), np.float32)
+    known = [name for name in subject.names if any(name in found for found in measuring.samples.values())]
+    return StructureSet(
+        grid, {name: Structure(name, subject.role(name), voxel, flaw=subject.flaw(name)) for name in known}
+    )
+
+
+def _differences(measuring: Measuring, reference: str, others: Sequence[str]) -> pd.DataFrame:
+    """Dose minus reference, structure by structure, weighted by volume."""
+    rows = []
+    for label in others:
+        for name, found in measuring.samples[label].items():
+            if name not in measuring.samples[reference]:
+                continue  # outside the reference's grid, which a note says
+            gap = found.dose_Gy.astype(np.float64) - measuring.samples[reference][name].dose_Gy
+            weight = found.volume_cc / found.total_cc
+            mean = float(gap @ weight)
+            most, least = metrics.dose_at_volume(gap, found.volume_cc, np.array([0.02, 0.98]) * found.total_cc)
+            spread = float(np.sqrt(max(float((gap - mean) ** 2 @ weight), 0.0)))
+            rows.append(
+                {
+                    "dose": label,
+                    "structure": name,
+                    "mean_Gy": mean,
+                    "sd_Gy": spread,
+                    "highest 2 % above_Gy": float(most),
+                    "lowest 2 % below_Gy": float(least),
+                }
+            )
+    columns = ["dose", "structure", "mean_Gy", "sd_Gy", "highest 2 % above_Gy", "lowest 2 % below_Gy"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def difference_map(evaluation: Evaluation, label: str) -> NDArray[np.float32]:
+    """Dose minus reference [z, y, x] in Gy, on the reference's grid."""
+    return difference(evaluation.doses[label], next(iter(evaluation.doses.values())))

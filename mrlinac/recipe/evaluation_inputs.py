@@ -1,0 +1,264 @@
+"""From files to what an evaluation needs: doses added up, structures drawn and made by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mrlinac import dicom
+from mrlinac.anatomy.contours import rasterise
+from mrlinac.anatomy.derive import with_derived
+from mrlinac.anatomy.field_of_view import mark_cut_skin
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.rules import StructureRule
+from mrlinac.anatomy.rules import derive as derive_by_rule
+from mrlinac.anatomy.structures import Roi, StructureSet
+from mrlinac.dose import summation
+from mrlinac.dose.dose import Dose
+from mrlinac.errors import DataError, SpecError, raise_all
+from mrlinac.protocol.model import Protocol
+from mrlinac.provenance import fingerprint
+from mrlinac.recipe.measuring import Subject
+
+RULES_GRID_mm = (2.0, 3.0)
+"""Structures made by rule lie on cubes as large as the dose's smallest step, within these bounds."""
+ROUND_THEM_mm = 10.0
+"""Room about the drawn structures for margins."""
+MOST_MARGIN_mm = 60.0
+
+
+def read_doses(
+    files: Mapping[str, Sequence[Path]], *, fractions: int | None, course: int | None
+) -> tuple[dict[str, Dose], int | None, str, Notes]:
+    """Doses by label, each the sum of its files; the number of fractions; the frame of reference; what was found.
+
+    Parameters
+    ----------
+    files : mapping of label to paths
+    fractions : int, optional
+        Stated by the caller, for all.
+    course : int, optional
+        What to assume where neither the file, nor the caller, nor an RTPLAN beside the file says it.
+
+    Raises
+    ------
+    DataError
+        Unreadable files, or doses in different frames of reference, or of different fractionation.
+    """
+    doses: dict[str, Dose] = {}
+    stated: dict[str, int | None] = {}
+    frames: dict[str, str] = {}
+    notes: list[Note] = []
+    for label, paths in files.items():
+        # Of one file the caller's number must be the file's; a sum has as many as all its files together.
+        asked = fractions if len(paths) == 1 else None
+        objects = [dicom.read_dose_object(path, fractions=asked) for path in paths]
+        kinds = sorted({one.summation for one in objects if one.summation})
+        notes += [Note(note.severity, f"{label}: {note.text}") for one in objects for note in one.notes.entries]
+        frames |= {f"{label}, file {n + 1}": one.frame_uid for n, one in enumerate(objects)}
+        if len(objects) == 1 and kinds in (["BEAM"], ["CONTROL_POINT"]):
+            text = f"{label} is the dose of a {kinds[0].lower().replace('_', ' ')}, not of a plan: add up the others."
+            notes.append(Note("warning", text))
+        if len(objects) > 1:
+            notes.append(
+                Note("done", f"{label}: {len(objects)} doses ({', '.join(kinds) or 'kind unknown'}) added up.")
+            )
+        doses[label] = summation.total([one.dose for one in objects])
+        stated[label] = _fractions_of(paths, objects, fractions)
+    if len(set(frames.values())) > 1:
+        raise DataError(
+            "the doses lie in different frames of reference, so that no voxel of one is that of another: "
+            "give doses of one planning CT"
+        )
+    known = {count for count in stated.values() if count is not None}
+    if len(known) > 1:
+        listed = ", ".join(f"{label}: {count} fractions" for label, count in stated.items() if count is not None)
+        raise DataError(
+            f"doses of different fractionation do not compare ({listed}); convert them through EQD2 first, "
+            "or state --fractions if a file is wrong"
+        )
+    count = next(iter(known), None)
+    if count is None and course is not None:
+        text = f"No file says how many fractions its dose stands for: taken for the course of {course}."
+        notes.append(Note("decide", text))
+        count = course
+    if count is None:
+        notes.append(Note("info", "No file says how many fractions its dose stands for: taken as it stands."))
+    return (
+        {label: replace(dose, fractions=count or 1) for label, dose in doses.items()},
+        count,
+        next(iter(frames.values())),
+        Notes(tuple(notes)),
+    )
+
+
+def _fractions_of(paths: Sequence[Path], objects: Sequence[dicom.DoseObject], stated: int | None) -> int | None:
+    """Fractions of a sum: of its plans together; those of the beams of one plan are the same fractions."""
+    if stated is not None:
+        return stated
+    of_plan: dict[str, int | None] = {}
+    for number, (path, one) in enumerate(zip(paths, objects, strict=True)):
+        count = one.fractions
+        if count is None:
+            count = dicom.planned_fractions(path.parent, one.plan_uid)
+        of_plan[one.plan_uid or f"file {number}"] = count
+    counts = list(of_plan.values())
+    return None if any(count is None for count in counts) else sum(count for count in counts if count is not None)
+
+
+def read_subject(
+    structures: Path | None,
+    frame_uid: str,
+    *,
+    ct: Path | None = None,
+    names: Mapping[str, str] | None = None,
+    same_frame: bool = False,
+    derive: bool | Sequence[str] = False,
+) -> tuple[dict[str, Roi], Patient | None, Notes]:
+    """Drawn structures, with the CT where it is given.
+
+    Parameters
+    ----------
+    structures : path, optional
+        The RTSTRUCT, or a folder that holds one; with ``ct`` it may be left out.
+    frame_uid : str
+        Frame of reference of the doses.
+    ct : path, optional
+        Folder of the CT.
+    names : mapping, optional
+        Clinic name to TG-263 name.
+    same_frame : bool
+        Take dose and structures for lying in one frame of reference whatever the files say.
+    derive : bool or sequence of str
+        Derive from the CT what was not drawn: all that can be, or these.
+
+    Raises
+    ------
+    DataError
+        When there is no structure set, or it lies in another frame of reference.
+    """
+    if derive and ct is None:
+        raise SpecError("structures are derived from the CT, which is not given: --ct FOLDER")
+    if ct is None and structures is None:
+        raise SpecError(
+            "no structures: give the RTSTRUCT (--structures FILE), or a folder with CT and RTSTRUCT (--ct)"
+        )
+    patient: Patient | None = None
+    notes: tuple[Note, ...]
+    if ct is not None:
+        patient = dicom.read_patient(ct, rtstruct=structures, names=names, structures=not derive)
+        patient = with_derived(patient, derive)
+        if not patient.rois:
+            raise DataError("no structure set, and nothing could be derived from the CT: give --structures FILE")
+        rois, own, notes = dict(patient.rois), {patient.frame_uid}, patient.notes.entries
+    else:
+        assert structures is not None
+        own = dicom.frames_of_structure_set(structures)
+        rois, found = dicom.read_structure_set(structures, names=names, frame_uid=min(own, default=""))
+        notes = found.entries
+    if own != {frame_uid}:
+        if not same_frame:
+            raise DataError(
+                "Frame of Reference UID (0020,0052): the dose and the structures lie in different frames of reference. "
+                "Give the structures drawn on the dose's CT; if a person has made sure that they lie in one space, "
+                "say so: --same-frame"
+            )
+        text = "Dose and structures state different frames of reference; taken for one because that was asked for."
+        notes = (*notes, Note("decide", text))
+    return rois, patient, Notes(notes)
+
+
+def subject_of(
+    rois: Mapping[str, Roi],
+    patient: Patient | None,
+    protocol: Protocol | None,
+    doses: Mapping[str, Dose],
+    notes: Sequence[Note],
+) -> Subject:
+    """Drawn structures with those that the protocol's rules make of them; what cannot be made is noted."""
+    label = patient.label if patient is not None else "case-" + _key(rois)
+    ruled: StructureSet | None = None
+    more: tuple[Note, ...] = ()
+    if protocol is not None and protocol.structures:
+        step = min(min(dose.grid.spacing_zyx_mm) for dose in doses.values())
+        grid = _rules_grid(rois, float(np.clip(step, *RULES_GRID_mm)))
+        ruled, more = _by_rule(rois, protocol.structures, grid, patient)
+    image = patient.image if patient is not None else None
+    return Subject(label, rois, ruled, image, Notes((*notes, *more)))
+
+
+def _key(rois: Mapping[str, Roi]) -> str:
+    """A label made from the contours: it leads back to nobody."""
+    return fingerprint([[(c.z_mm, c.points_xy_mm) for c in roi.contours] for roi in rois.values()])[:8]
+
+
+def _rules_grid(rois: Mapping[str, Roi], spacing_mm: float) -> Grid:
+    """Cubes about all drawn structures, with room for margins where there is no body to end them."""
+    lower, upper = [], []
+    for roi in rois.values():
+        low, high = roi.extent_xy_mm()
+        planes = [contour.z_mm for contour in roi.contours]
+        half = roi.slice_spacing_mm / 2
+        lower.append([*low, min(planes) - half])
+        upper.append([*high, max(planes) + half])
+    bodies = any(roi.role == "external" for roi in rois.values())
+    room = np.array([ROUND_THEM_mm, ROUND_THEM_mm, 0.0]) if bodies else np.full(3, MOST_MARGIN_mm)
+    return Grid.covering(np.min(lower, axis=0) - room, np.max(upper, axis=0) + room, (spacing_mm,) * 3)
+
+
+def _by_rule(
+    rois: Mapping[str, Roi], rules: Mapping[str, StructureRule], grid: Grid, patient: Patient | None
+) -> tuple[StructureSet, tuple[Note, ...]]:
+    """Structures that the rules make; all are optional here, because a foreign plan was made by other rules."""
+    bodies = [roi for roi in rois.values() if roi.role == "external"]
+    kept = {name: rule.model_copy(update={"optional": True}) for name, rule in rules.items()}
+    notes: list[Note] = []
+    if len(bodies) != 1:
+        sided = [name for name, rule in kept.items() if rule.side is not None]
+        kept = {name: rule for name, rule in kept.items() if rule.side is None}
+        if sided:
+            text = f"{', '.join(sided)} left out: a side needs exactly one structure of role external"
+            notes.append(Note("warning", text))
+    drawn = rasterise(rois, grid)
+    planes = [c.z_mm for roi in (bodies or list(rois.values())) for c in roi.contours]
+    half = (bodies or list(rois.values()))[0].slice_spacing_mm / 2
+    made, told = derive_by_rule(drawn, kept, imaged_z_mm=(min(planes) - half, max(planes) + half))
+    notes += told.entries
+    if patient is not None and bodies:
+        made, cut = mark_cut_skin(made, kept, patient)
+        notes += cut
+    elif patient is None:
+        notes.append(Note("info", "Without the CT it is not known whether the field of view cuts the body."))
+    replaced = [name for name, rule in kept.items() if name in made and not (rule.keep_drawn and name in rois)]
+    return StructureSet(grid, {name: made[name] for name in replaced}), tuple(notes)
+
+
+def dose_files(words: Sequence[str]) -> dict[str, list[Path]]:
+    """Doses as a person types them: ``plan.dcm``, ``a.dcm+b.dcm`` (a sum), ``final=plan.dcm`` (with a label).
+
+    A dose without a label is called ``dose A``, ``dose B`` …: the names of files may be those of people.
+
+    Raises
+    ------
+    DataError
+        For every file that is not there.
+    SpecError
+        When a label is used twice.
+    """
+    found: dict[str, list[Path]] = {}
+    problems: list[str] = []
+    for number, word in enumerate(words):
+        label, rest = f"dose {chr(ord('A') + number)}" if len(words) > 1 else "dose", word
+        if not Path(word).exists() and "=" in word:
+            label, _, rest = word.partition("=")
+        paths = [Path(rest)] if Path(rest).exists() else [Path(part) for part in rest.split("+")]
+        problems += [f"{path}: no such file" for path in paths if not path.is_file()]
+        if label in found:
+            raise SpecError(f"two doses are called '{label}': give each a label of its own, label=FILE")
+        found[label] = paths
+    raise_all(DataError, "these doses cannot be read:", problems)
+    return found

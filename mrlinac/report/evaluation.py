@@ -1,0 +1,198 @@
+"""The page, the tables and the record of an evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mrlinac.constants import RESEARCH_ONLY
+from mrlinac.errors import DataError
+from mrlinac.provenance import versions
+from mrlinac.recipe.evaluate import Evaluation
+from mrlinac.report import compare, evaluation_figures, html, style, tables
+from mrlinac.report.html import Picture
+from mrlinac.report.tables import Cell, Table
+
+MAX_DOSES = len(compare.LINES)
+RECORD = "evaluation.json"
+
+
+def as_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """All numbers of an evaluation, for ``--json``; what has no value is null."""
+    gamma = evaluation.gamma_table
+    return {
+        "fingerprint": evaluation.fingerprint,
+        "label": evaluation.subject.label,
+        "doses": list(evaluation.doses),
+        "fractions": evaluation.fractions,
+        "prescription_Gy": evaluation.prescription_Gy,
+        "structures": _records(evaluation.structures),
+        "metrics": _records(evaluation.metrics),
+        "goals": {label: _records(table) for label, table in evaluation.goals.items()},
+        "goals_met": evaluation.goals_met,
+        "differences": _records(evaluation.differences),
+        "gamma": _records(gamma),
+        "notes": [{"severity": note.severity, "text": note.text} for note in evaluation.notes.entries],
+        "versions": versions(),
+        "statement": RESEARCH_ONLY,
+    }
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
+    """Write ``report.html``, ``figures/``, the tables as CSV, and ``evaluation.json`` last.
+
+    Raises
+    ------
+    DataError
+        For more doses than line styles can tell apart.
+    """
+    if len(evaluation.doses) > MAX_DOSES:
+        raise DataError(f"a report shows up to {MAX_DOSES} doses side by side, not {len(evaluation.doses)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_csv(evaluation.metrics, folder / "metrics.csv")
+    tables.write_csv(evaluation.structures, folder / "structures.csv")
+    for label, curves in evaluation.dvh.items():
+        tables.write_dvh_csv(curves, folder / f"dvh{_suffix(evaluation, label)}.csv")
+    for label, goals in evaluation.goals.items():
+        tables.write_goals_csv(goals, folder / f"goals{_suffix(evaluation, label)}.csv")
+    if len(evaluation.doses) > 1:
+        tables.write_csv(evaluation.differences, folder / "differences.csv")
+    page = (
+        html.environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            title=f"Evaluation: {', '.join(evaluation.doses)}",
+            statement=RESEARCH_ONLY,
+            facts=_facts(evaluation),
+            pictures=_pictures(evaluation, folder / "figures"),
+            goals=_goals_table(evaluation),
+            metrics=_metrics_table(evaluation),
+            structures=tables.frame_table(evaluation.structures, "Structures and who made them"),
+            differences=tables.frame_table(evaluation.differences, "Dose minus reference, structure by structure"),
+            gamma=tables.frame_table(evaluation.gamma_table, "Gamma against the first dose"),
+            notes=evaluation.notes,
+            derived=derived_sentence(evaluation),
+        )
+    )
+    path = html.save_page(page, folder / "report.html")
+    record = json.dumps(as_dict(evaluation), indent=1, ensure_ascii=False)
+    (folder / RECORD).write_text(record + "\n", encoding="utf-8", newline="\n")
+    return path
+
+
+def derived_sentence(evaluation: Evaluation) -> str:
+    """Which structures no person drew; empty where all are drawn."""
+    subject = evaluation.subject
+    made = [name for name in subject.names if subject.origin(name) == "derived by software"]
+    return f"Derived by software, drawn by nobody: {', '.join(made)}." if made else ""
+
+
+def _suffix(evaluation: Evaluation, label: str) -> str:
+    return "" if len(evaluation.doses) == 1 else f"-{html.slug(label)}"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of plain values; JSON has no NaN."""
+
+    def plain(value: Any) -> Any:
+        value = value.item() if hasattr(value, "item") else value
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{str(key): plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    rx, count = evaluation.prescription_Gy, evaluation.fractions
+    facts = [
+        ("Patient", evaluation.subject.label),
+        ("Prescription", "not given" if rx is None else f"{rx:g} Gy"),
+        ("Fractions", "not stated" if count is None else f"{count}"),
+        ("Protocol", evaluation.protocol_title or "none"),
+    ]
+    for label, dose in evaluation.doses.items():
+        spacing = " × ".join(f"{d:.3g}" for d in dose.grid.spacing_zyx_mm[::-1])
+        facts.append((label, f"{dose.provenance.engine}, {spacing} mm"))
+    facts.append(("Fingerprint", evaluation.fingerprint))
+    return facts
+
+
+def _metrics_table(evaluation: Evaluation) -> Table:
+    labels = list(evaluation.doses)
+    rows = []
+    for row in evaluation.metrics.to_dict("records"):
+        cells = [Cell(str(row["structure"]), head=True), Cell(str(row["metric"]))]
+        cells += [Cell(f"{tables.number(row[label], 4)} {row['unit']}".strip(), "number") for label in labels]
+        for label in labels[1:]:
+            gap = row[label] - row[labels[0]]
+            cells.append(Cell(("+" if gap > 0 else "") + tables.number(gap), "number"))
+        rows.append((*cells, Cell(str(row["remark"]), "source")))
+    heads = ("Structure", "Metric", *labels, *(f"{label} − {labels[0]}" for label in labels[1:]), "Remark")
+    return Table("Metrics", heads, tuple(rows))
+
+
+def _goals_table(evaluation: Evaluation) -> Table:
+    """Goals of all doses side by side."""
+    rows: list[list[Cell]] = []
+    for goals in evaluation.goals.values():
+        for number, goal in enumerate(goals.to_dict("records")):
+            if number == len(rows):
+                limit = Cell(tables.limit_text(goal), "number")
+                rows.append([Cell(goal["structure"], head=True), Cell(goal["metric"]), limit])
+            text = f"{tables.number(goal['value'])} {goal['unit']}  {tables.VERDICT_MARKS[goal['verdict']]}"
+            rows[number].append(Cell(text, f"number verdict {goal['verdict']}"))
+    sources = next(iter(evaluation.goals.values()), pd.DataFrame({"source": []}))["source"]
+    for cells, source in zip(rows, sources, strict=True):
+        cells.append(Cell(str(source), "source"))
+    heads = ("Structure", "Metric", "Goal", *evaluation.goals, "Source")
+    return Table(f"Goals: {evaluation.protocol_title}", heads, tuple(tuple(cells) for cells in rows))
+
+
+def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
+    reference, *others = evaluation.doses
+    structures = evaluation_figures.structures_of(evaluation)
+    found = []
+    with style.styled():
+        found.append(
+            html.picture(
+                evaluation_figures.dvhs(evaluation),
+                folder,
+                "dvh",
+                "Cumulative DVHs of targets and organs; dvh.csv has all structures.",
+                f"Cumulative dose-volume histograms of {', '.join(evaluation.doses)}.",
+            )
+        )
+        for label in evaluation.doses:
+            found.append(
+                html.picture(
+                    evaluation_figures.isodoses(evaluation, label, structures),
+                    folder,
+                    f"isodoses_{html.slug(label)}",
+                    f"Isodoses of {label} in three planes.",
+                    f"Axial, coronal and sagittal isodose lines of {label} with outlines of {', '.join(structures)}.",
+                )
+            )
+        for label in others:
+            found.append(
+                html.picture(
+                    evaluation_figures.difference(evaluation, label, structures),
+                    folder,
+                    f"difference_{html.slug(label)}",
+                    f"Dose of {label} minus {reference}; orange is more, purple less.",
+                    f"Dose difference {label} minus {reference} in three planes.",
+                )
+            )
+            if label in evaluation.gamma:
+                found.append(
+                    html.picture(
+                        evaluation_figures.gamma(evaluation, label, structures),
+                        folder,
+                        f"gamma_{html.slug(label)}",
+                        f"Gamma of {label} against {reference}; red is above 1, blue below.",
+                        f"Gamma map of {label} in three planes; pass rates stand in the table.",
+                    )
+                )
+    return {one.name: one for one in found if one is not None}
