@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
+from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -335,7 +337,8 @@ class _Cleaner:
         held = stream.getvalue().decode("latin-1").casefold()
         terms = " ".join(_terms(bare)).casefold()
         looked_for = [word for word in self.words if len(word) >= SHORTEST_ID and not word.isdigit()]
-        return any(word in held and word not in terms for word in looked_for)
+        encodings = {"utf-8", *convert_encodings(ds.get("SpecificCharacterSet"))}
+        return any(form in held for word in looked_for if word not in terms for form in _as_bytes(word, encodings))
 
 
 def _vr(tag: BaseTag, raw: Any) -> str | None:
@@ -344,6 +347,14 @@ def _vr(tag: BaseTag, raw: Any) -> str | None:
     if isinstance(raw, RawDataElement) and stated in (None, "UN"):
         return dictionary_VR(tag) if dictionary_has_tag(tag) else None
     return str(stated)
+
+
+def _as_bytes(word: str, encodings: Iterable[str]) -> Iterable[str]:
+    """A word as it stands in the bytes of a file, in small letters and in capitals, each byte a character."""
+    for encoding in encodings:
+        for form in (word, word.upper(), word.title()):
+            with suppress(UnicodeEncodeError):  # a word that this encoding cannot say is not in it
+                yield form.encode(encoding).decode("latin-1").casefold()
 
 
 def _terms(ds: Dataset) -> Iterable[str]:

@@ -180,6 +180,38 @@ def test_what_is_not_copied(export: Path, tmp_path: Path) -> None:
     assert any("may show names" in note for note in report.notes.of("done"))
 
 
+@pytest.mark.parametrize(
+    ("charset", "codec", "name"),
+    [
+        ("ISO_IR 100", "latin-1", "Müllerström"),
+        ("ISO_IR 192", "utf-8", "山田太郎"),
+        ("ISO_IR 144", "iso8859_5", "Иванов"),
+    ],
+)
+def test_names_in_other_letters(export: Path, tmp_path: Path, charset: str, codec: str, name: str) -> None:
+    for path in list(export.iterdir()):
+        ds = pydicom.dcmread(path)
+        ds.decode()  # else what is in it would be written in the old character set
+        ds.SpecificCharacterSet = charset
+        ds.PatientName = ds.ManufacturerModelName = name
+        if ds.Modality == "RTSTRUCT":
+            ds.StructureSetROISequence[1].ROIName = f"Heart {name}"
+        ds.save_as(path)
+    assert name.encode(codec) in everything_of(export)
+    anonymise(export, tmp_path / "out")
+    assert name.encode(codec) not in everything_of(tmp_path / "out")
+    assert name.upper().encode(codec) not in everything_of(tmp_path / "out")
+    rois = read_patient(tmp_path / "out").rois
+    assert len(rois) == 3
+    # The check of the bytes finds it too, where nothing has cleaned it.
+    path = next(p for p in export.iterdir() if pydicom.dcmread(p).Modality == "CT")
+    ds = pydicom.dcmread(path)
+    ds.add_new(0x00181271, "OB", name.encode(codec))
+    ds.save_as(path)
+    with pytest.raises(DataError, match="still hold an identifier"):
+        anonymise(export, tmp_path / "again")
+
+
 def test_terms_of_the_standard_stay(export: Path, tmp_path: Path) -> None:
     """A phantom is often called what it is."""
     for path in export.iterdir():
