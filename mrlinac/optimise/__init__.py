@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mrlinac.optimise.correction import Correction, Normalisation, Round, correct, normalise
-from mrlinac.optimise.planner import Judgement, LimitState, ObjectiveState, Planner, Solution, solve
+from mrlinac.optimise.planner import Planner, solve
+from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution
 
 __all__ = [
     "Correction",

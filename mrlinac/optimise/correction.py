@@ -18,7 +18,8 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
-from mrlinac.optimise.planner import OPTIMAL_GAP, Judgement, Planner, Progress, Solution, Solver
+from mrlinac.optimise.planner import OPTIMAL_GAP, Planner, Progress, Solver
+from mrlinac.optimise.solution import Judgement, Solution
 from mrlinac.protocol.model import Protocol
 
 MOST_SCALING = 0.01
