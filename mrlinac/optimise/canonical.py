@@ -353,6 +353,7 @@ def build(
     held: Held | None = None,
     wishes: Sequence[tuple[tuple[Objective, ...], float]] = (),
     objectives: Sequence[Objective] | None = None,
+    shift_Gy: Mapping[str, float] | None = None,
 ) -> Programme:
     """The programme of a protocol on rows.
 
@@ -372,6 +373,8 @@ def build(
         Weighted sums to hold.
     objectives : sequence, optional
         Instead of the protocol's.
+    shift_Gy : mapping, optional
+        By limit: what all voxels have beyond the rows, where rows stand for several; the limit is lowered by it.
     """
     if escalate and protocol.escalation is None:
         raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
@@ -385,7 +388,10 @@ def build(
     for objective in programme.objectives:
         programme.add_objective(objective.of, objective.weight)
     for constraint, limit_Gy in limits_of(protocol, rows):
-        programme.add_limit(constraint.of, _bound(constraint, limit_Gy, scaled_later, escalate))
+        programme.add_limit(
+            constraint.of,
+            _bound(constraint, limit_Gy - (shift_Gy or {}).get(constraint.name, 0.0), scaled_later, escalate),
+        )
     for group, at_most in wishes:
         programme.hold(group, at_most)
     if escalate:

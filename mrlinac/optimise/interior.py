@@ -334,7 +334,7 @@ class _Method(Maps):
         except linalg.LinAlgError as error:
             raise SolverError("the interior-point method broke down (normal matrix not positive definite)") from error
         limits = self.G.copy()  # G + C ψ A
-        own = np.zeros(self.m)
+        own: Any = np.zeros(self.m)
         if self.m:
             held = np.flatnonzero(self.has_limit)
             value = (slope * psi * self.sign)[held]

@@ -64,12 +64,17 @@ class Planner:
             self._matrix = RowMatrix(rows.cut, morton(index), rows.reference_mu)
         return self._matrix
 
-    def at(self, dose_Gy: float, fractions: int) -> Planner:
-        """The same rows for another prescription."""
+    def at(self, dose_Gy: float, fractions: float) -> Planner:
+        """The same rows for another prescription; a number of fractions that is searched for need not be whole."""
         other = copy(self)
         self._row_matrix()  # made once, shared
         other._matrix, other.protocol = self._matrix, self.protocol.at(dose_Gy, fractions)
         return other
+
+    def _fractions_of(self, dose_Gy: float) -> float:
+        rx, escalation = self.protocol.prescription, self.protocol.escalation
+        adds = escalation is not None and escalation.by == "fractions"
+        return dose_Gy / rx.fraction_Gy if adds else rx.fractions
 
     def held_by(self, row_dose_Gy: NDArray[np.float64]) -> Held:
         """The second pass of every DVH statement, after a dose near the optimum; empty where there is none."""
@@ -140,6 +145,7 @@ class Planner:
         held: Held | None = None,
         wishes: Sequence[tuple[tuple[Objective, ...], float]] = (),
         objectives: Sequence[Objective] | None = None,
+        shift_Gy: Mapping[str, float] | None = None,
     ) -> Solution:
         """One programme; parameters as in :func:`solve`, and
 
@@ -155,7 +161,7 @@ class Planner:
             How often to solve again where that guess was wrong by more than :data:`CUT_ERROR_Gy`.
         start : Solution, optional
             Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
-        escalate, held, wishes, objectives
+        escalate, held, wishes, objectives, shift_Gy
             See :func:`mrlinac.optimise.canonical.build`.
         """
         began = time.process_time()
@@ -164,7 +170,7 @@ class Planner:
         with threadpool_limits(limits=1, user_api="blas"):
             programme = canonical.build(
                 rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
-                escalate=escalate, held=held, wishes=wishes, objectives=objectives,
+                escalate=escalate, held=held, wishes=wishes, objectives=objectives, shift_Gy=shift_Gy,
             )  # fmt: skip
             given = programme.offset
             near = None if start is None else self._start(start, programme)
@@ -183,7 +189,7 @@ class Planner:
                 guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
         row_dose_Gy = np.asarray(rows.full @ mu) + given
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
-        judged = self if found_Gy is None else self.at(found_Gy, self.protocol.prescription.fractions)
+        judged = self if found_Gy is None else self.at(found_Gy, self._fractions_of(found_Gy))
         judgement = judged.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
         # The solver's own excess decides what is met: the values shown hold the cut entries' dose at the fluence
         # found, of which the solver knew only a guess.
@@ -296,6 +302,14 @@ class Planner:
             )
         worst = float(np.max(outcome.excess_Gy, initial=0.0))
         return Certificate(solver, status, outcome.objective, outcome.bound, worst, outcome.iterations)
+
+
+def wishes_said(solution: Solution) -> tuple[str, ...]:
+    """What each priority of a wish-list reached, as sentences."""
+    return tuple(
+        f"Optimisation: the objectives of priority {number} reached {reached:.4g} and were held at {held:.4g}"
+        for number, reached, held in solution.wishes[:-1]
+    )
 
 
 def infeasible(

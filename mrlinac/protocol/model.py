@@ -265,7 +265,7 @@ class Protocol(Spec):
                 problems.append(f"{c.name}: where fractions are added a limit names the dose of a fraction")
         return problems
 
-    def at(self, dose_Gy: float, fractions: int) -> Protocol:
+    def at(self, dose_Gy: float, fractions: float) -> Protocol:
         """The protocol at another prescription, for instance one that escalation found."""
         rx = self.prescription.model_copy(update={"dose_Gy": dose_Gy, "fractions": fractions})
         return self.model_copy(update={"prescription": rx})

@@ -28,6 +28,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.dvh import dvh
 from mrlinac.errors import DataError
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.spec import read_toml, validate
@@ -67,6 +68,8 @@ class PlanResult:
         What was thinned or neglected; every report prints it.
     made_from : mapping
         Fingerprint, seed, versions, histories, device.
+    escalation : mapping or None
+        Of an isotoxic plan: the prescription found, the convex bound, what drove it (:mod:`mrlinac.recipe.isotoxic`).
     writers : tuple of functions
         Called by :meth:`save` with the result and the folder.
     """
@@ -89,6 +92,7 @@ class PlanResult:
     notes: Notes
     statements: tuple[str, ...]
     made_from: Mapping[str, Any]
+    escalation: Mapping[str, Any] | None = None
     writers: tuple[Writer, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
@@ -99,6 +103,12 @@ class PlanResult:
     def fingerprint(self) -> str:
         """Hash of the resolved plan and the patient's images and structures."""
         return str(self.made_from["fingerprint"])
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """The plan's protocol, at the prescription that an escalation found."""
+        found = self.escalation
+        return self.spec.protocol if found is None else self.spec.protocol.at(found["dose_Gy"], found["fractions"])
 
     @property
     def field_T(self) -> float:
@@ -280,6 +290,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
             {"beam": _plain(m.beam), "size_uv_mm": m.size_uv_mm, "mu": float(mu.sum())}
             for m, mu in zip(result.fluence.maps, result.fluence.mu, strict=True)
         ],
+        "escalation": None if result.escalation is None else dict(result.escalation),
         "certificate": None if certificate is None else _plain(certificate),
         "notes": [[note.severity, note.text] for note in result.notes.entries],
         "statements": list(result.statements),
@@ -343,6 +354,7 @@ def load_result(folder: str | Path) -> PlanResult:
             notes=Notes(tuple(Note(severity, text) for severity, text in record["notes"])),
             statements=tuple(record["statements"]),
             made_from=record["made_from"],
+            escalation=record.get("escalation"),
             **{name: _table(place / f"{name}.csv") for name in TABLES},
         )
 

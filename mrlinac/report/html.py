@@ -69,6 +69,7 @@ def write(content: ReportContent, folder: Path) -> Path:
             facts=_facts(content),
             goals=tables.goals_table(content),
             constraints=tables.constraints_table(content),
+            escalation=tables.escalation_table(content),
             skin=tables.skin_table(content),
             structures=tables.structures_table(content),
             convergence=tables.frame_table(content.convergence, "Correction and convergence, step by step"),
