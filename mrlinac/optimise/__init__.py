@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from mrlinac.optimise.correction import Correction, Normalisation, Round, correct, normalise
-from mrlinac.optimise.planner import Judgement, LimitState, ObjectiveState, Planner, Solution, solve
+from mrlinac.optimise.escalation import Escalated, EscalationRound, Highest, escalate, highest
+from mrlinac.optimise.planner import Planner, solve, wishes_said
+from mrlinac.optimise.settle import Settled, settle
+from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution
 
 __all__ = [
     "Correction",
+    "Escalated",
+    "EscalationRound",
+    "Highest",
     "Judgement",
     "LimitState",
     "Normalisation",
     "ObjectiveState",
     "Planner",
     "Round",
+    "Settled",
     "Solution",
     "correct",
+    "escalate",
+    "highest",
     "normalise",
+    "settle",
     "solve",
+    "wishes_said",
 ]

@@ -3,18 +3,21 @@
 With x the fluence in units of the even fluence, t one free level per tail, z = (x, t):
 
     minimise    ½ xᵀ S x + ½ Σ w_r (d_r - l_r)² + gᵀ z + Σ (½ q_i s_i² + c_i s_i) + ρ Σ e_k
-    subject to  s_i >= sign_i (d[row_i] - level_i - t[tail_i]),   s_i >= 0        (hinges)
-                G z + Σ_{i in k} k_i s_i <= h_k + e_k,   e_k >= 0                 (limits)
+    subject to  s_i >= sign_i (d[row_i] - level_i - f_i t[tail_i]),   s_i >= 0    (hinges)
+                G z + Σ_{i in k} φ_i(s_i) <= h_k + e_k,   e_k >= 0                (limits)
                 x >= 0
 
-where d = D x + offset. Every kind of a protocol registers the hinges and limits it consists of, so that
-`interior` needs to know nothing of protocols. The elastic e_k, at a price ρ far above any dual met in practice, makes
-every programme feasible: where it stays above zero it is the relaxation needed.
+where d = D x + offset and φ(s) = k s + ½ c s² + a⁻¹ m sᵃ is convex and grows: linear for tails, quadratic for EQD2 and
+for held objectives, a power for generalised EUD. Where the prescription escalates it is the last level of t: the
+objective is its negative, and what is relative to it moves with it. Every kind of a protocol registers the hinges and
+limits it consists of, so that `interior` needs to know nothing of protocols. The elastic e_k, at a price ρ far above any
+dual met in practice, makes every programme feasible: where it stays above zero it is the relaxation needed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 from typing import Any
 
@@ -22,12 +25,21 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from mrlinac.errors import SpecError
 from mrlinac.optimise.rows import Rows
 from mrlinac.protocol import kinds
-from mrlinac.protocol.model import Constraint, Protocol
+from mrlinac.protocol.model import Constraint, Objective, Protocol
 
 PRICE_PER_Gy = 1e4
 """Price of exceeding a limit by 1 Gy, in units of the objective (Gy², times the protocol's weights)."""
+
+
+ESCALATION_PRICE = 300.0
+"""The same where the objective is the prescription, in Gy a Gy: a Gy of an organ's limit buys a few of it."""
+PRESCRIPTION = -2
+"""Stands for the prescription's level until their number is known."""
+Held = Mapping[int, NDArray[np.bool_]]
+"""By number of the constraint on a DVH statement: which of its structure's rows the second pass holds."""
 
 
 @dataclass
@@ -38,10 +50,37 @@ class Hinges:
     sign: NDArray[np.float64]
     level: NDArray[np.float64]
     tail: NDArray[np.int64]
+    factor: NDArray[np.float64]
     square: NDArray[np.float64]
     linear: NDArray[np.float64]
     limit: NDArray[np.int64]
     share: NDArray[np.float64]
+    curve: NDArray[np.float64]
+    power: NDArray[np.float64]
+    exponent: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit: ``fixed_Gy`` and ``of_prescription`` of the prescription where that is searched for.
+
+    ``by_voxel``: the second pass of a DVH statement, whose price is the sum of its voxels'.
+    """
+
+    name: str
+    fixed_Gy: float
+    upper: bool
+    of_prescription: float = 0.0
+    by_voxel: bool = False
+
+
+@dataclass
+class LimitRow:
+    """The linear part of a limit: over the fluence, over levels (number: coefficient), and the right-hand side."""
+
+    right: float
+    fluence: NDArray[np.float64] | None = None
+    levels: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -51,15 +90,17 @@ class Programme:
     rows: Rows
     protocol: Protocol
     level_factor: float
-    names: list[str] = field(default_factory=list)
-    limits_Gy: list[float] = field(default_factory=list)
-    upper: list[bool] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
     tails: int = 0
     constant: float = 0.0
     price: float = PRICE_PER_Gy
+    cap_Gy: float | None = None
+    held: Held = field(default_factory=dict)
+    objectives: tuple[Objective, ...] = ()
+    wishes: list[tuple[tuple[Objective, ...], float]] = field(default_factory=list)
     _hinges: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
-    _tail_linear: list[float] = field(default_factory=list)
-    _limit_rows: list[tuple[NDArray[np.float64] | None, int, float, float]] = field(default_factory=list)
+    _level_linear: list[float] = field(default_factory=list)
+    _limit_rows: list[LimitRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rows = self.rows
@@ -73,28 +114,42 @@ class Programme:
         self.mean_offset = dict.fromkeys(rows.mean, 0.0)
 
     @property
+    def escalates(self) -> bool:
+        """Whether the prescription is a variable: the last level."""
+        return self.cap_Gy is not None
+
+    @property
+    def levels(self) -> int:
+        """Number of free levels: one a tail, and the prescription where it escalates."""
+        return self.tails + self.escalates
+
+    @property
     def prescription_Gy(self) -> float:
         """What percentages refer to; the factor re-aims a plan whose forward dose came out low or high."""
         return self.protocol.prescription.dose_Gy * self.level_factor
 
-    # -- objectives ---------------------------------------------------------------------------------------------
+    # -- objectives: as costs, or, with the number of a limit, as parts of it ------------------------------------
     @singledispatchmethod
-    def add_objective(self, of: object, weight: float) -> None:
-        """Add a weighted kind to the objective."""
+    def add_objective(self, of: object, weight: float, limit: int = -1) -> None:
+        """Add a weighted kind to the objective, or to a limit."""
         raise TypeError(f"no solver rows are registered for {type(of).__name__}")
 
     @add_objective.register
-    def _(self, of: kinds.SquaredOverdose, weight: float) -> None:
-        self._squared(of, weight, +1.0, of.level_Gy(self.prescription_Gy))
+    def _(self, of: kinds.SquaredOverdose, weight: float, limit: int = -1) -> None:
+        self._squared(of, weight, +1.0, of.level_Gy(self.prescription_Gy), limit)
 
     @add_objective.register
-    def _(self, of: kinds.SquaredUnderdose, weight: float) -> None:
-        self._squared(of, weight, -1.0, of.level_Gy(self.prescription_Gy))
+    def _(self, of: kinds.SquaredUnderdose, weight: float, limit: int = -1) -> None:
+        self._squared(of, weight, -1.0, of.level_Gy(self.prescription_Gy), limit)
 
     @add_objective.register
-    def _(self, of: kinds.SquaredDeviation, weight: float) -> None:
+    def _(self, of: kinds.SquaredDeviation, weight: float, limit: int = -1) -> None:
         mine = self.rows.of[of.structure]
         level = of.level_Gy(self.prescription_Gy)
+        if limit >= 0:
+            self._squared(of, weight, +1.0, level, limit)
+            self._squared(of, weight, -1.0, level, limit)
+            return
         add = 2 * weight * mine.weights / mine.weights.sum()
         old, new = self.row_weight[mine.rows], self.row_weight[mine.rows] + add
         joint = (old * self.row_level[mine.rows] + add * level) / new
@@ -103,23 +158,38 @@ class Programme:
         self.row_level[mine.rows], self.row_weight[mine.rows] = joint, new
 
     @add_objective.register
-    def _(self, of: kinds.MeanDose, weight: float) -> None:
-        self.linear_x += weight * self.unit_mu * self.rows.mean[of.structure]
-        self.constant += weight * self.mean_offset[of.structure]
-
-    @add_objective.register
-    def _(self, of: kinds.UpperTail, weight: float) -> None:
-        self._tail(of, +1.0, weight, limit=-1)
-
-    @add_objective.register
-    def _(self, of: kinds.LowerTail, weight: float) -> None:
-        self._tail(of, -1.0, weight, limit=-1)
-
-    @add_objective.register
-    def _(self, of: kinds.FluenceSmoothness, weight: float) -> None:
-        pairs, n = self.rows.pairs, self.rows.beamlets
-        if not len(pairs):
+    def _(self, of: kinds.MeanDose, weight: float, limit: int = -1) -> None:
+        row, offset = weight * self.unit_mu * self.rows.mean[of.structure], weight * self.mean_offset[of.structure]
+        if limit >= 0:
+            held = self._limit_rows[limit]
+            held.fluence = row if held.fluence is None else held.fluence + row
+            held.right -= offset
             return
+        self.linear_x += row
+        self.constant += offset
+
+    @add_objective.register
+    def _(self, of: kinds.UpperTail, weight: float, limit: int = -1) -> None:
+        self._tail(of, +1.0, weight, limit)
+
+    @add_objective.register
+    def _(self, of: kinds.LowerTail, weight: float, limit: int = -1) -> None:
+        self._tail(of, -1.0, weight, limit)
+
+    @add_objective.register
+    def _(self, of: kinds.MeanEQD2, weight: float, limit: int = -1) -> None:
+        mine = self.rows.of[of.structure]
+        linear, square = self._eqd2(of, weight * mine.weights / mine.weights.sum())
+        if limit >= 0:
+            self._add(mine.rows, +1.0, limit=limit, share=linear, curve=square)
+        else:
+            self._add(mine.rows, +1.0, linear=linear, square=square)
+
+    @add_objective.register
+    def _(self, of: kinds.FluenceSmoothness, weight: float, limit: int = -1) -> None:
+        pairs, n = self.rows.pairs, self.rows.beamlets
+        if not len(pairs) or limit >= 0:
+            return  # never held: it is part of every priority's objective
         edge = np.arange(len(pairs))
         step = sp.csr_array(
             (np.r_[np.ones(len(pairs)), -np.ones(len(pairs))], (np.r_[edge, edge], np.r_[pairs[:, 0], pairs[:, 1]])),
@@ -129,91 +199,146 @@ class Programme:
 
     # -- limits -------------------------------------------------------------------------------------------------
     @singledispatchmethod
-    def add_limit(self, of: object, name: str, limit_Gy: float, upper: bool) -> None:
+    def add_limit(self, of: object, bound: Bound) -> None:
         """Add a kind with a limit."""
         raise TypeError(f"no solver rows are registered for a limit on {type(of).__name__}")
 
     @add_limit.register
-    def _(self, of: kinds.MeanDose, name: str, limit_Gy: float, upper: bool) -> None:
-        self._limit(name, limit_Gy, upper)
-        sign = 1.0 if upper else -1.0
-        row = sign * self.unit_mu * self.rows.mean[of.structure]
-        self._limit_rows.append((row, -1, 0.0, sign * (limit_Gy - self.mean_offset[of.structure])))
+    def _(self, of: kinds.MeanDose, bound: Bound) -> None:
+        sign = 1.0 if bound.upper else -1.0
+        number = self._limit(bound, sign * (bound.fixed_Gy - self.mean_offset[of.structure]))
+        self._limit_rows[number].fluence = sign * self.unit_mu * self.rows.mean[of.structure]
+        self._relative(number, -sign * bound.of_prescription)
 
     @add_limit.register(kinds.UpperTail)
     @add_limit.register(kinds.LowerTail)
-    def _(self, of: kinds.UpperTail | kinds.LowerTail, name: str, limit_Gy: float, upper: bool) -> None:
+    def _(self, of: kinds.UpperTail | kinds.LowerTail, bound: Bound) -> None:
         sign = 1.0 if isinstance(of, kinds.UpperTail) else -1.0
         if of.share(self.rows.of[of.structure].weights) >= 1:
-            self.add_limit(kinds.MeanDose(structure=of.structure), name, limit_Gy, upper)
+            self.add_limit(kinds.MeanDose(structure=of.structure), bound)
             return
-        self._limit(name, limit_Gy, upper)
-        tail = self._tail(of, sign, 0.0, limit=len(self.names) - 1)
-        self._limit_rows.append((None, tail, sign, sign * limit_Gy))
+        number = self._limit(bound, sign * bound.fixed_Gy)
+        self._tail(of, sign, 1.0, number)
+        self._relative(number, -sign * bound.of_prescription)
+
+    @add_limit.register
+    def _(self, of: kinds.DoseAtVolume, bound: Bound) -> None:
+        held = self.held.get(len(self.bounds))
+        if held is None:  # the first pass: what implies it
+            self.add_limit(of.restriction(bound.upper), bound)
+            return
+        mine = self.rows.of[of.structure]
+        share = of.share(mine.weights)
+        part = mine.weights[held] / ((share if bound.upper else 1 - share) * mine.weights.sum())
+        number = self._limit(replace(bound, by_voxel=True), 0.0)
+        sign, relative = (1.0 if bound.upper else -1.0), bound.of_prescription
+        self._add(
+            mine.rows[held], sign, level=bound.fixed_Gy, tail=PRESCRIPTION if relative else -1,
+            factor=relative or 1.0, limit=number, share=part,
+        )  # fmt: skip
+
+    @add_limit.register
+    def _(self, of: kinds.Geud, bound: Bound) -> None:
+        if bound.of_prescription or not bound.upper:
+            raise SpecError(
+                f"{bound.name}: a limit on geud is an upper one, and in Gy where the prescription escalates"
+            )
+        if of.exponent == 1:
+            self.add_limit(kinds.MeanDose(structure=of.structure), bound)
+            return
+        mine, a = self.rows.of[of.structure], of.exponent
+        number = self._limit(bound, bound.fixed_Gy / a)
+        # With this scale a Gy of the limit is a Gy of gEUD, where the limit holds.
+        power = mine.weights / mine.weights.sum() * bound.fixed_Gy ** (1 - a)
+        self._add(mine.rows, +1.0, limit=number, power=power, exponent=a)
+
+    @add_limit.register
+    def _(self, of: kinds.MeanEQD2, bound: Bound) -> None:
+        mine = self.rows.of[of.structure]
+        share, curve = self._eqd2(of, mine.weights / mine.weights.sum())
+        number = self._limit(bound, bound.fixed_Gy)
+        self._add(mine.rows, +1.0, limit=number, share=share, curve=curve)
+
+    def hold(self, wishes: tuple[Objective, ...], at_most: float) -> None:
+        """A limit on a weighted sum of objectives, in its own unit."""
+        number = self._limit(Bound("priority " + str(wishes[0].priority), at_most, True), at_most)
+        for wish in wishes:
+            self.add_objective(wish.of, wish.weight, number)
+        self.wishes.append((wishes, at_most))
 
     # -- parts --------------------------------------------------------------------------------------------------
-    def _squared(self, of: kinds.DoseKind, weight: float, sign: float, level: float) -> None:
+    def _add(
+        self, rows: NDArray[np.int64], sign: float, *, level: float = 0.0, tail: int = -1, factor: float = 1.0,
+        square: Any = 0.0, linear: Any = 0.0, limit: int = -1, share: Any = 0.0, curve: Any = 0.0, power: Any = 0.0,
+        exponent: float = 2.0,
+    ) -> None:  # fmt: skip
+        columns = (sign, level, tail, factor, square, linear, limit, share, curve, power, exponent)
+        self._hinges.append((rows, *(np.broadcast_to(column, rows.shape) for column in columns)))
+
+    def _eqd2(self, of: kinds.MeanEQD2, part: NDArray[np.float64]) -> tuple[Any, Any]:
+        """Linear and quadratic coefficient of a hinge's slack, which is the dose."""
+        below = 2.0 + of.alpha_beta_Gy
+        return part * of.alpha_beta_Gy / below, 2 * part / (self.protocol.prescription.fractions * below)
+
+    def _squared(self, of: kinds.DoseKind, weight: float, sign: float, level: float, limit: int) -> None:
         mine = self.rows.of[of.structure]
-        count = len(mine.rows)
         square = 2 * weight * mine.weights / mine.weights.sum()
-        none, zero = np.full(count, -1), np.zeros(count)
-        self._hinges.append((mine.rows, np.full(count, sign), np.full(count, level), none, square, zero, none, zero))
+        if limit >= 0:
+            self._add(mine.rows, sign, level=level, limit=limit, curve=square)
+        else:
+            self._add(mine.rows, sign, level=level, square=square)
 
-    def _tail(self, of: kinds.UpperTail | kinds.LowerTail, sign: float, weight: float, limit: int) -> int:
+    def _tail(self, of: kinds.UpperTail | kinds.LowerTail, sign: float, weight: float, limit: int) -> None:
         mine = self.rows.of[of.structure]
-        total, share = float(mine.weights.sum()), of.share(mine.weights)
-        part = mine.weights / (share * total)
-        count, tail = len(mine.rows), self.tails
-        zero = np.zeros(count)
+        part = weight * mine.weights / (of.share(mine.weights) * float(mine.weights.sum()))
+        tail = self.tails
         self.tails += 1
-        self._tail_linear.append(sign * weight)
-        held = part if limit >= 0 else zero
-        self._hinges.append(
-            (
-                mine.rows,
-                np.full(count, sign),
-                zero,
-                np.full(count, tail),
-                zero,
-                weight * part,
-                np.full(count, limit),
-                held,
-            )
-        )
-        return tail
+        self._level_linear.append(sign * weight if limit < 0 else 0.0)
+        if limit >= 0:
+            self._limit_rows[limit].levels[tail] = sign * weight
+            self._add(mine.rows, sign, tail=tail, limit=limit, share=part)
+        else:
+            self._add(mine.rows, sign, tail=tail, linear=part)
 
-    def _limit(self, name: str, limit_Gy: float, upper: bool) -> None:
-        self.names.append(name)
-        self.limits_Gy.append(limit_Gy)
-        self.upper.append(upper)
+    def _limit(self, bound: Bound, right: float) -> int:
+        self.bounds.append(bound)
+        self._limit_rows.append(LimitRow(right))
+        return len(self.bounds) - 1
+
+    def _relative(self, number: int, coefficient: float) -> None:
+        if coefficient:
+            self._limit_rows[number].levels[PRESCRIPTION] = coefficient
+
+    def escalate(self) -> None:
+        """Make the prescription as large as it may be, up to the cap."""
+        cap_Gy = float(self.cap_Gy or 0)
+        self._relative(self._limit(Bound("the prescription's cap", cap_Gy, True), cap_Gy), 1.0)
 
     # -- arrays -------------------------------------------------------------------------------------------------
     def hinges(self) -> Hinges:
         """All hinges, concatenated."""
         if not self._hinges:
             e, i = np.zeros(0), np.zeros(0, np.int64)
-            return Hinges(i, e, e, i, e, e, i, e)
-        row, sign, level, tail, square, linear, limit, share = (
-            np.concatenate(column) for column in zip(*self._hinges, strict=True)
-        )
-        return Hinges(row, sign, level, tail, square, linear, limit, share)
+            return Hinges(i, e, e, i, e, e, e, i, e, e, e, e)
+        found = Hinges(*(np.concatenate(column) for column in zip(*self._hinges, strict=True)))
+        found.tail = np.where(found.tail == PRESCRIPTION, self.tails, found.tail)
+        return found
 
     def linear(self) -> NDArray[np.float64]:
         """g over z = (x, t)."""
-        return np.concatenate([self.linear_x, np.array(self._tail_linear, float).reshape(-1)])
+        levels = [*self._level_linear, -1.0] if self.escalates else self._level_linear
+        return np.concatenate([self.linear_x, np.array(levels, float).reshape(-1)])
 
     def limit_matrix(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """G (limits, beamlets + tails) and h."""
+        """G (limits, beamlets + levels) and h."""
         n = self.rows.beamlets
-        matrix = np.zeros((len(self.names), n + self.tails))
-        right = np.zeros(len(self.names))
-        for k, (row, tail, coefficient, bound) in enumerate(self._limit_rows):
-            if row is not None:
-                matrix[k, :n] = row
-            if tail >= 0:
-                matrix[k, n + tail] = coefficient
-            right[k] = bound
-        return matrix, right
+        matrix = np.zeros((len(self.bounds), n + self.levels))
+        for k, row in enumerate(self._limit_rows):
+            if row.fluence is not None:
+                matrix[k, :n] = row.fluence
+            for level, coefficient in row.levels.items():
+                matrix[k, n + (self.tails if level == PRESCRIPTION else level)] = coefficient
+        return matrix, np.array([row.right for row in self._limit_rows], float).reshape(-1)
 
 
 def build(
@@ -223,7 +348,12 @@ def build(
     offset_Gy: NDArray[np.floating] | None = None,
     level_factor: float = 1.0,
     scaled_later: float = 1.0,
-    price: float = PRICE_PER_Gy,
+    price: float | None = None,
+    escalate: bool = False,
+    held: Held | None = None,
+    wishes: Sequence[tuple[tuple[Objective, ...], float]] = (),
+    objectives: Sequence[Objective] | None = None,
+    shift_Gy: Mapping[str, float] | None = None,
 ) -> Programme:
     """The programme of a protocol on rows.
 
@@ -235,16 +365,45 @@ def build(
         Multiplies the prescription that relative dose levels refer to.
     scaled_later : float
         What the plan will be multiplied by when it is normalised: every limit must hold after that.
+    escalate : bool
+        Maximise the prescription, up to the protocol's cap, instead of the objectives.
+    held : mapping, optional
+        The second pass of DVH statements.
+    wishes : sequence of (objectives, value)
+        Weighted sums to hold.
+    objectives : sequence, optional
+        Instead of the protocol's.
+    shift_Gy : mapping, optional
+        By limit: what all voxels have beyond the rows, where rows stand for several; the limit is lowered by it.
     """
-    programme = Programme(rows, protocol, level_factor, price=price)
+    if escalate and protocol.escalation is None:
+        raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
+    cap_Gy = protocol.escalation.cap_Gy if escalate and protocol.escalation else None
+    price = price or (ESCALATION_PRICE if escalate else PRICE_PER_Gy)
+    programme = Programme(rows, protocol, level_factor, price=price, cap_Gy=cap_Gy, held=held or {})
     if offset_Gy is not None:
         programme.offset = rows.on_rows(offset_Gy)
         programme.mean_offset = {name: rows.mean_of(name, offset_Gy) for name in rows.mean}
-    for objective in protocol.objectives:
+    programme.objectives = () if escalate else tuple(protocol.objectives if objectives is None else objectives)
+    for objective in programme.objectives:
         programme.add_objective(objective.of, objective.weight)
     for constraint, limit_Gy in limits_of(protocol, rows):
-        programme.add_limit(constraint.of, constraint.name, limit_Gy / scaled_later, constraint.upper)
+        programme.add_limit(
+            constraint.of,
+            _bound(constraint, limit_Gy - (shift_Gy or {}).get(constraint.name, 0.0), scaled_later, escalate),
+        )
+    for group, at_most in wishes:
+        programme.hold(group, at_most)
+    if escalate:
+        programme.escalate()
     return programme
+
+
+def _bound(constraint: Constraint, limit_Gy: float, scaled_later: float, escalate: bool) -> Bound:
+    percent = constraint.at_most_percent or constraint.at_least_percent
+    if escalate and percent is not None:
+        return Bound(constraint.name, 0.0, constraint.upper, percent / 100)
+    return Bound(constraint.name, limit_Gy / scaled_later, constraint.upper)
 
 
 def limits_of(protocol: Protocol, rows: Rows) -> list[tuple[Constraint, float]]:

@@ -18,11 +18,10 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
-from mrlinac.optimise.planner import OPTIMAL_GAP, Judgement, Planner, Progress, Solution, Solver
+from mrlinac.optimise.planner import OPTIMAL_GAP, Planner, Progress, Solver
+from mrlinac.optimise.settle import MOST_SCALING
+from mrlinac.optimise.solution import Judgement, Solution
 from mrlinac.protocol.model import Protocol
-
-MOST_SCALING = 0.01
-"""Rule 7: a finished plan may be scaled to its prescription by so much; beyond it is planned again."""
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,11 @@ class Outcome:
 
 @dataclass
 class Start:
-    """Where to begin: a fluence (in even fluences) and the limits' multipliers of a similar problem."""
+    """Where to begin: a fluence (in even fluences), the limits' multipliers and the prescription of a similar problem."""
 
     x: Array
     dual: Array
+    prescription_Gy: float | None = None
 
 
 def solve(
@@ -109,7 +110,9 @@ def solve(
         history.append((objective, best_bound))
         gap = (objective - best_bound) / max(abs(objective), 1e-12)
         converged = gap <= relative_gap
-        outcome = Outcome(point.x, point.t, point.e, point.mu, objective, best_bound, iteration, converged, history)
+        outcome = Outcome(
+            point.x, point.t, point.e, method.prices(point), objective, best_bound, iteration, converged, history
+        )
         if progress is not None:
             # The gap falls about geometrically; from 10 to the goal is the whole way.
             share = np.log(10 / min(max(gap, relative_gap), 10.0)) / np.log(10 / relative_gap)
@@ -146,6 +149,8 @@ class _Method(Maps):
         x = np.maximum(near.x, floor)
         d = self.dose.times(x)
         t = self._levels(d)
+        if self.border and near.prescription_Gy is not None:
+            t[-1] = near.prescription_Gy
         r = self.residual(d, t)
         smallest = np.maximum(r, 0)
         # What stands for the distance to the optimum: the objective here, without the price of limits.
@@ -155,7 +160,10 @@ class _Method(Maps):
         value = max(float(value), 0.1 * float(np.abs(self.g) @ np.abs(np.concatenate([x, t]))), 1e-3)
         centre = max(scale * value / (2 * len(r) + 2 * self.m + self.n), 1e-9)
         mu = np.clip(near.dual, self._multipliers(x, t, r, centre), 0.99 * self.price)
-        s = _slacks(r, self.linear + self.from_limits(mu), self.square, centre)
+        of_limit, about = self.price_of(mu), smallest + 1e-3
+        bend = of_limit * self.bend(about)
+        force = self.linear + of_limit * self.slope(about) - bend * about
+        s = _slacks(r, force, self.square + bend, centre)
         p, o = s - r, self.price - mu
         return Point(x, t, s, p, centre / o, centre / mu, centre / p, centre / s, mu, o, centre / x)
 
@@ -168,9 +176,9 @@ class _Method(Maps):
             t = self._levels(d)
             s = np.maximum(self.residual(d, t), 0)
             z = np.concatenate([x, t])
-            over = np.maximum(self.G @ z + self.to_limits(s) - self.h, 0)
+            over = np.maximum(self.G @ z + self.in_limits(s) - self.h, 0)
             dual[:] = np.minimum(PENALTY * over, 0.5 * self.price)
-            y = (s > 0) * (self.square * s + self.linear + self.from_limits(dual))
+            y = (s > 0) * (self.square * s + self.linear + self.price_of(dual) * self.slope(s))
             total = 0.5 * self.square @ s**2 + self.linear @ s + 0.5 * PENALTY * over @ over
             total += 0.5 * x @ (self.smooth @ x) + 0.5 * self.row_weight @ (d - self.row_level) ** 2 + self.g @ z
             gradient = self.smooth_gradient(x, d) + self.adjoint(y) + self.G.T @ dual
@@ -189,12 +197,12 @@ class _Method(Maps):
         A hinge without force has a slack without end.
         """
         held, rest = self.has_limit, self.G @ np.concatenate([x, t]) - self.h
-        share, limit = self.share[held], self.limit[held]
+        share, limit = self.slope(np.maximum(r, 0) + 1e-3)[held], self.limit[held]
         allowed = np.maximum(rest + sums(limit, share * np.maximum(r[held], 0), self.m), 0) + ROOM_Gy
         low, high = np.full(self.m, np.log(1e-9 * self.price)), np.full(self.m, np.log(0.5 * self.price))
         for _ in range(40 if self.m else 0):
             mu = np.exp(0.5 * (low + high))
-            force = (self.linear + self.from_limits(mu))[held]
+            force = self.linear[held] + share * mu[limit]
             over = rest + sums(limit, share * _slacks(r[held], force, self.square[held], centre, 0), self.m)
             small = centre / (self.price - mu) - centre / mu < over - allowed
             low, high = np.where(small, np.log(mu), low), np.where(small, high, np.log(mu))
@@ -202,9 +210,9 @@ class _Method(Maps):
 
     def _levels(self, d: Array) -> Array:
         """The tails' levels that are best for row doses d."""
-        t = np.zeros(self.tails)
+        t = np.full(self.tails, self.first_prescription_Gy)
         part = self.linear + self.share
-        for k in range(self.tails):
+        for k in range(self.tails - self.border):
             mine = np.flatnonzero(self.tail == k)
             signed = self.sign[mine] * d[self.row[mine]] - self.b[mine]
             order = np.argsort(-signed)
@@ -216,6 +224,10 @@ class _Method(Maps):
         """What the parts of a tail's hinges add up to at its best level: the (linear) price of the level itself."""
         return float(max(abs(self.g[self.n + k]), np.abs(self.G[:, self.n + k]).max(initial=0.0)))
 
+    def prices(self, q: Point) -> Array:
+        """What a Gy of each limit is worth: its multiplier; of one held voxel by voxel, the sum of theirs."""
+        return np.where(self.by_voxel, self.to_limits(q.y), q.mu) if self.by_voxel.any() else q.mu
+
     # -- one iteration ------------------------------------------------------------------------------------------
     def advance(self, q: Point) -> Point:
         """Predictor, corrector, step."""
@@ -226,9 +238,9 @@ class _Method(Maps):
         gradient[: self.n] -= q.nu
         residuals = {
             "z": gradient,
-            "s": self.square * q.s + self.linear - q.y - q.w + self.from_limits(q.mu),
+            "s": self.square * q.s + self.linear - q.y - q.w + self.price_of(q.mu) * self.slope(q.s),
             "p": r - q.s + q.p,
-            "e": self.G @ z + self.to_limits(q.s) - self.h - q.e + q.u,
+            "e": self.G @ z + self.in_limits(q.s) - self.h - q.e + q.u,
             "o": self.price - q.mu - q.o,
         }
         products = {a: getattr(q, a) * getattr(q, b) for a, b in PAIRS}
@@ -244,9 +256,10 @@ class _Method(Maps):
         corrected = {a: products[a] + getattr(affine, a) * getattr(affine, b) - sigma * centre for a, b in PAIRS}
         step = self._step(q, residuals, corrected, solver)
         a_primal, a_dual = self._lengths(q, step, 1.0)
-        coupled = bool(self.row_weight.any() or self.square.any() or self.smooth.nnz)
+        quadratic = self.row_weight.any() or self.square.any() or self.smooth.nnz
+        coupled = bool(quadratic or self.curved or self.powered)
         if coupled:
-            a_primal = a_dual = min(a_primal, a_dual)  # a quadratic objective couples the two
+            a_primal = a_dual = min(a_primal, a_dual)  # curvature couples the two
         for _ in range(CORRECTORS):
             # Gondzio 1996: products that a somewhat longer step would leave far from the mean are drawn towards it.
             longer_p, longer_d = min(1.0, LONGER * a_primal + FURTHER), min(1.0, LONGER * a_dual + FURTHER)
@@ -284,7 +297,7 @@ class _Method(Maps):
 
     def _normal_factor(self, q: Point, theta: Array, per_row: Array) -> Any:
         """Cholesky factor of the normal matrix, of the fluence and the tails."""
-        n, tails, rows = self.n, self.tails, self.dose.shape[0]
+        n, tails, rows = self.n, self.tails - self.border, self.dose.shape[0]
         matrix = np.zeros((n + tails, n + tails))
         # Every row counts: leaving light rows out of the step stalls the dual bound.
         self.dose.gram(per_row + self.row_weight, matrix)
@@ -294,13 +307,13 @@ class _Method(Maps):
         diagonal = np.arange(n)
         matrix[diagonal, diagonal] += q.nu / q.x
         if tails:
-            mine = self.has_tail
+            mine = self.has_tail & (self.tail < tails)
             column = np.zeros((rows, tails))
             np.add.at(column, (self.row[mine], self.tail[mine]), theta[mine])
             cross = -self.dose.transposed_times(column)
             matrix[n:, :n] = cross.T
             level = np.arange(n, n + tails)
-            matrix[level, level] += self._to_tails(theta)
+            matrix[level, level] += self._to_tails(theta)[:tails]
         matrix[np.diag_indices_from(matrix)] *= 1 + 1e-13
         # The lower triangle by rows is the upper one by columns, the order LAPACK wants: no copy is made.
         return linalg.cho_factor(matrix.T, lower=False, overwrite_a=True, check_finite=False)
@@ -308,55 +321,69 @@ class _Method(Maps):
     def _factorised(self, q: Point) -> dict[str, Any]:
         """Everything of the Newton system that does not depend on the right-hand side."""
         kappa, phi = self.square + q.w / q.s, q.p / q.y
+        slope = self.slope(q.s)
+        if self.curved or self.powered:
+            kappa = kappa + self.price_of(q.mu) * self.bend(q.s)
         psi = 1 / (1 + phi * kappa)
         theta = kappa * psi
         rows = self.dose.shape[0]
-        n, tails = self.n, self.tails
+        n, inner = self.n, self.n + self.tails - self.border
         per_row = sums(self.row, theta, rows)
         try:
             factor = self._normal_factor(q, theta, per_row)
         except linalg.LinAlgError as error:
             raise SolverError("the interior-point method broke down (normal matrix not positive definite)") from error
         limits = self.G.copy()  # G + C ψ A
+        own: Any = np.zeros(self.m)
         if self.m:
             held = np.flatnonzero(self.has_limit)
-            value = (self.share * psi * self.sign)[held]
+            value = (slope * psi * self.sign)[held]
             column = np.zeros((rows, self.m))
             np.add.at(column, (self.row[held], self.limit[held]), value)
             limits[:, :n] += self.dose.transposed_times(column).T
             tailed = held[self.has_tail[held]]
-            np.add.at(limits, (self.limit[tailed], n + self.tail[tailed]), -(self.share * psi * self.sign)[tailed])
-            solved = linalg.cho_solve(factor, limits.T, check_finite=False)
-            schur = limits @ solved
-            own = np.bincount(self.limit[held], weights=(self.share**2 * psi * phi)[held], minlength=self.m)
-            schur[np.diag_indices(self.m)] += q.u / q.mu + q.e / q.o + own
-        else:
-            solved, schur = np.zeros((n + tails, 0)), np.zeros((0, 0))
+            np.add.at(limits, (self.limit[tailed], n + self.tail[tailed]), -(slope * psi * self.pull)[tailed])
+            own = np.bincount(self.limit[held], weights=(slope**2 * psi * phi)[held], minlength=self.m)
+            own = own + q.u / q.mu + q.e / q.o
+        # The limits, and the prescription where it is a variable, border the normal matrix; they are few.
+        edge, corner = limits[:, :inner].T, np.zeros((self.m + self.border, self.m + self.border))
+        corner[np.arange(self.m), np.arange(self.m)] = -own
+        if self.border:
+            moved = np.flatnonzero(self.tail == self.tails - 1)
+            pulled = sums(self.row[moved], (self.sign * self.pull * theta)[moved], rows)
+            beside = np.concatenate([-self.dose.transposed_times(pulled), np.zeros(inner - n)])
+            edge = np.column_stack([edge, beside])
+            corner[-1, :-1] = corner[:-1, -1] = limits[:, -1]
+            corner[-1, -1] = float(np.sum((self.pull**2 * theta)[moved]))
+        solved = linalg.cho_solve(factor, edge, check_finite=False) if edge.shape[1] else edge
         return {
-             "phi": phi, "psi": psi, "theta": theta,
-            "factor": factor, "limits": limits, "solved": solved, "schur": schur,
+             "phi": phi, "psi": psi, "theta": theta, "slope": slope,
+            "factor": factor, "edge": edge, "solved": solved, "schur": edge.T @ solved - corner,
         }  # fmt: skip
 
     def _step(self, q: Point, r: dict[str, Array], c: dict[str, Array], f: dict[str, Any]) -> Point:
         """Newton's step for residuals r and complementarity residuals c (zero is the goal)."""
         n = self.n
-        phi, psi, theta = f["phi"], f["psi"], f["theta"]
+        phi, psi, theta, slope = f["phi"], f["psi"], f["theta"], f["slope"]
         rho_p = r["p"] - c["p"] / q.y
         rho_s = r["s"] + c["s"] / q.s
         rho_e = r["e"] - c["u"] / q.mu + (c["e"] + q.e * r["o"]) / q.o
         rho_z = r["z"].copy()
         rho_z[:n] += c["x"] / q.x
         right_z = -rho_z - self.adjoint(theta * rho_p + psi * rho_s)
-        right_e = -rho_e - self.to_limits(psi * (rho_p - phi * rho_s))
-        first = linalg.cho_solve(f["factor"], right_z, check_finite=False)
-        if self.m:
-            dmu = np.linalg.solve(f["schur"], f["limits"] @ first - right_e)
-            dz = first - f["solved"] @ dmu
-        else:
-            dmu, dz = np.zeros(0), first
+        right_e = -rho_e - self.to_limits(slope * psi * (rho_p - phi * rho_s))
+        inner = n + self.tails - self.border
+        dz = linalg.cho_solve(f["factor"], right_z[:inner], check_finite=False)
+        dmu = np.zeros(0)
+        if f["edge"].shape[1]:
+            beyond = np.concatenate([right_e, right_z[inner:]])
+            few = np.linalg.solve(f["schur"], f["edge"].T @ dz - beyond)
+            dz = dz - f["solved"] @ few
+            dmu = few[: self.m]
+            dz = np.concatenate([dz, few[self.m :]])
         dx, dt = dz[:n], dz[n:]
         along = self.direction(dx, dt)
-        back = self.from_limits(dmu)
+        back = slope * self.price_of(dmu)
         ds = psi * (along - phi * back - phi * rho_s + rho_p)
         dy = theta * (along + rho_p) + psi * (back + rho_s)
         dp = -(c["p"] + q.p * dy) / q.y

@@ -51,10 +51,14 @@ class Maps:
 
     def __init__(self, programme: Programme, matrix: RowMatrix) -> None:
         self.dose = matrix
-        self.n, self.tails = programme.rows.beamlets, programme.tails
+        self.n, self.tails = programme.rows.beamlets, programme.levels
+        self.border = int(programme.escalates)  # the prescription: a level whose own curvature may vanish
         h = programme.hinges()
         self.row, self.sign, self.square, self.linear = h.row, h.sign, h.square, h.linear
         self.tail, self.limit, self.share = h.tail, h.limit, h.share
+        self.pull = h.sign * h.factor
+        self.curve, self.power, self.exponent = h.curve, h.power, h.exponent
+        self.curved, self.powered = bool(h.curve.any()), bool(h.power.any())
         self.has_tail, self.has_limit = h.tail >= 0, h.limit >= 0
         self.b = h.sign * (h.level - programme.offset[h.row])
         self.smooth = programme.smooth
@@ -63,40 +67,64 @@ class Maps:
         self.g = programme.linear()
         self.G, self.h = programme.limit_matrix()
         self.m = len(self.h)
+        self.by_voxel = np.array([bound.by_voxel for bound in programme.bounds], bool)
         self.price, self.constant = programme.price, programme.constant
-        self.box_t = 3 * programme.prescription_Gy
+        self.box_t = np.full(self.tails, 3 * max(programme.prescription_Gy, programme.cap_Gy or 0.0))
+        if programme.cap_Gy is not None:
+            self.box_t[-1] = 1.2 * programme.cap_Gy
+        self.first_prescription_Gy = programme.prescription_Gy
 
     # -- the linear maps ----------------------------------------------------------------------------------------
     def residual(self, d: Array, t: Array) -> Array:
         """r: what each hinge's slack must at least be, for row doses d (without offset) and levels t."""
         r = self.sign * d[self.row] - self.b
-        r[self.has_tail] -= (self.sign * t[self.tail])[self.has_tail] if self.tails else 0.0
+        r[self.has_tail] -= (self.pull * t[self.tail])[self.has_tail] if self.tails else 0.0
         return r
 
     def direction(self, dx: Array, dt: Array) -> Array:
         """A dz."""
         r = self.sign * self.dose.times(dx)[self.row]
         if self.tails:
-            r[self.has_tail] -= (self.sign * dt[self.tail])[self.has_tail]
+            r[self.has_tail] -= (self.pull * dt[self.tail])[self.has_tail]
         return r
 
     def adjoint(self, y: Array) -> Array:
         """Aᵀ y over z."""
-        signed = self.sign * y
-        to_rows = sums(self.row, signed, self.dose.shape[0])
-        return np.concatenate([self.dose.transposed_times(to_rows), self._to_tails(-signed)])
+        to_rows = sums(self.row, self.sign * y, self.dose.shape[0])
+        return np.concatenate([self.dose.transposed_times(to_rows), self._to_tails(-self.pull * y)])
 
     def _to_tails(self, v: Array) -> Array:
         return sums(self.tail[self.has_tail], v[self.has_tail], self.tails)
 
-    def to_limits(self, v: Array) -> Array:
-        """C v: sums over each limit's hinges."""
-        held = self.has_limit
-        return sums(self.limit[held], (self.share * v)[held], self.m)
+    def in_limits(self, s: Array) -> Array:
+        """φ(s), summed over each limit's hinges."""
+        value = self.share * s
+        if self.curved:
+            value = value + 0.5 * self.curve * s**2
+        if self.powered:
+            value = value + self.power * np.maximum(s, 0) ** self.exponent / self.exponent
+        return self.to_limits(value)
 
-    def from_limits(self, mu: Array) -> Array:
-        """Cᵀ μ."""
-        return np.where(self.has_limit, self.share * mu[self.limit], 0.0) if self.m else np.zeros(len(self.row))
+    def slope(self, s: Array) -> Array:
+        """φ'(s) of each hinge."""
+        slope = self.share + self.curve * s if self.curved else self.share
+        return slope + self.power * np.maximum(s, 0) ** (self.exponent - 1) if self.powered else slope
+
+    def bend(self, s: Array) -> Array:
+        """φ''(s) of each hinge."""
+        bend = self.curve
+        if self.powered:
+            bend = bend + self.power * (self.exponent - 1) * np.maximum(s, 1e-12) ** (self.exponent - 2)
+        return bend
+
+    def to_limits(self, v: Array) -> Array:
+        """Sums over each limit's hinges."""
+        held = self.has_limit
+        return sums(self.limit[held], v[held], self.m)
+
+    def price_of(self, mu: Array) -> Array:
+        """The multiplier of each hinge's limit; zero where it has none."""
+        return np.where(self.has_limit, mu[self.limit], 0.0) if self.m else np.zeros(len(self.row))
 
     def smooth_gradient(self, x: Array, d: Array) -> Array:
         """Gradient over z of the objective without hinges."""
@@ -108,7 +136,7 @@ class Maps:
         """Value of the elastic programme with the smallest slacks that x and t allow."""
         d = self.dose.times(q.x)
         s = np.maximum(self.residual(d, q.t), 0)
-        e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.to_limits(s) - self.h, 0)
+        e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.in_limits(s) - self.h, 0)
         return float(self._smooth_value(q, d) + s @ (0.5 * self.square * s + self.linear) + self.price * e.sum())
 
     def _smooth_value(self, q: Point, d: Array) -> float:
@@ -125,13 +153,20 @@ class Maps:
         The slacks are minimised out in closed form; the convex rest is bounded by its tangent at x.
         """
         mu = np.clip(q.mu, 0, self.price)
-        slope = self.linear + self.from_limits(mu)
-        y = np.where(self.square > 0, q.y, np.minimum(q.y, slope))
+        of_limit = self.price_of(mu)
+        slope, square = self.linear + of_limit * self.share, self.square + of_limit * self.curve
+        power = of_limit * self.power
+        # A slack without curvature leaves the Lagrangian bounded only where its multiplier is below its cost.
+        y = np.where((square > 0) | (power > 0), q.y, np.minimum(q.y, slope))
+        over = np.maximum(y - slope, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            loss = np.where(self.square > 0, 0.5 * np.maximum(y - slope, 0) ** 2 / self.square, 0.0)
+            loss = np.where(square > 0, 0.5 * over**2 / square, 0.0)
+            if self.powered:
+                least = np.where(power > 0, (over / power) ** (1 / (self.exponent - 1)), 0.0)
+                loss = np.where(power > 0, (1 - 1 / self.exponent) * over * least, loss)
         d = self.dose.times(q.x)
         z = np.concatenate([q.x, q.t])
         value = self._smooth_value(q, d) - loss.sum() + y @ self.residual(d, q.t) + mu @ (self.G @ z - self.h)
         gradient = self.smooth_gradient(q.x, d) + self.adjoint(y) + self.G.T @ mu
-        high = np.concatenate([np.full(self.n, BOX_X), np.full(self.tails, self.box_t)])
+        high = np.concatenate([np.full(self.n, BOX_X), self.box_t])
         return float(value + np.minimum(-gradient * z, gradient * (high - z)).sum())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,12 +17,13 @@ from mrlinac.dose.influence import Influence
 from mrlinac.errors import SolverError
 from mrlinac.machine.beams import Certificate, Fluence
 from mrlinac.optimise import canonical, interior
-from mrlinac.optimise.canonical import Programme
+from mrlinac.optimise.canonical import Held, Programme
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.matrix import RowMatrix, morton
-from mrlinac.optimise.rows import Rows, Thinning, select
+from mrlinac.optimise.rows import select
+from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution
 from mrlinac.protocol import kinds
-from mrlinac.protocol.model import Protocol
+from mrlinac.protocol.model import Objective, Protocol
 
 Solver = Literal["interior", "clarabel"]
 Progress = Callable[[float, float, str], None]
@@ -30,121 +32,10 @@ TOLERANCE_Gy = 0.02
 """A limit exceeded by less counts as met: a hundredth of what a DVH is read to."""
 CUT_ERROR_Gy = 0.2
 """Mean dose of any structure by which the guess at the cut entries' dose may be wrong (0.3 % of 66 Gy)."""
+WISH_ROOM = 1e-4
+"""Least room of a held sum of objectives, relative: an interior point needs some."""
 OPTIMAL_GAP = 0.01
 """A plan is called optimal only within this proven relative gap."""
-
-
-@dataclass(frozen=True)
-class LimitState:
-    """One hard limit at the solution, on the solver's rows.
-
-    Attributes
-    ----------
-    name : str
-    value_Gy, limit_Gy : float
-    upper : bool
-    met : bool
-    excess_Gy : float
-        By how much the limit had to be relaxed.
-    dual_per_Gy : float
-        What 1 Gy more room would take off the objective.
-    source : str
-    """
-
-    name: str
-    value_Gy: float
-    limit_Gy: float
-    upper: bool
-    met: bool
-    excess_Gy: float
-    dual_per_Gy: float
-    source: str
-
-
-@dataclass(frozen=True)
-class ObjectiveState:
-    """One objective at the solution, on the solver's rows."""
-
-    name: str
-    weight: float
-    value: float
-    unit: str
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A dose on the rows, by the protocol.
-
-    Attributes
-    ----------
-    objectives, limits : tuples
-    objective : float
-        The weighted sum.
-    penalised : float
-        With the price of every limit exceeded.
-    """
-
-    objectives: tuple[ObjectiveState, ...]
-    limits: tuple[LimitState, ...]
-    objective: float
-    penalised: float
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A fluence and all that was found out on the way.
-
-    Attributes
-    ----------
-    fluence : Fluence
-        With its certificate.
-    judgement : Judgement
-        Objectives and limits for the predicted dose; ``limits`` and ``objectives`` for short.
-    thinning : tuple of Thinning
-        How each structure was represented; ``str`` of each is a sentence.
-    row_dose_Gy : array
-        Predicted course dose on the rows, from the uncut influence and the offset.
-    cut_error_Gy : float
-        Largest mean difference, over the structures, between that and what the solver worked with.
-    history : list of (objective, bound)
-        By iteration.
-    cpu_s : float
-    rows : Rows
-    """
-
-    fluence: Fluence
-    judgement: Judgement
-    thinning: tuple[Thinning, ...]
-    row_dose_Gy: NDArray[np.float64]
-    cut_error_Gy: float
-    history: tuple[tuple[float, float], ...]
-    cpu_s: float
-    rows: Rows
-
-    @property
-    def limits(self) -> tuple[LimitState, ...]:
-        """Every hard limit."""
-        return self.judgement.limits
-
-    @property
-    def objectives(self) -> tuple[ObjectiveState, ...]:
-        """Every objective."""
-        return self.judgement.objectives
-
-    @property
-    def feasible(self) -> bool:
-        """Whether every limit is met."""
-        return all(limit.met for limit in self.limits)
-
-    @property
-    def relaxed(self) -> tuple[LimitState, ...]:
-        """The limits that could not be met."""
-        return tuple(limit for limit in self.limits if not limit.met)
-
-    def structure_dose_Gy(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Predicted course dose and volume (cc) of a structure's rows."""
-        mine = self.rows.of[name]
-        return self.row_dose_Gy[mine.rows], mine.weights
 
 
 class Planner:
@@ -173,7 +64,71 @@ class Planner:
             self._matrix = RowMatrix(rows.cut, morton(index), rows.reference_mu)
         return self._matrix
 
-    def solve(
+    def at(self, dose_Gy: float, fractions: float) -> Planner:
+        """The same rows for another prescription; a number of fractions that is searched for need not be whole."""
+        other = copy(self)
+        self._row_matrix()  # made once, shared
+        other._matrix, other.protocol = self._matrix, self.protocol.at(dose_Gy, fractions)
+        return other
+
+    def _fractions_of(self, dose_Gy: float) -> float:
+        rx, escalation = self.protocol.prescription, self.protocol.escalation
+        adds = escalation is not None and escalation.by == "fractions"
+        return dose_Gy / rx.fraction_Gy if adds else rx.fractions
+
+    def held_by(self, row_dose_Gy: NDArray[np.float64]) -> Held:
+        """The second pass of every DVH statement, after a dose near the optimum; empty where there is none."""
+        held = {}
+        for k, (constraint, _) in enumerate(canonical.limits_of(self.protocol, self.rows)):
+            if isinstance(constraint.of, kinds.DoseAtVolume):
+                mine = self.rows.of[constraint.of.structure]
+                held[k] = constraint.of.held(row_dose_Gy[mine.rows], mine.weights, constraint.upper)
+        return held
+
+    def solve(self, *, second_pass: bool = True, relax: bool = False, **given: Any) -> Solution:
+        """Solve, in order of priority where there are several, and twice where there are DVH statements.
+
+        Parameters as in :meth:`once`, and
+
+        Parameters
+        ----------
+        second_pass : bool
+            After the convex restriction of DVH statements, hold all voxels but those with least room.
+        """
+        again = second_pass and given.get("held") is None
+        again = again and any(isinstance(c.of, kinds.DoseAtVolume) for c in self.protocol.constraints)
+        # What the restriction cannot do the statement itself may.
+        solution = self._in_order(relax=relax or again, **given)
+        if again:
+            near = {**given, "start": solution, "guess_mu": solution.fluence.vector}
+            solution = self._in_order(relax=relax, **{**near, "held": self.held_by(solution.row_dose_Gy)})
+        return solution
+
+    def _in_order(self, **given: Any) -> Solution:
+        """Lexicographic: each priority's sum is minimised while those before it are held, with their slip."""
+        wishes = self.protocol.objectives
+        always = tuple(o for o in wishes if isinstance(o.of, kinds.FluenceSmoothness))
+        priorities = sorted({o.priority for o in wishes if o not in always})
+        if len(priorities) < 2 or given.get("escalate"):
+            return self.once(**given)
+        reached: list[tuple[int, float, float]] = []
+        held: list[tuple[tuple[Objective, ...], float]] = []
+        for number in priorities:
+            group = tuple(o for o in wishes if o.priority == number and o not in always)
+            solution = self.once(**given, wishes=held, objectives=(*group, *always))
+            states = zip(wishes, solution.objectives, strict=True)
+            total = sum(
+                o.weight * (-state.value if o.of.curvature == "concave" else state.value)
+                for o, state in states
+                if o in group
+            )
+            slip = max(o.slip_percent for o in group) / 100
+            held.append((group, total + slip * abs(total) + WISH_ROOM * max(1.0, abs(total))))
+            reached.append((number, total, held[-1][1]))
+            given = {**given, "start": solution, "guess_mu": solution.fluence.vector}
+        return replace(solution, wishes=tuple(reached))
+
+    def once(
         self,
         *,
         offset_Gy: NDArray[np.floating] | None = None,
@@ -186,8 +141,13 @@ class Planner:
         refinements: int = 1,
         start: Solution | None = None,
         progress: Progress | None = None,
+        escalate: bool = False,
+        held: Held | None = None,
+        wishes: Sequence[tuple[tuple[Objective, ...], float]] = (),
+        objectives: Sequence[Objective] | None = None,
+        shift_Gy: Mapping[str, float] | None = None,
     ) -> Solution:
-        """One solve; parameters as in :func:`solve`, and
+        """One programme; parameters as in :func:`solve`, and
 
         Parameters
         ----------
@@ -201,34 +161,40 @@ class Planner:
             How often to solve again where that guess was wrong by more than :data:`CUT_ERROR_Gy`.
         start : Solution, optional
             Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
+        escalate, held, wishes, objectives, shift_Gy
+            See :func:`mrlinac.optimise.canonical.build`.
         """
         began = time.process_time()
         rows = self.rows
         guess = np.full(rows.beamlets, rows.reference_mu) if guess_mu is None else guess_mu
         with threadpool_limits(limits=1, user_api="blas"):
             programme = canonical.build(
-                rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later
-            )
+                rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
+                escalate=escalate, held=held, wishes=wishes, objectives=objectives, shift_Gy=shift_Gy,
+            )  # fmt: skip
             given = programme.offset
-            near = None if start is None else self._start(start)
+            near = None if start is None else self._start(start, programme)
             for _ in range(1 + refinements):
                 small = self._cut_away(guess)
                 programme.offset = given + small
                 outcome = self._run(programme, solver, relative_gap, near, progress)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
+                found_Gy = float(outcome.tails[-1]) if escalate else None
                 missed = self._cut_away(mu) - small
                 error_Gy = max(
                     (abs(float(np.average(missed[r.rows], weights=r.weights))) for r in rows.of.values()), default=0.0
                 )
                 if error_Gy <= CUT_ERROR_Gy:
                     break
-                guess, near = mu, interior.Start(outcome.x, outcome.dual)
+                guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
         row_dose_Gy = np.asarray(rows.full @ mu) + given
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
-        judgement = self.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
+        judged = self if found_Gy is None else self.at(found_Gy, self._fractions_of(found_Gy))
+        judgement = judged.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
         # The solver's own excess decides what is met: the values shown hold the cut entries' dose at the fluence
         # found, of which the solver knew only a guess.
-        stuck = [k for k, excess_Gy in enumerate(outcome.excess_Gy) if excess_Gy > TOLERANCE_Gy]
+        limited = len(judgement.limits)
+        stuck = [k for k, excess_Gy in enumerate(outcome.excess_Gy[:limited]) if excess_Gy > TOLERANCE_Gy]
         limits = tuple(
             replace(limit, met=k not in stuck, excess_Gy=float(outcome.excess_Gy[k]) if k in stuck else 0.0)
             for k, limit in enumerate(judgement.limits)
@@ -246,11 +212,18 @@ class Planner:
             tuple(outcome.history),
             time.process_time() - began,
             rows,
+            held or {},
+            found_Gy,
         )
 
-    def _start(self, earlier: Solution) -> interior.Start:
-        dual = np.array([limit.dual_per_Gy for limit in earlier.limits])
-        return interior.Start(earlier.fluence.vector / self.rows.reference_mu, dual)
+    def _start(self, earlier: Solution, programme: Programme) -> interior.Start:
+        dual = np.zeros(len(programme.bounds))
+        known = [limit.dual_per_Gy for limit in earlier.limits]
+        same = (earlier.prescription_Gy is not None) == programme.escalates
+        if same:  # another objective has other prices
+            dual[: len(known)] = known
+        first_Gy = earlier.prescription_Gy if programme.escalates else None
+        return interior.Start(earlier.fluence.vector / self.rows.reference_mu, dual, first_Gy)
 
     def _run(
         self,
@@ -288,7 +261,7 @@ class Planner:
             if isinstance(of, kinds.MeanDose):
                 return means_Gy[of.structure]
             mine = rows.of[of.structure]
-            return of.value(row_dose_Gy[mine.rows], mine.weights, prescription_Gy)
+            return of.value(row_dose_Gy[mine.rows], mine.weights, prescription_Gy, protocol.prescription.fractions)
 
         objectives, total = [], 0.0
         for objective in protocol.objectives:
@@ -329,6 +302,14 @@ class Planner:
             )
         worst = float(np.max(outcome.excess_Gy, initial=0.0))
         return Certificate(solver, status, outcome.objective, outcome.bound, worst, outcome.iterations)
+
+
+def wishes_said(solution: Solution) -> tuple[str, ...]:
+    """What each priority of a wish-list reached, as sentences."""
+    return tuple(
+        f"Optimisation: the objectives of priority {number} reached {reached:.4g} and were held at {held:.4g}"
+        for number, reached, held in solution.wishes[:-1]
+    )
 
 
 def infeasible(

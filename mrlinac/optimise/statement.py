@@ -15,12 +15,13 @@ from mrlinac.errors import SolverError
 from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.interior import Outcome
 from mrlinac.protocol import kinds
+from mrlinac.protocol.model import Objective
 
 cp: Any = cvxpy  # its functions are not typed
 
 
 @singledispatch
-def expression(of: object, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
+def expression(of: object, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
     """The cvxpy expression of a kind over the dose of its structure's rows."""
     raise TypeError(f"no cvxpy expression is registered for {type(of).__name__}")
 
@@ -30,27 +31,31 @@ def _mean(weights: np.ndarray, expression: Any) -> Any:
 
 
 @expression.register
-def _(of: kinds.SquaredOverdose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
+def _(of: kinds.SquaredOverdose, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
     return _mean(weights, cp.square(cp.pos(dose - of.level_Gy(prescription_Gy))))
 
 
 @expression.register
-def _(of: kinds.SquaredUnderdose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
+def _(
+    of: kinds.SquaredUnderdose, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0
+) -> Any:
     return _mean(weights, cp.square(cp.pos(of.level_Gy(prescription_Gy) - dose)))
 
 
 @expression.register
-def _(of: kinds.SquaredDeviation, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
+def _(
+    of: kinds.SquaredDeviation, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0
+) -> Any:
     return _mean(weights, cp.square(dose - of.level_Gy(prescription_Gy)))
 
 
 @expression.register
-def _(of: kinds.MeanDose, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
+def _(of: kinds.MeanDose, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
     return _mean(weights, dose)
 
 
 @expression.register
-def _(of: kinds.UpperTail, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
+def _(of: kinds.UpperTail, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
     share = of.share(weights)
     if share >= 1:
         return _mean(weights, dose)
@@ -59,12 +64,29 @@ def _(of: kinds.UpperTail, dose: Any, weights: np.ndarray, prescription_Gy: floa
 
 
 @expression.register
-def _(of: kinds.LowerTail, dose: Any, weights: np.ndarray, prescription_Gy: float) -> Any:
+def _(of: kinds.LowerTail, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
     share = of.share(weights)
     if share >= 1:
         return _mean(weights, dose)
     level = cp.Variable()
     return level - _mean(weights, cp.pos(level - dose)) / share
+
+
+@expression.register
+def _(of: kinds.DoseAtVolume, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
+    return expression(of.restriction(upper=True), dose, weights, prescription_Gy)
+
+
+@expression.register
+def _(of: kinds.Geud, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
+    part = (weights / weights.sum()) ** (1 / of.exponent)
+    return cp.pnorm(cp.multiply(part, cp.pos(dose)), of.exponent)
+
+
+@expression.register
+def _(of: kinds.MeanEQD2, dose: Any, weights: np.ndarray, prescription_Gy: float, fractions: float = 0) -> Any:
+    above = cp.pos(dose)
+    return _mean(weights, cp.square(above) / fractions + of.alpha_beta_Gy * above) / (2 + of.alpha_beta_Gy)
 
 
 @singledispatch
@@ -96,21 +118,45 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
         if isinstance(of, kinds.MeanDose):
             return (programme.unit_mu * rows.mean[of.structure]) @ x + programme.mean_offset[of.structure]
         mine = rows.of[of.structure]
-        return expression(of, d[mine.rows], mine.weights, programme.prescription_Gy)
+        fractions = protocol.prescription.fractions
+        return expression(of, d[mine.rows], mine.weights, programme.prescription_Gy, fractions)
 
-    cost: Any = 0.0
-    for objective in protocol.objectives:
-        if isinstance(objective.of, kinds.DoseKind):
-            sign = -1.0 if objective.of.curvature == "concave" else 1.0
-            cost = cost + sign * objective.weight * function(objective.of)
-        elif len(rows.pairs):
+    def weighted(objectives: tuple[Objective, ...]) -> Any:
+        total: Any = 0.0
+        for objective in objectives:
+            if isinstance(objective.of, kinds.DoseKind):
+                sign = -1.0 if objective.of.curvature == "concave" else 1.0
+                total = total + sign * objective.weight * function(objective.of)
+        return total
+
+    cost = weighted(programme.objectives)
+    for objective in programme.objectives:
+        if isinstance(objective.of, kinds.FluenceSmoothness) and len(rows.pairs):
             cost = cost + objective.weight * fluence_expression(objective.of, x, rows.pairs, 1.0)
-    excess = cp.Variable(max(len(programme.names), 1), nonneg=True)
+    prescription = cp.Variable(nonneg=True)
+    if programme.escalates:
+        cost = cost - prescription
+    excess = cp.Variable(max(len(programme.bounds), 1), nonneg=True)
     held = []
     used = [c for c in protocol.constraints if c.of.structure in rows.mean]
-    for k, (constraint, limit_Gy) in enumerate(zip(used, programme.limits_Gy, strict=True)):
-        value = function(constraint.of)
-        held.append(value <= limit_Gy + excess[k] if constraint.upper else value >= limit_Gy - excess[k])
+    for k, (constraint, bound) in enumerate(zip(used, programme.bounds, strict=False)):
+        of: kinds.DoseKind = constraint.of
+        limit = bound.fixed_Gy + bound.of_prescription * prescription if bound.of_prescription else bound.fixed_Gy
+        if isinstance(of, kinds.DoseAtVolume):
+            if bound.by_voxel:
+                mine, those = rows.of[of.structure], programme.held[k]
+                over = (d[mine.rows[those]] - limit) if bound.upper else (limit - d[mine.rows[those]])
+                share = of.share(mine.weights) if bound.upper else 1 - of.share(mine.weights)
+                part = mine.weights[those] / (share * mine.weights.sum())
+                held.append(part @ cp.pos(over) <= excess[k])
+                continue
+            of = of.restriction(bound.upper)
+        value = function(of)
+        held.append(value <= limit + excess[k] if bound.upper else value >= limit - excess[k])
+    for wishes, at_most in programme.wishes:
+        held.append(weighted(wishes) <= at_most + excess[len(held)])
+    if programme.escalates:
+        held.append(prescription <= float(programme.cap_Gy or 0) + excess[len(held)])
     problem = cp.Problem(cp.Minimize(cost + programme.price * cp.sum(excess)), statements + held)
     try:
         problem.solve(solver=solver, **options)
@@ -122,7 +168,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     stats = problem.solver_stats
     return Outcome(
         np.maximum(np.asarray(x.value), 0),
-        np.zeros(0),
+        np.array([float(prescription.value)]) if programme.escalates else np.zeros(0),
         np.asarray(excess.value)[: len(held)],
         dual,
         float(problem.value),

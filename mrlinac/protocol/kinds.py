@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.spec import Spec
 
 Positive = Annotated[float, Field(gt=0)]
@@ -25,9 +26,9 @@ class DoseKind(Spec):
 
     structure: str
     unit: ClassVar[str] = "Gy"
-    curvature: ClassVar[Literal["convex", "concave", "affine"]] = "convex"
+    curvature: ClassVar[Literal["convex", "concave", "affine", "none"]] = "convex"
 
-    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float) -> float:
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         """The function's value.
 
         Parameters
@@ -38,6 +39,8 @@ class DoseKind(Spec):
             Their volumes in cc: means are over volume, so that the value does not depend on the grid.
         prescription_Gy : float
             Of the course; what ``dose_percent`` refers to.
+        fractions : float
+            Of the course; needed by kinds that depend on the size of a fraction.
         """
         raise NotImplementedError
 
@@ -65,7 +68,7 @@ class SquaredOverdose(_Level):
     kind: Literal["squared_overdose"] = "squared_overdose"
     unit: ClassVar[str] = "Gy²"
 
-    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float) -> float:
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         over = np.maximum(dose_Gy - self.level_Gy(prescription_Gy), 0)
         return float(np.average(over**2, weights=weights))
 
@@ -76,7 +79,7 @@ class SquaredUnderdose(_Level):
     kind: Literal["squared_underdose"] = "squared_underdose"
     unit: ClassVar[str] = "Gy²"
 
-    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float) -> float:
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         under = np.maximum(self.level_Gy(prescription_Gy) - dose_Gy, 0)
         return float(np.average(under**2, weights=weights))
 
@@ -87,7 +90,7 @@ class SquaredDeviation(_Level):
     kind: Literal["squared_deviation"] = "squared_deviation"
     unit: ClassVar[str] = "Gy²"
 
-    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float) -> float:
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         return float(np.average((dose_Gy - self.level_Gy(prescription_Gy)) ** 2, weights=weights))
 
 
@@ -95,9 +98,9 @@ class MeanDose(DoseKind):
     """Mean dose."""
 
     kind: Literal["mean_dose"] = "mean_dose"
-    curvature: ClassVar[Literal["convex", "concave", "affine"]] = "affine"
+    curvature: ClassVar[Literal["convex", "concave", "affine", "none"]] = "affine"
 
-    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float) -> float:
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         return float(np.average(dose_Gy, weights=weights))
 
 
@@ -129,7 +132,7 @@ class UpperTail(_Tail):
 
     kind: Literal["upper_tail"] = "upper_tail"
 
-    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float) -> float:
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         return tail_mean(dose_Gy, weights, self.share(weights))
 
 
@@ -137,10 +140,69 @@ class LowerTail(_Tail):
     """Mean dose of the coldest part of the volume; concave, so an objective raises it and a limit is a floor."""
 
     kind: Literal["lower_tail"] = "lower_tail"
-    curvature: ClassVar[Literal["convex", "concave", "affine"]] = "concave"
+    curvature: ClassVar[Literal["convex", "concave", "affine", "none"]] = "concave"
 
-    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float) -> float:
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         return -tail_mean(-dose_Gy, weights, self.share(weights))
+
+
+class DoseAtVolume(_Tail):
+    """The DVH statement itself: the least dose of the hottest part of the volume (D1cc, D33 %).
+
+    Not convex. A solver first takes the mean tail, which implies it; then it frees the hottest part of what it found
+    and holds every other voxel (two passes). As a floor (``at_least``) the part is the volume that must be covered:
+    98 % of volume with ``at_least_percent = 90`` says D98 % ≥ 90 %.
+    """
+
+    kind: Literal["dose_at_volume"] = "dose_at_volume"
+    curvature: ClassVar[Literal["convex", "concave", "affine", "none"]] = "none"
+
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
+        order = np.argsort(-dose_Gy, kind="stable")
+        wanted = self.share(weights) * float(weights.sum())
+        reached = np.cumsum(weights[order])
+        return float(dose_Gy[order[min(int(np.searchsorted(reached, wanted * (1 - 1e-9))), len(order) - 1)]])
+
+    def restriction(self, upper: bool) -> UpperTail | LowerTail:
+        """The mean tail that implies the statement as a ceiling or as a floor."""
+        if upper:
+            return UpperTail(structure=self.structure, volume_percent=self.volume_percent, volume_cc=self.volume_cc)
+        if self.volume_percent is None:
+            raise ValueError("a floor on dose_at_volume needs volume_percent")
+        return LowerTail(structure=self.structure, volume_percent=100 - self.volume_percent)
+
+    def held(self, dose_Gy: Array, weights: Array, upper: bool) -> NDArray[np.bool_]:
+        """The voxels to hold, given a dose near the optimum: all but the part that has least room."""
+        order = np.argsort(-dose_Gy if upper else dose_Gy, kind="stable")
+        share = self.share(weights) if upper else 1 - self.share(weights)
+        held = np.ones(len(dose_Gy), bool)
+        held[order[np.cumsum(weights[order]) <= share * float(weights.sum()) * (1 + 1e-9)]] = False
+        return held
+
+
+class Geud(DoseKind):
+    """Generalised equivalent uniform dose (mean of d^a)^(1/a); convex for a ≥ 1 (Niemierko 1999, Med Phys 26:1100)."""
+
+    kind: Literal["geud"] = "geud"
+    exponent: Annotated[float, Field(ge=1, le=50)]
+
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
+        dose = np.maximum(dose_Gy, 0)
+        highest = float(dose.max(initial=0.0))
+        if highest == 0:
+            return 0.0
+        return highest * float(np.average((dose / highest) ** self.exponent, weights=weights) ** (1 / self.exponent))
+
+
+class MeanEQD2(DoseKind):
+    """Mean of the dose in 2 Gy fractions by the linear-quadratic model; a convex quadratic of the dose."""
+
+    kind: Literal["mean_eqd2"] = "mean_eqd2"
+    alpha_beta_Gy: Positive
+
+    def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
+        # A correction's offset may leave a row slightly below zero; the model starts at none.
+        return float(np.average(eqd2(np.maximum(dose_Gy, 0), fractions, self.alpha_beta_Gy), weights=weights))
 
 
 class FluenceSmoothness(Spec):
@@ -149,7 +211,7 @@ class FluenceSmoothness(Spec):
 
     kind: Literal["fluence_smoothness"] = "fluence_smoothness"
     unit: ClassVar[str] = ""
-    curvature: ClassVar[Literal["convex", "concave", "affine"]] = "convex"
+    curvature: ClassVar[Literal["convex", "concave", "affine", "none"]] = "convex"
 
     def fluence_value(self, mu: Array, pairs: NDArray[np.int64], reference_mu: float) -> float:
         """The value for MU per beamlet (n,), pairs (p, 2) of neighbours' indices, and the even fluence in MU."""
@@ -174,13 +236,27 @@ DOSE_KINDS: tuple[type[DoseKind], ...] = (
     MeanDose,
     UpperTail,
     LowerTail,
+    DoseAtVolume,
+    Geud,
+    MeanEQD2,
 )
 KINDS: tuple[type[Spec], ...] = (*DOSE_KINDS, FluenceSmoothness)
-LIMIT_KINDS: tuple[type[DoseKind], ...] = (MeanDose, UpperTail, LowerTail)
+LIMIT_KINDS: tuple[type[DoseKind], ...] = (MeanDose, UpperTail, LowerTail, DoseAtVolume, Geud, MeanEQD2)
 """Kinds in Gy, which a constraint may limit."""
+OBJECTIVE_KINDS: tuple[type[Spec], ...] = tuple(k for k in KINDS if k not in (DoseAtVolume, Geud))
+"""Kinds that an objective may lower or raise: a DVH statement is not convex."""
 
 AnyObjectiveKind = Annotated[
-    SquaredOverdose | SquaredUnderdose | SquaredDeviation | MeanDose | UpperTail | LowerTail | FluenceSmoothness,
+    SquaredOverdose
+    | SquaredUnderdose
+    | SquaredDeviation
+    | MeanDose
+    | UpperTail
+    | LowerTail
+    | MeanEQD2
+    | FluenceSmoothness,
     Field(discriminator="kind"),
 ]
-AnyLimitKind = Annotated[MeanDose | UpperTail | LowerTail, Field(discriminator="kind")]
+AnyLimitKind = Annotated[
+    MeanDose | UpperTail | LowerTail | DoseAtVolume | Geud | MeanEQD2, Field(discriminator="kind")
+]

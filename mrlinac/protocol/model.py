@@ -14,6 +14,7 @@ from mrlinac.dose import metrics
 from mrlinac.errors import SpecError
 from mrlinac.protocol import kinds
 from mrlinac.protocol.biology import AnyModel
+from mrlinac.protocol.escalation import Escalation
 from mrlinac.protocol.kinds import AnyLimitKind, AnyObjectiveKind, FluenceSmoothness, Positive
 from mrlinac.spec import Spec
 
@@ -42,16 +43,21 @@ class Prescription(Spec):
 
 
 class Fractionated(Spec):
-    """A dose that holds for a fractionation: for a fraction size, or, as EQD2, for any by its α/β."""
+    """A dose that holds for a fractionation: a fraction size, a number of fractions, or, as EQD2, any by its α/β."""
 
     fraction_Gy: Positive | None = None
+    fractions: Annotated[int, Field(ge=1)] | None = None
     alpha_beta_Gy: Positive | None = None
 
     def problem(self, prescription: Prescription) -> str | None:
         """Why the limit cannot be used with a prescription; None where it can."""
-        if self.fraction_Gy is None and self.alpha_beta_Gy is None:
-            return "names neither its fractionation (fraction_Gy) nor its α/β (alpha_beta_Gy)"
+        if self.fraction_Gy is not None and self.fractions is not None:
+            return "names two fractionations; give fraction_Gy or fractions"
+        if self.fraction_Gy is None and self.fractions is None and self.alpha_beta_Gy is None:
+            return "names neither its fractionation (fraction_Gy or fractions) nor its α/β (alpha_beta_Gy)"
         if self.alpha_beta_Gy is None and not self.holds_as_is(prescription):
+            if self.fractions is not None:
+                return f"holds in {self.fractions} fractions, not in {prescription.fractions}"
             return (
                 f"holds at {self.fraction_Gy:g} Gy per fraction, not at {prescription.fraction_Gy:.3g} Gy; "
                 "alpha_beta_Gy would allow a conversion through EQD2"
@@ -60,6 +66,8 @@ class Fractionated(Spec):
 
     def holds_as_is(self, prescription: Prescription) -> bool:
         """Whether the limit's fractionation is the prescription's."""
+        if self.fractions is not None:
+            return self.fractions == prescription.fractions
         given = 2.0 if self.fraction_Gy is None else self.fraction_Gy
         return abs(given - prescription.fraction_Gy) < SAME_FRACTION_Gy
 
@@ -74,7 +82,8 @@ class Fractionated(Spec):
         if self.holds_as_is(prescription):
             return dose_Gy
         ratio, n = float(self.alpha_beta_Gy or 0), prescription.fractions
-        effect = dose_Gy * ((2.0 if self.fraction_Gy is None else self.fraction_Gy) + ratio)
+        given = dose_Gy / self.fractions if self.fractions is not None else self.fraction_Gy or 2.0
+        effect = dose_Gy * (given + ratio)
         return 0.5 * n * (((ratio**2) + 4 * effect / n) ** 0.5 - ratio)
 
 
@@ -86,16 +95,22 @@ def _gathered(values: Any, own: set[str]) -> Any:
 
 
 class Objective(Spec):
-    """A kind with a weight; the plan minimises the weighted sum (a concave kind is raised)."""
+    """A kind with a weight; the plan minimises the weighted sum (a concave kind is raised).
+
+    With several priorities each sum is minimised in turn, the ones before it held at what they reached plus
+    ``slip_percent`` (the largest of their objectives).
+    """
 
     of: AnyObjectiveKind
     weight: Positive
+    priority: Annotated[int, Field(ge=1)] = 1
+    slip_percent: NotNegative = 0.0
     source: str
 
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, values: Any) -> Any:
-        return _gathered(values, {"weight", "source"})
+        return _gathered(values, {"weight", "priority", "slip_percent", "source"})
 
     @property
     def name(self) -> str:
@@ -107,33 +122,50 @@ _LIMITS = ("at_most_Gy", "at_least_Gy", "at_most_percent", "at_least_percent")
 
 
 class Constraint(Fractionated):
-    """A kind in Gy with a hard limit."""
+    """A kind in Gy with a hard limit.
+
+    ``at_floor_Gy``: where a prescription escalates, the limit that still holds at its floor (IDEAL-CRT prescribes to one
+    mean lung dose and turns patients away by another).
+    """
 
     of: AnyLimitKind
     at_most_Gy: Positive | None = None
     at_least_Gy: Positive | None = None
     at_most_percent: Positive | None = None
     at_least_percent: Positive | None = None
+    at_floor_Gy: Positive | None = None
     source: str
     optional: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, values: Any) -> Any:
-        return _gathered(
-            values,
-            {*_LIMITS, "source", "fraction_Gy", "alpha_beta_Gy", "optional"},
-        )
+        own = {*_LIMITS, "at_floor_Gy", "source", "fraction_Gy", "fractions", "alpha_beta_Gy", "optional"}
+        if isinstance(values, Mapping) and values.get("kind") == "mean_eqd2":
+            own.discard("alpha_beta_Gy")  # it belongs to the kind, whose value is EQD2 already
+        return _gathered(values, own)
 
     @model_validator(mode="after")
     def _convex(self) -> Constraint:
         if sum(getattr(self, key) is not None for key in _LIMITS) != 1:
             raise ValueError(f"give exactly one of {', '.join(_LIMITS)} (per cent are of the prescription)")
+        if self.of.curvature == "none" and not self.upper and getattr(self.of, "volume_percent", None) is None:
+            raise ValueError(f"a lower limit on {self.of.kind} needs volume_percent")
+        if self.at_floor_Gy is not None and not self.upper:
+            raise ValueError("at_floor_Gy belongs to an upper limit")
+        if isinstance(self.of, kinds.MeanEQD2) and (self.relative or not self.upper):
+            raise ValueError("mean_eqd2 takes at_most_Gy, in EQD2")
         if self.upper and self.of.curvature == "concave":
             raise ValueError(f"an upper limit on {self.of.kind} is not convex; use upper_tail")
         if not self.upper and self.of.curvature == "convex":
             raise ValueError(f"a lower limit on {self.of.kind} is not convex; use lower_tail")
         return self
+
+    def problem(self, prescription: Prescription) -> str | None:
+        """Why the limit cannot be used with a prescription; EQD2 and per cent can be with any."""
+        if self.relative or isinstance(self.of, kinds.MeanEQD2):
+            return None
+        return super().problem(prescription)
 
     @property
     def upper(self) -> bool:
@@ -155,6 +187,8 @@ class Constraint(Fractionated):
         percent = self.at_most_percent or self.at_least_percent
         if percent is not None:
             return percent / 100 * prescription.dose_Gy
+        if isinstance(self.of, kinds.MeanEQD2):
+            return float(self.at_most_Gy or 0)
         return self.for_prescription(float(self.at_most_Gy or self.at_least_Gy or 0), prescription)
 
 
@@ -162,7 +196,7 @@ class Goal(Fractionated):
     """A metric judged on the final forward dose.
 
     Without a limit it is reported only. ``near`` is the band beyond the limit that counts as near, in the metric's
-    unit.
+    unit. ``at_floor``: a condition of escalation, judged at the floor dose as well; who fails it there is ineligible.
     """
 
     structure: str
@@ -170,6 +204,7 @@ class Goal(Fractionated):
     at_most: NotNegative | None = None
     at_least: NotNegative | None = None
     near: NotNegative = 0.0
+    at_floor: bool = False
     source: str
     optional: bool = False
 
@@ -203,20 +238,39 @@ class Protocol(Spec):
     constraints: tuple[Constraint, ...] = ()
     goals: tuple[Goal, ...] = ()
     models: dict[str, AnyModel] = Field(default_factory=dict)
+    escalation: Escalation | None = None
 
     @model_validator(mode="after")
     def _fractionation(self) -> Protocol:
-        problems = [
-            f"{c.name}: {reason}"
-            for c in self.constraints
-            if not c.relative and (reason := c.problem(self.prescription))
-        ]
+        problems = [f"{c.name}: {reason}" for c in self.constraints if (reason := c.problem(self.prescription))]
+        if self.escalation is not None:
+            problems += self._escalation_problems(self.escalation)
         for goal in self.goals:
             if goal.names_absolute_dose and (reason := goal.problem(self.prescription)):
                 problems.append(f"goal {goal.structure} {goal.metric}: {reason}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _escalation_problems(self, escalation: Escalation) -> list[str]:
+        """A limit must mean the same at every dose between floor and cap."""
+        floor_Gy = self.prescription.dose_Gy
+        problems = []
+        if escalation.cap_Gy <= floor_Gy:
+            problems.append(f"escalation: cap_Gy {escalation.cap_Gy:g} is not above the floor, {floor_Gy:g} Gy")
+        for c in self.constraints:
+            if c.relative or isinstance(c.of, kinds.MeanEQD2):
+                continue
+            if escalation.by == "dose" and c.fractions is None:
+                problems.append(f"{c.name}: where the dose escalates a limit names the number of fractions")
+            if escalation.by == "fractions" and (c.fractions is not None or not c.holds_as_is(self.prescription)):
+                problems.append(f"{c.name}: where fractions are added a limit names the dose of a fraction")
+        return problems
+
+    def at(self, dose_Gy: float, fractions: float) -> Protocol:
+        """The protocol at another prescription, for instance one that escalation found."""
+        rx = self.prescription.model_copy(update={"dose_Gy": dose_Gy, "fractions": fractions})
+        return self.model_copy(update={"prescription": rx})
 
     def needed_structures(self) -> list[str]:
         """Names that objectives, constraints, goals and models speak of and that are not optional, in order."""
@@ -240,10 +294,16 @@ def describe(of: Spec) -> str:
     """A kind in a few words: ``SpinalCord upper_tail 0.1 cc``."""
     if isinstance(of, kinds.DoseKind):
         words = [of.structure, str(getattr(of, "kind", ""))]
-        for key, unit in (("dose_Gy", "Gy"), ("dose_percent", "%"), ("volume_percent", "%"), ("volume_cc", "cc")):
+        for key, unit in (
+            ("dose_Gy", "Gy"),
+            ("dose_percent", "%"),
+            ("volume_percent", "%"),
+            ("volume_cc", "cc"),
+            ("exponent", ""),
+        ):
             number = getattr(of, key, None)
             if number is not None:
-                words.append(f"{number:g} {unit}")
+                words.append(f"{number:g} {unit}".strip())
         return " ".join(words)
     return str(getattr(of, "kind", type(of).__name__))
 

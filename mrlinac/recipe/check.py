@@ -15,6 +15,7 @@ from mrlinac.protocol.kinds import DoseKind
 from mrlinac.protocol.model import Protocol
 from mrlinac.recipe.case import Case, beams_of, prepare
 from mrlinac.recipe.spec import PlanSpec
+from mrlinac.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def flawed_structure_problems(protocol: Protocol, structures: StructureSet) -> l
 
     Goals are no problem: they are reported as not evaluable.
     """
-    asked = [(f"the objective {o.name}", o.of) for o in protocol.objectives]
+    asked: list[tuple[str, Spec]] = [(f"the objective {o.name}", o.of) for o in protocol.objectives]
     asked += [(f"the constraint {c.name}", c.of) for c in protocol.constraints]
     return [
         f"{what} cannot be used: {structures[of.structure].flaw}; take it out of the protocol, or give a CT that "

@@ -133,7 +133,8 @@ def constraints_table(
         if name not in structures:
             continue  # optional: Protocol.problems() has refused a missing structure that is not
         dose_Gy, volume_cc = metrics.voxels(dose, structures[name])
-        value = constraint.of.value(dose_Gy, volume_cc, protocol.prescription.dose_Gy)
+        rx = protocol.prescription
+        value = constraint.of.value(dose_Gy, volume_cc, rx.dose_Gy, rx.fractions)
         limit = constraint.limit_Gy(protocol.prescription)
         rows.append(
             {

@@ -7,14 +7,17 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from mrlinac import optimise, transport
 from mrlinac.anatomy.grid import Triple
 from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import Fluence, field_xyz_T
+from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint, versions
-from mrlinac.recipe import judge
+from mrlinac.recipe import isotoxic, judge
 from mrlinac.recipe.case import Case
 from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult
@@ -68,9 +71,9 @@ def make_plan(
 
     with stages.stage("anatomy"):
         if case is None:
-            found = check(spec, patient)
-            found.raise_problems()
-            case = found.case
+            checked = check(spec, patient)
+            checked.raise_problems()
+            case = checked.case
         assert case is not None  # a check without problems has a case
 
     with stages.stage("influence") as tell:
@@ -96,26 +99,25 @@ def make_plan(
     rounds, final = numerics.correction_rounds, (numerics.final_rel_sigma, "final dose")
     sigma, what = (numerics.correction_rel_sigma, "correction dose") if rounds else final
     with stages.stage("optimise") as tell:
-        planned = optimise.correct(
-            influence,
-            case.structures,
-            protocol,
-            lambda fluence: forward(fluence, sigma, next(seeds), what),
-            rounds=rounds,
-            planner=optimise.Planner(
-                influence, case.structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
-            ),
-            relax=True,  # what cannot be met is reported, never hidden
-            progress=tell,
+        optimiser = optimise.Planner(
+            influence, case.structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
         )
-    fluence, course, normalisation = planned.fluence, planned.dose, planned.normalisation
-    if rounds:
-        fractions, target = protocol.prescription.fractions, case.structures[protocol.prescription.target]
-        course = forward(planned.solution.fluence, final[0], numerics.seed, final[1]).course(fractions)
-        fluence, course, normalisation = optimise.normalise(planned.solution.fluence, course, target, protocol)
+
+        def one_fraction(fluence: Fluence) -> Dose:
+            return forward(fluence, sigma, next(seeds), what)
+
+        found: optimise.Correction | optimise.Escalated
+        common: dict[str, Any] = {"rounds": rounds, "planner": optimiser, "progress": tell}
+        if protocol.escalation is not None:
+            found = optimise.escalate(influence, case.structures, protocol, one_fraction, **common)
+        else:  # what cannot be met is reported, never hidden
+            found = optimise.correct(influence, case.structures, protocol, one_fraction, relax=True, **common)
+    planned = found.unscaled if isinstance(found, optimise.Escalated) else found.solution.fluence
+    one = forward(planned, final[0], numerics.seed, final[1]) if rounds else None
+    fluence, course, protocol, record, said, history = finished(found, one, protocol, case.structures)
 
     with stages.stage("judge"):
-        duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
+        duals = {limit.name: limit.dual_per_Gy for limit in found.solution.limits}
         judgement = judge.tables(protocol, course, case.structures, duals, case.medium.density_g_cm3)
 
     return PlanResult(
@@ -130,13 +132,15 @@ def make_plan(
         fluence=fluence,
         dose=course,
         **judgement,
-        history=judge.rounds_table(planned.history, planned.chosen),
+        history=history,
+        escalation=record,
         timing=stages.table(),
         notes=case.notes,
         statements=(
             numerics.statement,
-            *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
-            judge.normalisation_sentence(normalisation, protocol),
+            said,
+            *(f"Optimisation: {thinning}" for thinning in found.solution.thinning),
+            *optimise.wishes_said(found.solution),
             judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, case.structures),
         ),
         made_from={
@@ -154,6 +158,33 @@ def make_plan(
             "versions": versions(),
         },
     )
+
+
+def finished(
+    found: optimise.Correction | optimise.Escalated, one: Dose | None, protocol: Protocol, structures: StructureSet
+) -> tuple[Fluence, Dose, Protocol, dict[str, Any] | None, str, pd.DataFrame]:
+    """Bring a plan to its prescription, by its final dose of one fraction where there is one beyond the loop's own.
+
+    Returns the fluence, the course dose, the protocol at its prescription, the record of an escalation, a sentence about
+    what was done, and the table of rounds.
+    """
+    if isinstance(found, optimise.Escalated):
+        fluence, course, settled = found.fluence, found.dose, found.round.settled
+        if one is not None:
+            aimed_Gy = found.round.aimed_Gy
+            fluence, course, settled = optimise.settle(protocol, found.unscaled, one, structures, aimed_Gy)
+        record = isotoxic.record_of(found, settled, protocol)
+        at = protocol.at(settled.dose_Gy, settled.fractions)
+        return fluence, course, at, record, isotoxic.sentence(record), isotoxic.rounds_table(found)
+    fluence, course, normalisation = found.fluence, found.dose, found.normalisation
+    if one is not None:
+        rx = protocol.prescription
+        planned = found.solution.fluence
+        fluence, course, normalisation = optimise.normalise(
+            planned, one.course(rx.fractions), structures[rx.target], protocol
+        )
+    said = judge.normalisation_sentence(normalisation, protocol)
+    return fluence, course, protocol, None, said, judge.rounds_table(found.history, found.chosen)
 
 
 def made_from(dose: Dose) -> dict[str, Any]:
@@ -218,13 +249,14 @@ def recalculate(
             device=device,
             progress=tell,
         )
-    dose = one.course(spec.protocol.prescription.fractions)
+    protocol = result.protocol
+    dose = one.course(protocol.prescription.fractions)
     said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T."]
     if field_T == 0 and spec.machine.electrons is None:
         said.append("This machine has no model of contaminant electrons: its skin dose at 0 T is too low.")
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
-    judgement = judge.tables(spec.protocol, dose, result.structures, duals, result.medium.density_g_cm3)
-    skin_says = judge.skin_sentence(judgement["skin"], spec.protocol.prescription.dose_Gy, result.structures)
+    judgement = judge.tables(protocol, dose, result.structures, duals, result.medium.density_g_cm3)
+    skin_says = judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, result.structures)
     return replace(
         result,
         field_xyz_T=field,

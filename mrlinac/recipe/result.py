@@ -28,6 +28,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.dvh import dvh
 from mrlinac.errors import DataError
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.spec import read_toml, validate
@@ -70,6 +71,8 @@ class PlanResult:
     models : DataFrame
         Complication and control probabilities and doses in biological terms, by the protocol's models; none for a result
         that was made before there were models.
+    escalation : mapping or None
+        Of an isotoxic plan: the prescription found, the convex bound, what drove it (:mod:`mrlinac.recipe.isotoxic`).
     writers : tuple of functions
         Called by :meth:`save` with the result and the folder.
     """
@@ -93,6 +96,7 @@ class PlanResult:
     statements: tuple[str, ...]
     made_from: Mapping[str, Any]
     models: pd.DataFrame = field(default_factory=pd.DataFrame)
+    escalation: Mapping[str, Any] | None = None
     writers: tuple[Writer, ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
@@ -103,6 +107,12 @@ class PlanResult:
     def fingerprint(self) -> str:
         """Hash of the resolved plan and the patient's images and structures."""
         return str(self.made_from["fingerprint"])
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """The plan's protocol, at the prescription that an escalation found."""
+        found = self.escalation
+        return self.spec.protocol if found is None else self.spec.protocol.at(found["dose_Gy"], found["fractions"])
 
     @property
     def field_T(self) -> float:
@@ -292,6 +302,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
             {"beam": _plain(m.beam), "size_uv_mm": m.size_uv_mm, "mu": float(mu.sum())}
             for m, mu in zip(result.fluence.maps, result.fluence.mu, strict=True)
         ],
+        "escalation": None if result.escalation is None else dict(result.escalation),
         "certificate": None if certificate is None else _plain(certificate),
         "models": json.loads(result.models.to_json(orient="records")),
         "notes": [[note.severity, note.text] for note in result.notes.entries],
@@ -361,6 +372,7 @@ def load_result(folder: str | Path) -> PlanResult:
             notes=Notes(tuple(Note(severity, text) for severity, text in record["notes"])),
             statements=tuple(record["statements"]),
             made_from=record["made_from"],
+            escalation=record.get("escalation"),
             **{name: _table(place / f"{name}.csv") for name in TABLES},
         )
 

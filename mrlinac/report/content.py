@@ -78,6 +78,10 @@ class ReportContent:
     provenance : mapping
         Fingerprint, seed, histories, versions …; plain values or one level of mappings.
     certificate : Certificate or None
+    escalation : mapping
+        Of an isotoxic plan: ``limits`` and how the prescription was found; empty otherwise.
+    escalation_says : str
+        The same in a sentence.
     rois : mapping of str to Roi
         As drawn; gives the clinic's names and what software made.
     window : {"thorax", "lung", "mediastinum"}
@@ -114,6 +118,8 @@ class ReportContent:
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     certificate: Certificate | None = None
+    escalation: Mapping[str, Any] = field(default_factory=dict)
+    escalation_says: str = ""
     rois: Mapping[str, Roi] = field(default_factory=dict)
     window: Literal["thorax", "lung", "mediastinum"] = "thorax"
     skin_note: str = ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mrlinac.recipe import isotoxic
 from mrlinac.recipe.result import PlanResult
 from mrlinac.report import html
 from mrlinac.report.content import MODEL_COLUMNS, ReportContent
@@ -14,7 +15,7 @@ from mrlinac.report.content import MODEL_COLUMNS, ReportContent
 
 def content_of(result: PlanResult) -> ReportContent:
     """What the report of a result shows."""
-    spec = result.spec
+    spec, rx = result.spec, result.protocol.prescription
     first = [] if result.constraints_met else ["Not every hard constraint is met; see the table of constraints."]
     flaws: dict[str, list[str]] = {}
     for structure in result.structures.structures.values():
@@ -24,6 +25,9 @@ def content_of(result: PlanResult) -> ReportContent:
     derived = [structure.name for structure in result.structures.structures.values() if structure.derived]
     if derived:
         first.append(f"Derived by software, drawn by nobody: {', '.join(derived)}.")
+    found = result.escalation
+    if found is not None and not found["eligible"]:
+        first.insert(0, isotoxic.sentence(found))
     return ReportContent(
         title=spec.title,
         machine_title=f"{spec.machine.title}, dose in {result.field_T:g} T",
@@ -33,9 +37,9 @@ def content_of(result: PlanResult) -> ReportContent:
         ct=result.ct,
         structures=result.structures,
         dose=result.dose,
-        prescription_Gy=spec.protocol.prescription.dose_Gy,
-        fractions=spec.protocol.prescription.fractions,
-        target=spec.protocol.prescription.target,
+        prescription_Gy=rx.dose_Gy,
+        fractions=rx.fractions,
+        target=rx.target,
         fluence=result.fluence,
         leaf_travel=spec.machine.mlc.travel,
         leaf_width_mm=spec.machine.mlc.leaf_width_mm,
@@ -50,6 +54,8 @@ def content_of(result: PlanResult) -> ReportContent:
         thinning=result.statements,
         neglected=spec.machine.neglected,
         warnings=tuple(first),
+        escalation={} if found is None else found,
+        escalation_says="" if found is None else isotoxic.sentence(found),
         provenance=result.made_from,
         certificate=result.fluence.certificate,
         rois={} if result.patient is None else result.patient.rois,

@@ -72,6 +72,7 @@ def write(content: ReportContent, folder: Path) -> Path:
             models=tables.models_table(content),
             models_note=tables.MODELS_NOTE,
             constraints=tables.constraints_table(content),
+            escalation=tables.escalation_table(content),
             skin=tables.skin_table(content),
             structures=tables.structures_table(content),
             convergence=tables.frame_table(content.convergence, "Correction and convergence, step by step"),

@@ -216,6 +216,28 @@ def constraints_table(content: ReportContent) -> Table:
     return Table("Hard constraints", ("Constraint", "Value", "Limit", "Met", "Dual price"), rows)
 
 
+def escalation_table(content: ReportContent) -> Table:
+    """Which prescription each limit allows, and what moving it is worth; empty for a plan that does not escalate."""
+    rows = tuple(
+        (
+            Cell(str(limit["name"]), head=True),
+            Cell(number(limit["limit_Gy"]), "number"),
+            Cell(number(limit["allows_Gy"]), "number"),
+            Cell(number(limit["gain_Gy_per_Gy"]), "number"),
+            Cell(number(limit["cost_Gy_per_Gy"]), "number"),
+        )
+        for limit in content.escalation.get("limits", ())
+    )
+    heads = (
+        "Limit",
+        "Value (Gy)",
+        "This dose could be prescribed up to (Gy)",
+        "Gy of prescription per Gy more of the limit",
+        "Gy of the limit per further Gy of prescription",
+    )
+    return Table("What stands in the way of a higher prescription", heads, rows)
+
+
 def skin_table(content: ReportContent) -> Table:
     """Skin metrics with their uncertainty."""
     rows = []

@@ -1,0 +1,273 @@
+"""Isotoxic planning: the highest prescription that the organs' limits allow, and a good plan there.
+
+Each round asks three convex questions. How high may the prescription be, DVH statements replaced by the mean tails that
+imply them (the convex bound)? How high, once the voxels with least room are freed (the second pass)? What is the best
+plan a stated slip below that? The forward dose of that plan decides what may be prescribed (`settle`), and what it had
+beyond the influence enters the next round as an offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.influence import Influence
+from mrlinac.errors import SpecError
+from mrlinac.machine.beams import Fluence
+from mrlinac.optimise.canonical import Held
+from mrlinac.optimise.planner import OPTIMAL_GAP, Planner, Progress, Solver
+from mrlinac.optimise.settle import MOST_SCALING, Settled, organ_limits, settle
+from mrlinac.optimise.solution import Solution
+from mrlinac.protocol import kinds
+from mrlinac.protocol.model import Protocol
+
+SAME_Gy = 0.02
+"""The number of fractions is found when the prescription moves by less."""
+
+
+@dataclass(frozen=True)
+class Highest:
+    """How high the prescription may be, by the model.
+
+    Attributes
+    ----------
+    bound_Gy : float
+        No plan that keeps the mean tails reaches more (the dual bound).
+    restricted_Gy : float
+        A plan that keeps them reaches this.
+    second_pass_Gy : float
+        A plan that keeps the DVH statements themselves reaches this.
+    prices : dict
+        By limit: Gy of prescription that a Gy more of it would allow, all else held.
+    solution : Solution
+        Of the second pass.
+    """
+
+    bound_Gy: float
+    restricted_Gy: float
+    second_pass_Gy: float
+    prices: dict[str, float]
+    solution: Solution
+
+
+@dataclass(frozen=True)
+class EscalationRound:
+    """One round: what the model allows, what was aimed at, and what the forward dose allows."""
+
+    highest: Highest
+    aimed_Gy: float
+    aimed_fractions: int
+    settled: Settled
+    target_met: bool
+
+
+@dataclass(frozen=True)
+class Escalated:
+    """The result of the loop.
+
+    Attributes
+    ----------
+    fluence : Fluence
+        Of one fraction, scaled to the prescription.
+    dose : Dose
+        Forward dose of the course.
+    unscaled : Fluence
+        As it was planned, for another forward dose.
+    solution : Solution
+        The solve that the fluence came from.
+    history : tuple of EscalationRound
+    chosen : int
+    """
+
+    fluence: Fluence
+    dose: Dose
+    unscaled: Fluence
+    solution: Solution
+    history: tuple[EscalationRound, ...]
+    chosen: int
+
+    @property
+    def round(self) -> EscalationRound:
+        """The round that the result is of."""
+        return self.history[self.chosen]
+
+
+def highest(
+    planner: Planner,
+    *,
+    offset_Gy: NDArray[np.floating] | None = None,
+    shift_Gy: Mapping[str, float] | None = None,
+    solver: Solver = "interior",
+    relative_gap: float = 1e-3,
+    start: Solution | None = None,
+    guess_mu: NDArray[np.float64] | None = None,
+    progress: Progress | None = None,
+) -> Highest:
+    """The highest prescription by the model, in both passes.
+
+    Where fractions are added, EQD2 depends on their number n too, D²/n being convex in both. For a given n the problem
+    is the same as with fixed fractions; where the n found is the n put in, its multipliers, divided by 1 - dp/dn over the
+    dose of a fraction, are those of the joint problem, which is thereby solved.
+    """
+    protocol = planner.protocol
+    rx, escalation = protocol.prescription, protocol.escalation
+    if escalation is None:
+        raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
+    depends = escalation.by == "fractions" and any(isinstance(c.of, kinds.MeanEQD2) for c in protocol.constraints)
+
+    def at(count: float, held: Held | None, near: Solution | None) -> Solution:
+        one = planner.at(count * rx.fraction_Gy, count) if depends else planner
+        return one.once(
+            escalate=True, held=held, start=near, relax=True, offset_Gy=offset_Gy, shift_Gy=shift_Gy, solver=solver,
+            progress=progress,
+            relative_gap=relative_gap, guess_mu=guess_mu if near is None or near is start else near.fluence.vector,
+            refinements=1 if near is None else 0,
+        )  # fmt: skip
+
+    def joint(count: float, held: Held | None, near: Solution | None) -> tuple[Solution, float, float]:
+        """The solution, its number of fractions, and dp/dn over the dose of a fraction."""
+        found, slope = at(count, held, near), 0.0
+        for _ in range(8 if depends else 0):
+            p_Gy = float(found.prescription_Gy or 0)
+            if abs(p_Gy - count * rx.fraction_Gy) < SAME_Gy:
+                break
+            # Newton's step with the slope of the last two, which is small: more fractions allow a little more dose.
+            next_count = (p_Gy / rx.fraction_Gy - slope * count) / (1 - slope)
+            before, before_Gy = count, p_Gy
+            count = float(np.clip(next_count, 1.0, 1.2 * escalation.cap_Gy / rx.fraction_Gy))
+            found = at(count, held, found)
+            if abs(count - before) > 1e-6:
+                slope = (float(found.prescription_Gy or 0) - before_Gy) / (count - before) / rx.fraction_Gy
+                slope = float(np.clip(slope, 0.0, 0.9))
+        return found, count, slope
+
+    first, count, slope = joint(rx.fractions, None, start)
+    second = first
+    if held := planner.held_by(first.row_dose_Gy):
+        second, count, again = joint(count, held, first)
+        slope = again or slope  # where the number was right at once, the first pass knows it
+    certificate = first.fluence.certificate
+    assert certificate is not None
+    return Highest(
+        min(-certificate.dual_bound, escalation.cap_Gy),
+        float(first.prescription_Gy or 0),
+        max(float(second.prescription_Gy or 0), float(first.prescription_Gy or 0)),
+        {limit.name: limit.dual_per_Gy / (1 - slope) for limit in second.limits},
+        second,
+    )
+
+
+def escalate(
+    influence: Influence,
+    structures: StructureSet,
+    protocol: Protocol,
+    forward: Callable[[Fluence], Dose],
+    *,
+    rounds: int = 1,
+    planner: Planner | None = None,
+    solver: Solver = "interior",
+    relative_gap: float = 1e-3,
+    progress: Progress | None = None,
+) -> Escalated:
+    """Find the isotoxic prescription and a plan for it, with forward doses in the loop.
+
+    Parameters
+    ----------
+    influence, structures, protocol
+        As for :func:`mrlinac.optimise.solve`; the protocol has a table ``escalation``.
+    forward : callable
+        The dose of one fraction of a fluence.
+    rounds : int
+        Corrections after the first plan; one more if the forward dose then allows less than 99 % of what was aimed at.
+
+    Returns
+    -------
+    Escalated
+        Of the round with the highest prescription, among those whose target is as asked for.
+    """
+    planner = planner or Planner(influence, structures, protocol)
+    escalation, rx = protocol.escalation, protocol.prescription
+    if escalation is None:
+        raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
+    offset: NDArray[np.float32] | None = None
+    shift: dict[str, float] = {}
+    best: Highest | None = None
+    history: list[EscalationRound] = []
+    found: list[tuple[Fluence, Dose, Fluence, Solution]] = []
+    most_Gy, extra = np.inf, 0
+    while len(found) < rounds + 1 + extra:
+        best = highest(
+            planner, offset_Gy=offset, shift_Gy=shift, solver=solver, relative_gap=max(relative_gap, 2e-3),
+            progress=progress, start=best.solution if best else None,
+            guess_mu=found[-1][3].fluence.vector if found else None,
+        )  # fmt: skip
+        wanted_Gy = min((1 - escalation.slip_percent / 100) * best.second_pass_Gy, most_Gy)
+        aimed_Gy, fractions = escalation.rounded_down(wanted_Gy, rx.dose_Gy, rx.fractions)
+        if aimed_Gy < rx.dose_Gy:
+            aimed_Gy, fractions = rx.dose_Gy, rx.fractions
+        there = planner.at(aimed_Gy, fractions)
+        model_Gy = np.float32(rx.fractions) * influence.dose_Gy(best.solution.fluence.vector)
+        shift = _beyond_rows(there, structures, model_Gy if offset is None else model_Gy + offset)
+        solution = there.solve(
+            offset_Gy=offset, shift_Gy=shift, solver=solver, relax=True, held=planner.held_by(best.solution.row_dose_Gy),
+            relative_gap=relative_gap if len(found) >= rounds else max(relative_gap, OPTIMAL_GAP),
+            guess_mu=best.solution.fluence.vector, refinements=1, start=best.solution, progress=progress,
+        )  # fmt: skip
+        # The rows are of the floor's fractions: so many more of them share the course's fluence.
+        unscaled = solution.fluence.times(rx.fractions / fractions)
+        one = forward(unscaled)
+        fluence, dose, settled = settle(protocol, unscaled, one, structures, aimed_Gy)
+        history.append(EscalationRound(best, aimed_Gy, fractions, settled, _target_met(there, dose)))
+        found.append((fluence, dose, unscaled, solution))
+        predicted_Gy = np.float32(rx.fractions) * influence.dose_Gy(solution.fluence.vector)
+        difference = one.course(fractions).dose_Gy - predicted_Gy
+        offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
+        shift = _beyond_rows(there, structures, one.course(fractions).dose_Gy)
+        last = len(found) == rounds + 1 + extra
+        if last and extra == 0 and aimed_Gy > rx.dose_Gy and settled.allowed_Gy < (1 - MOST_SCALING) * aimed_Gy:
+            extra, most_Gy = 1, settled.allowed_Gy
+    chosen = max(range(len(history)), key=lambda i: _rank(history[i]))
+    return Escalated(*found[chosen], tuple(history), chosen)
+
+
+def _beyond_rows(planner: Planner, structures: StructureSet, dose_Gy: NDArray[np.floating]) -> dict[str, float]:
+    """By organ limit: its value on all voxels less that on the rows, for a course dose; what merging voxels hides."""
+    rows, rx = planner.rows, planner.protocol.prescription
+    on_rows, flat = rows.on_rows(dose_Gy), np.asarray(dose_Gy, dtype=np.float64).ravel()
+    found = {}
+    for constraint in organ_limits(planner.protocol, structures):
+        mine = rows.of.get(constraint.of.structure)
+        if mine is None or isinstance(constraint.of, kinds.MeanDose):
+            continue  # means are exact
+        voxel, share = rows.occupancy[constraint.of.structure]
+        volume_cc = share * mine.weights.sum()
+        whole = constraint.of.value(flat[voxel], volume_cc, rx.dose_Gy, rx.fractions)
+        found[constraint.name] = whole - constraint.of.value(
+            on_rows[mine.rows], mine.weights, rx.dose_Gy, rx.fractions
+        )
+    return found
+
+
+def _rank(one: EscalationRound) -> tuple[bool, bool, float, float]:
+    scaled = one.settled.dose_Gy / one.aimed_Gy
+    return one.target_met, scaled >= 1 - MOST_SCALING, one.settled.dose_Gy, one.settled.allowed_Gy
+
+
+def _target_met(planner: Planner, dose: Dose) -> bool:
+    """Whether the forward dose keeps the limits that move with the prescription, within a hundredth of it."""
+    rx, rows = planner.protocol.prescription, planner.rows
+    on_rows = rows.on_rows(dose.dose_Gy)
+    for constraint in planner.protocol.constraints:
+        mine = rows.of.get(constraint.of.structure)
+        if not constraint.relative or mine is None:
+            continue
+        value = constraint.of.value(on_rows[mine.rows], mine.weights, rx.dose_Gy, rx.fractions)
+        limit_Gy = constraint.limit_Gy(rx)
+        if (value - limit_Gy) * (1 if constraint.upper else -1) > MOST_SCALING * rx.dose_Gy:
+            return False
+    return True

@@ -1,0 +1,180 @@
+"""The isotoxic prescription of a finished dose: the largest that its organs allow, rounded down."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Dose
+from mrlinac.machine.beams import Fluence
+from mrlinac.protocol import kinds, verdicts
+from mrlinac.protocol.escalation import Escalation
+from mrlinac.protocol.model import Constraint, Protocol
+
+MOST_SCALING = 0.01
+"""Rule 7: a finished plan may be scaled by so much; beyond it is planned again."""
+
+
+@dataclass(frozen=True)
+class OrganLimit:
+    """One limit on a finished dose.
+
+    Attributes
+    ----------
+    name : str
+    limit_Gy : float
+    allows_Gy : float
+        The prescription at which the dose, scaled as a whole, reaches it.
+    """
+
+    name: str
+    limit_Gy: float
+    allows_Gy: float
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The prescription that a finished dose may be given at.
+
+    Attributes
+    ----------
+    dose_Gy, fractions
+        The prescription: rounded down, at least the floor.
+    allowed_Gy : float
+        Before rounding, cap and floor: by the limits alone.
+    driver : str
+        The limit that stopped it, or ``cap``, or ``plan`` where it may not be scaled further.
+    eligible : bool
+        Whether the floor is within reach, by every limit and condition that holds there.
+    reasons : tuple of str
+        Why not.
+    above_floor_Gy, below_cap_Gy : float
+        Distances of the prescription.
+    limits : tuple of OrganLimit
+        In the order in which they would stop the dose.
+    """
+
+    dose_Gy: float
+    fractions: int
+    allowed_Gy: float
+    driver: str
+    eligible: bool
+    reasons: tuple[str, ...]
+    above_floor_Gy: float
+    below_cap_Gy: float
+    limits: tuple[OrganLimit, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def settle(
+    protocol: Protocol, fluence: Fluence, one: Dose, structures: StructureSet, aimed_Gy: float
+) -> tuple[Fluence, Dose, Settled]:
+    """Give a plan the largest prescription that its dose allows.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        With a table ``escalation``; its prescription is the floor.
+    fluence : Fluence
+    one : Dose
+        Of one fraction of the fluence.
+    aimed_Gy : float
+        The prescription the plan was made for: upwards it is scaled by at most 1 %.
+
+    Returns
+    -------
+    fluence, dose
+        Scaled, so that the target's median is the prescription; the dose is of the course.
+    Settled
+    """
+    escalation = protocol.escalation
+    if escalation is None or one.fractions != 1:
+        raise ValueError("settling asks for a protocol that escalates and the dose of one fraction")
+    rx = protocol.prescription
+    median_Gy = metrics.metric(one, structures[rx.target], "D50%")
+    if not median_Gy > 0:
+        raise ValueError(f"the forward dose gives nothing to {rx.target}")
+    limits = [
+        OrganLimit(c.name, c.limit_Gy(rx), _allowed_Gy(c, c.limit_Gy(rx), protocol, one, structures, median_Gy))
+        for c in organ_limits(protocol, structures)
+    ]
+    limits.sort(key=lambda limit: limit.allows_Gy)
+    allowed_Gy = limits[0].allows_Gy if limits else np.inf
+    most_Gy = {"cap": escalation.cap_Gy, "plan": (1 + MOST_SCALING) * aimed_Gy}
+    if limits:
+        most_Gy[limits[0].name] = allowed_Gy
+    driver = min(most_Gy, key=lambda name: most_Gy[name])
+    dose_Gy, fractions = escalation.rounded_down(most_Gy[driver], rx.dose_Gy, rx.fractions)
+    if dose_Gy < rx.dose_Gy:
+        dose_Gy, fractions = rx.dose_Gy, rx.fractions
+    reasons = tuple(_at_floor(protocol, one, structures, median_Gy))
+    factor = dose_Gy / fractions / median_Gy
+    settled = Settled(
+        dose_Gy,
+        fractions,
+        float(allowed_Gy),
+        driver,
+        not reasons,
+        reasons,
+        dose_Gy - rx.dose_Gy,
+        escalation.cap_Gy - dose_Gy,
+        tuple(limits),
+    )
+    return fluence.times(factor), one.times(factor).course(fractions), settled
+
+
+def organ_limits(protocol: Protocol, structures: StructureSet) -> list[Constraint]:
+    """The constraints that do not move with the prescription, of structures that are there."""
+    return [c for c in protocol.constraints if c.upper and not c.relative and c.of.structure in structures]
+
+
+def _allowed_Gy(
+    constraint: Constraint, limit_Gy: float, protocol: Protocol, one: Dose, structures: StructureSet, median_Gy: float
+) -> float:
+    """The prescription at which a dose, scaled as a whole, reaches a limit."""
+    rx, escalation = protocol.prescription, protocol.escalation
+    dose_Gy, volume_cc = metrics.voxels(one, structures[constraint.of.structure])
+    per_Gy = np.asarray(dose_Gy, dtype=np.float64) / median_Gy  # of the course, per Gy of the prescription
+    if not isinstance(constraint.of, kinds.MeanEQD2):  # all others double with the dose
+        unit = constraint.of.value(per_Gy, volume_cc, 1.0)
+        return float(limit_Gy / unit) if unit > 0 else float("inf")
+    low, high = 0.0, 4 * float(escalation.cap_Gy if escalation else rx.dose_Gy)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        fractions = rx.fractions if _keeps_fractions(escalation) else middle / rx.fraction_Gy
+        reached = constraint.of.value(middle * per_Gy, volume_cc, 1.0, fractions)
+        low, high = (middle, high) if reached <= limit_Gy else (low, middle)
+    return low
+
+
+def _keeps_fractions(escalation: Escalation | None) -> bool:
+    return escalation is None or escalation.by == "dose"
+
+
+def _at_floor(protocol: Protocol, one: Dose, structures: StructureSet, median_Gy: float) -> list[str]:
+    """Why a patient cannot have even the floor."""
+    rx = protocol.prescription
+    reasons = []
+    for constraint in organ_limits(protocol, structures):
+        limit_Gy = constraint.at_floor_Gy or constraint.limit_Gy(rx)
+        allows_Gy = _allowed_Gy(constraint, limit_Gy, protocol, one, structures, median_Gy)
+        if allows_Gy < rx.dose_Gy * (1 - 1e-9):
+            reasons.append(f"{constraint.name} <= {limit_Gy:g} Gy allows {allows_Gy:.1f} of {rx.dose_Gy:g} Gy")
+    conditions = [goal for goal in protocol.goals if goal.at_floor]
+    if conditions:
+        floor = one.times(rx.fraction_Gy / median_Gy).course(rx.fractions)
+        asked = protocol.model_copy(update={"goals": tuple(conditions)})
+        for verdict in verdicts.judge(asked, floor, structures):
+            if verdict.outcome in ("fail", "near"):
+                reasons.append(
+                    f"{verdict.structure} {verdict.metric} is {verdict.value:.1f} {verdict.unit} at {rx.dose_Gy:g} Gy, "
+                    f"{verdict.direction} {verdict.limit:g} asked for"
+                )
+    return reasons

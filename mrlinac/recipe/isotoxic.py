@@ -1,0 +1,92 @@
+"""What a result keeps of its escalation: the record, the table of rounds, the sentence a person reads first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mrlinac import optimise
+from mrlinac.protocol.model import Protocol
+
+WORTH = 1e-3
+"""A price below this (Gy of prescription per Gy of a limit) counts as none."""
+
+
+def record_of(planned: optimise.Escalated, settled: optimise.Settled, protocol: Protocol) -> dict[str, Any]:
+    """Plain values: the prescription, the model's bound beside it, and each limit with its prices.
+
+    ``Gy per Gy`` is the prescription that a Gy more of the limit would allow, all else held; ``costs`` its inverse: by
+    how much the limit would have to give for a further Gy. Both are of the model, at its highest prescription.
+    """
+    escalation, rx, best = protocol.escalation, protocol.prescription, planned.round.highest
+    assert escalation is not None  # there is nothing to record without it
+    limits = []
+    for limit in settled.limits:
+        price = best.prices.get(limit.name, math.nan)
+        limits.append(
+            {
+                "name": limit.name,
+                "limit_Gy": limit.limit_Gy,
+                "allows_Gy": limit.allows_Gy,
+                "gain_Gy_per_Gy": price,
+                "cost_Gy_per_Gy": 1 / price if price > WORTH else None,
+            }
+        )
+    return {
+        "by": escalation.by,
+        "dose_Gy": settled.dose_Gy,
+        "fractions": settled.fractions,
+        "eligible": settled.eligible,
+        "reasons": list(settled.reasons),
+        "driver": settled.driver,
+        "allowed_Gy": settled.allowed_Gy,
+        "bound_Gy": best.bound_Gy,
+        "restricted_Gy": best.restricted_Gy,
+        "second_pass_Gy": best.second_pass_Gy,
+        "aimed_Gy": planned.round.aimed_Gy,
+        "floor_Gy": rx.dose_Gy,
+        "cap_Gy": escalation.cap_Gy,
+        "above_floor_Gy": settled.above_floor_Gy,
+        "below_cap_Gy": settled.below_cap_Gy,
+        "limits": limits,
+    }
+
+
+def rounds_table(planned: optimise.Escalated) -> pd.DataFrame:
+    """One row a round: what the model allowed, what was aimed at, what the forward dose allowed."""
+    rows = [
+        {
+            "round": number,
+            "chosen": number == planned.chosen,
+            "convex bound_Gy": one.highest.bound_Gy,
+            "mean tails_Gy": one.highest.restricted_Gy,
+            "second pass_Gy": one.highest.second_pass_Gy,
+            "aimed_Gy": one.aimed_Gy,
+            "forward allows_Gy": one.settled.allowed_Gy,
+            "prescription_Gy": one.settled.dose_Gy,
+            "driver": one.settled.driver,
+            "target as asked": one.target_met,
+        }
+        for number, one in enumerate(planned.history)
+    ]
+    return pd.DataFrame(rows)
+
+
+def sentence(record: Mapping[str, Any]) -> str:
+    """The isotoxic prescription in one sentence or two."""
+    stopped = {"cap": "stopped by the cap", "plan": "stopped where the plan may not be scaled further"}
+    words = stopped.get(record["driver"], f"stopped by {record['driver']}")
+    course = f"{record['dose_Gy']:g} Gy in {record['fractions']} fractions"
+    bound = (
+        f"Convex bound {record['bound_Gy']:.1f} Gy (DVH limits as mean tails), {record['second_pass_Gy']:.1f} Gy with the "
+        "DVH limits themselves, on the model."
+    )
+    if not record["eligible"]:
+        return f"Ineligible: the floor, {course}, is out of reach: {'; '.join(record['reasons'])}. {bound}"
+    return (
+        f"Isotoxic prescription: {course}, {words}; {record['above_floor_Gy']:.1f} Gy above the floor, "
+        f"{record['below_cap_Gy']:.1f} Gy below the cap. {bound}"
+    )

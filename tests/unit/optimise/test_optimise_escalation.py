@@ -1,0 +1,244 @@
+"""Isotoxic planning: the highest prescription against closed forms and another solver; floor, cap, driver, rounding."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import thorax
+from test_optimise_solve import SOLVERS, SRC, forward_of, tiny
+
+from mrlinac import optimise
+from mrlinac import protocol as protocols
+from mrlinac.dose.metrics import metric
+from mrlinac.errors import SpecError
+from mrlinac.protocol.eqd2 import eqd2
+
+TARGET = [
+    {"kind": "mean_dose", "structure": "T", "at_least_percent": 100},
+    {"kind": "upper_tail", "structure": "T", "volume_percent": 50, "at_most_percent": 110},
+]
+MATRIX = [[1.0, 0.0], [0.0, 1.0], [0.4, 0.1], [0.1, 0.2]]  # two target voxels, two of an organ
+NAMES = {"T": (0, 1), "O": (2, 3)}
+
+
+def isotoxic(constraints, by="dose", goals=(), target="T", objectives=(), **changes):
+    given = {"cap_Gy": 73.0, "slip_percent": 1.0} | changes
+    floor = {"dose_Gy": 63, "fractions": 30} if by == "dose" else {"dose_Gy": 61.2, "fractions": 34}
+    if by == "dose":
+        given["step_Gy"] = 0.1
+    about = {"kind": "squared_deviation", "structure": target, "dose_percent": 100, "weight": 10}
+    return protocols.from_values(
+        {
+            "name": "t",
+            "title": "t",
+            "citation": "t",
+            "prescription": {**floor, "target": target, "rule": "median", **SRC},
+            "escalation": {"by": by, **given, **SRC},
+            "objectives": [o | SRC for o in (about, *objectives)],
+            "constraints": [c | SRC for c in constraints],
+            "goals": [g | SRC for g in goals],
+        }
+    )
+
+
+def planner_of(protocol, matrix=MATRIX, names=NAMES):
+    return optimise.Planner(*tiny(matrix, names), protocol, cut=0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    ("limit", "highest_Gy"),
+    [
+        # The organ's mean is 0.25 a + 0.15 b for target doses a, b of mean p, each at most 1.1 p: a = 0.9 p, b = 1.1 p.
+        ({"kind": "mean_dose", "at_most_Gy": 26.0, "fractions": 30}, 26.0 / 0.39),
+        # Its hotter voxel, 0.4 a + 0.1 b.
+        ({"kind": "upper_tail", "volume_percent": 50, "at_most_Gy": 30.0, "fractions": 30}, 30.0 / 0.47),
+        ({"kind": "mean_dose", "at_most_Gy": 60.0, "fractions": 30}, 73.0),  # the cap
+    ],
+)
+def test_the_highest_prescription_has_a_closed_form(solver, limit, highest_Gy):
+    found = optimise.highest(
+        planner_of(isotoxic([*TARGET, {"structure": "O", **limit}])), solver=solver, relative_gap=1e-6
+    )
+    assert found.restricted_Gy == pytest.approx(highest_Gy, rel=2e-4)
+    assert found.bound_Gy >= highest_Gy * (1 - 1e-5)
+    assert found.bound_Gy == pytest.approx(highest_Gy, rel=1e-3)
+    # Everything is homogeneous: the price of a limit that binds is the prescription over the limit.
+    price = found.prices[next(name for name in found.prices if name.startswith("O"))]
+    assert price == pytest.approx(highest_Gy / limit["at_most_Gy"] if highest_Gy < 73 else 0, rel=5e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("by", ["dose", "fractions"])
+def test_mean_eqd2_at_the_highest_prescription(by):
+    limit_Gy, ratio_Gy = 18.0, 3.0
+    eqd2 = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio_Gy, "at_most_Gy": limit_Gy}
+    found = optimise.highest(planner_of(isotoxic([*TARGET, eqd2], by, cap_Gy=90.0)), relative_gap=1e-6)
+
+    def highest_Gy(limit_Gy):
+        # a = (1 - f) p and b = (1 + f) p are all the freedom there is; n is p / 1.8 where fractions are added.
+        best = 0.0
+        for f in np.linspace(-0.1, 0.1, 201):
+            low, high = 0.0, 200.0
+            for _ in range(60):
+                p = 0.5 * (low + high)
+                organ = np.array([0.4 * (1 - f) + 0.1 * (1 + f), 0.1 * (1 - f) + 0.2 * (1 + f)]) * p
+                fractions = 30 if by == "dose" else p / 1.8
+                low, high = (p, high) if eqd2(organ, fractions, ratio_Gy).mean() <= limit_Gy else (low, p)
+            best = max(best, low)
+        return best
+
+    assert found.restricted_Gy == pytest.approx(highest_Gy(limit_Gy), rel=3e-4)
+    # With added fractions too the price is what a little more of the limit brings.
+    slope = (highest_Gy(limit_Gy + 0.05) - highest_Gy(limit_Gy - 0.05)) / 0.1
+    assert found.prices["O mean_eqd2"] == pytest.approx(slope, rel=0.02)
+
+
+def test_the_second_pass_reaches_more_and_keeps_the_dvh():
+    free = {"kind": "dose_at_volume", "structure": "O", "volume_percent": 50, "at_most_Gy": 12.0, "fractions": 30}
+    found = optimise.highest(planner_of(isotoxic([*TARGET, free], cap_Gy=100.0)), relative_gap=1e-5)
+    # First both voxels' tail, 0.47 p <= 12 (below the floor); then the hotter one is free: 0.1 a + 0.2 b <= 12, and with
+    # a = 1.1 p that is 0.29 p.
+    assert found.restricted_Gy == pytest.approx(12 / 0.47, rel=1e-3)
+    assert found.second_pass_Gy == pytest.approx(12 / 0.29, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return thorax(spacing_mm=8.0, target_mm=20.0, half_length_mm=40.0, beamlet_mm=(7.0, 7.0))
+
+
+def thorax_isotoxic(lungs_Gy, by="dose", **changes):
+    size = {"fractions": 30} if by == "dose" else {"fraction_Gy": 1.8}
+    return isotoxic(
+        [
+            {"kind": "mean_dose", "structure": "PTV_eval", "at_least_percent": 100},
+            {"kind": "dose_at_volume", "structure": "PTV_eval", "volume_percent": 98, "at_least_percent": 90},
+            {"kind": "upper_tail", "structure": "PTV_eval", "volume_percent": 2, "at_most_percent": 107},
+            {"kind": "upper_tail", "structure": "Normal", "volume_cc": 5, "at_most_percent": 102},
+            {"kind": "mean_dose", "structure": "Lungs-GTV", "at_most_Gy": lungs_Gy, **size},
+            {"kind": "dose_at_volume", "structure": "SpinalCord", "volume_cc": 1, "at_most_Gy": 47, **size},
+        ],
+        by,
+        target="PTV_eval",
+        objectives=[
+            {"kind": "squared_overdose", "structure": "Normal", "dose_percent": 50, "weight": 5},
+            {"kind": "mean_dose", "structure": "Heart", "weight": 0.5},
+            {"kind": "fluence_smoothness", "weight": 1},
+        ],
+        **changes,
+    )
+
+
+def test_both_solvers_find_the_same_highest_prescription(patient):
+    planner = optimise.Planner(*patient, thorax_isotoxic(5.0, cap_Gy=300.0), oar_rows=600)
+    ours = planner.once(escalate=True, relative_gap=1e-5, refinements=0)
+    theirs = planner.once(escalate=True, solver="clarabel", refinements=0)
+    assert ours.prescription_Gy == pytest.approx(theirs.prescription_Gy, rel=1e-4)
+    assert -ours.fluence.certificate.dual_bound >= theirs.prescription_Gy * (1 - 1e-5)
+    for mine, other in zip(ours.limits, theirs.limits, strict=True):
+        assert mine.dual_per_Gy == pytest.approx(other.dual_per_Gy, rel=0.02, abs=2e-3)
+    held = planner.held_by(ours.row_dose_Gy)
+    mine, other = (
+        planner.once(escalate=True, solver=s, refinements=0, held=held, relative_gap=1e-5) for s in SOLVERS
+    )
+    assert mine.prescription_Gy == pytest.approx(other.prescription_Gy, rel=2e-4)
+    assert mine.prescription_Gy >= ours.prescription_Gy * (1 - 1e-4)
+
+
+@pytest.mark.parametrize("by", ["dose", "fractions"])
+def test_the_forward_dose_decides(patient, by):
+    influence, structures = patient
+    # The lungs' limit that about 68 Gy reach; the forward dose has 2 % more everywhere beyond the target.
+    reach = optimise.highest(optimise.Planner(*patient, thorax_isotoxic(5.0, by, cap_Gy=300.0), oar_rows=600))
+    lungs_Gy = 5.0 * 68 / reach.second_pass_Gy
+    protocol = thorax_isotoxic(lungs_Gy, by)
+    more = np.float32(1.02) - np.float32(0.02) * (structures["PTV_eval"].occupancy > 0)
+    planner = optimise.Planner(*patient, protocol, oar_rows=600)
+    found = optimise.escalate(*patient, protocol, forward_of(influence, more), rounds=1, planner=planner)
+    settled = found.round.settled
+    assert settled.eligible
+    assert settled.driver == "Lungs-GTV mean_dose" == settled.limits[0].name
+    # Rounded down: the limit holds at the prescription and would not at the next one.
+    step_Gy = 0.1 if by == "dose" else 1.8
+    mean_Gy = metric(found.dose, structures["Lungs-GTV"], "mean")
+    assert mean_Gy <= lungs_Gy * (1 + 1e-6)
+    assert mean_Gy * (1 + step_Gy / settled.dose_Gy) > lungs_Gy
+    assert metric(found.dose, structures["PTV_eval"], "D50%") == pytest.approx(settled.dose_Gy, rel=1e-5)
+    assert found.dose.fractions == settled.fractions
+    assert settled.dose_Gy / settled.fractions == pytest.approx(1.8 if by == "fractions" else settled.dose_Gy / 30)
+    assert settled.dose_Gy <= found.round.highest.bound_Gy + 1.0
+    assert 60 < settled.dose_Gy < 69
+    np.testing.assert_allclose(
+        found.dose.dose_Gy, settled.fractions * influence.dose_Gy(found.fluence.vector) * more, rtol=1e-4, atol=1e-3
+    )
+    assert settled.above_floor_Gy == pytest.approx(settled.dose_Gy - protocol.prescription.dose_Gy)
+    assert settled.below_cap_Gy == pytest.approx(protocol.escalation.cap_Gy - settled.dose_Gy)
+
+
+def test_a_patient_out_of_reach_is_ineligible_and_a_condition_can_make_one(patient):
+    influence, structures = patient
+    exact = forward_of(influence, np.float32(1.0))
+    low = optimise.escalate(*patient, thorax_isotoxic(1.0), exact, rounds=0)
+    assert not low.round.settled.eligible
+    assert low.round.settled.dose_Gy == 63  # shown at the floor
+    assert "Lungs-GTV" in low.round.settled.reasons[0]
+    easy = thorax_isotoxic(50.0)
+    one = optimise.escalate(*patient, easy, exact, rounds=0)
+    assert one.round.settled.eligible
+    assert one.round.settled.dose_Gy == pytest.approx(73, abs=0.11)
+    goal = {"structure": "Heart", "metric": "mean", "at_most": 0.01, "fractions": 30, "at_floor": True, **SRC}
+    strict = protocols.from_values({**easy.model_dump(), "goals": [goal]})
+    _, _, settled = optimise.settle(strict, one.unscaled, exact(one.unscaled), structures, 73)
+    assert not settled.eligible
+    assert "Heart mean" in settled.reasons[0]
+
+
+def test_a_limit_of_its_own_at_the_floor():
+    influence, structures = tiny(np.eye(2), {"T": (0,), "O": (1,)})
+    constraint = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": 3, "at_most_Gy": 18.2, "at_floor_Gy": 19.3}
+    protocol = isotoxic([constraint])
+    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().fluence
+    one = forward_of(influence, np.float32(1.0))(fluence)
+    for organ_Gy, eligible in ((25.0, True), (27.5, False)):  # EQD2 in 30 fractions 19.2 and 21.5 Gy
+        dose = replace(one, dose_Gy=np.array([63 / 30, organ_Gy / 30], np.float32).reshape(1, 1, 2))
+        assert bool(eqd2(np.array([organ_Gy]), 30, 3)[0] <= 19.3) is eligible
+        assert eqd2(np.array([organ_Gy]), 30, 3)[0] > 18.2
+        _, course, settled = optimise.settle(protocol, fluence, dose, structures, 63)
+        assert settled.eligible is eligible
+        assert settled.dose_Gy == 63
+        assert metric(course, structures["T"], "D50%") == pytest.approx(63, rel=1e-6)
+
+
+def test_upwards_a_plan_is_scaled_by_one_percent_at_most():
+    influence, structures = tiny(np.eye(2), {"T": (0,), "O": (1,)})
+    protocol = isotoxic([{"kind": "mean_dose", "structure": "O", "at_most_Gy": 60, "fractions": 30}])
+    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().fluence
+    one = replace(
+        forward_of(influence, np.float32(1.0))(fluence), dose_Gy=np.array([2.2, 0.1], np.float32).reshape(1, 1, 2)
+    )
+    _, _, settled = optimise.settle(protocol, fluence, one, structures, 66.0)
+    assert settled.driver == "plan"
+    assert settled.dose_Gy == pytest.approx(66.6)  # 66.66 rounded down
+
+
+@pytest.mark.parametrize(
+    ("by", "limit", "words"),
+    [
+        ("dose", {"fraction_Gy": 2.1}, "number of fractions"),
+        ("fractions", {"fraction_Gy": 2.5, "alpha_beta_Gy": 3}, "dose of a fraction"),
+        ("dose", {}, "neither its fractionation"),
+    ],
+)
+def test_a_limit_that_would_move_with_the_prescription_is_refused(by, limit, words):
+    with pytest.raises(SpecError, match=words):
+        isotoxic([{"kind": "mean_dose", "structure": "O", "at_most_Gy": 20, **limit}], by)
+
+
+def test_steps():
+    by_dose = isotoxic([]).escalation
+    assert by_dose.rounded_down(67.79, 63, 30) == (67.7, 30)
+    assert by_dose.rounded_down(67.7, 63, 30) == (67.7, 30)
+    assert by_dose.rounded_down(99, 63, 30) == (73, 30)
+    added = isotoxic([], "fractions", cap_Gy=79.2).escalation
+    assert added.rounded_down(70.1, 61.2, 34) == (pytest.approx(68.4), 38)
+    assert added.rounded_down(99, 61.2, 34) == (pytest.approx(79.2), 44)
