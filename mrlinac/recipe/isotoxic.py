@@ -26,6 +26,7 @@ def record_of(planned: optimise.Escalated, settled: optimise.Settled, protocol: 
     limits = []
     for limit in settled.limits:
         price = best.prices.get(limit.name, math.nan)
+        price = 0.0 if price < WORTH else price
         limits.append(
             {
                 "name": limit.name,
