@@ -71,8 +71,8 @@ def test_the_highest_prescription_has_a_closed_form(solver, limit, highest_Gy):
 @pytest.mark.parametrize("by", ["dose", "fractions"])
 def test_mean_eqd2_at_the_highest_prescription(by):
     limit_Gy, ratio_Gy = 18.0, 3.0
-    eqd2 = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio_Gy, "at_most_Gy": limit_Gy}
-    found = optimise.highest(planner_of(isotoxic([*TARGET, eqd2], by, cap_Gy=90.0)), relative_gap=1e-6)
+    limit = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio_Gy, "at_most_Gy": limit_Gy}
+    found = optimise.highest(planner_of(isotoxic([*TARGET, limit], by, cap_Gy=90.0)), relative_gap=1e-6)
 
     def highest_Gy(limit_Gy):
         # a = (1 - f) p and b = (1 + f) p are all the freedom there is; n is p / 1.8 where fractions are added.
