@@ -1,6 +1,7 @@
 """DICOM in and out: the only room that imports pydicom."""
 
-from mrlinac.dicom.dose import read_dose, write_dose
+from mrlinac.dicom.dose import write_dose
+from mrlinac.dicom.dose_reading import read_dose
 from mrlinac.dicom.names import naming
 from mrlinac.dicom.patient import read_patient
 from mrlinac.dicom.write_common import with_uids

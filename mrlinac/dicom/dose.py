@@ -1,4 +1,4 @@
-"""RTDOSE out and in."""
+"""RTDOSE out; ``dose_reading`` has the way in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from pydicom.tag import Tag
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.constants import RESEARCH_ONLY
-from mrlinac.dicom.ct import AXIAL, TILT_TOLERANCE, POSITION_TOLERANCE_mm
-from mrlinac.dicom.pixels import stored_values
-from mrlinac.dicom.problems import Findings, integer, numbers, open_sequences, quiet_pydicom, read_dataset, text
 from mrlinac.dicom.scan import RT_DOSE, RT_PLAN
 from mrlinac.dicom.write_common import decimal, decimals, new_object, save, source_of, with_uids
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError
-from mrlinac.provenance import Provenance, dicom_uid
+from mrlinac.provenance import dicom_uid
 from mrlinac.provenance import fingerprint as content_hash
 
 FULL_SCALE = 65535
@@ -125,131 +122,3 @@ def _overview(dose: Dose, label: str) -> Dataset:
     overview.TreatmentSite = ""
     overview.PrescriptionOverviewSequence = Sequence([])
     return overview
-
-
-@quiet_pydicom()
-def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patient | None = None) -> Dose:
-    """Read an RTDOSE: axial, head-first supine axes, even frame offsets, Gy, 16 or 32 bits.
-
-    Parameters
-    ----------
-    path : path
-    fractions : int, optional
-        How many fractions the dose stands for, where the file does not say (only overviews and fractions do).
-    patient : Patient, optional
-        The dose must lie in this patient's frame of reference.
-
-    Raises
-    ------
-    DataError
-        With every problem of the file: tag, reason, remedy.
-    """
-    path = Path(path)
-    findings = Findings()
-    heading = "this dose cannot be read:"
-    try:
-        ds = read_dataset(path)
-        kind = text(ds, "SOPClassUID")
-        open_sequences(ds)
-    except Exception as error:
-        raise DataError(f"{path.name}: cannot be read ({type(error).__name__}). Give an RTDOSE file.") from None
-    if kind != RT_DOSE:
-        raise DataError(f"{path.name}: not an RTDOSE. Give an RTDOSE file.")
-    stated = _stated_fractions(ds)
-    if fractions is not None and stated is not None and fractions != stated:
-        findings.problem(
-            f"says {stated}, but {fractions} was stated",
-            "Leave out fractions=",
-            file=path.name,
-            keyword="NumberOfFractionsIncluded",
-        )
-    count = fractions if fractions is not None else stated
-    if count is None or count < 1:
-        findings.problem(
-            "missing: the file does not say how many fractions the dose is for",
-            "State it: fractions=N",
-            file=path.name,
-            keyword="NumberOfFractionsIncluded",
-        )
-    if text(ds, "DoseUnits").upper() != "GY":
-        findings.problem(
-            f"is {text(ds, 'DoseUnits') or 'missing'}, not GY",
-            "Export absolute dose",
-            file=path.name,
-            keyword="DoseUnits",
-        )
-    if patient is not None and text(ds, "FrameOfReferenceUID") != patient.frame_uid:
-        findings.problem(
-            "is not the patient's frame of reference",
-            "Give the dose computed on this patient's CT",
-            file=path.name,
-            keyword="FrameOfReferenceUID",
-        )
-    scaling = numbers(ds, "DoseGridScaling")
-    if scaling is None or scaling.size != 1 or not scaling[0] > 0:
-        findings.problem("missing or not above zero", "Export it again", file=path.name, keyword="DoseGridScaling")
-    grid, flipped = _grid(ds, path.name, findings)
-    raw = stored_values(ds, path.name, findings)
-    findings.raise_problems(heading)
-    assert grid is not None  # each None came with a problem
-    assert raw is not None
-    assert scaling is not None
-    assert count is not None
-    values = raw.reshape(grid.shape_zyx) * float(scaling[0])
-    values = (values[::-1] if flipped else values).astype(np.float32)
-    made = content_hash(grid, values, count)
-    return Dose(grid, values, None, count, Provenance(made, f"RTDOSE of {text(ds, 'Manufacturer') or 'unknown'}"))
-
-
-def _stated_fractions(ds: Dataset) -> int | None:
-    overview = ds.get("PlanOverviewSequence") or []
-    if len(overview) == 1:
-        return integer(overview[0], "NumberOfFractionsIncluded")
-    return 1 if text(ds, "DoseSummationType").upper() == "FRACTION" else None
-
-
-def _grid(ds: Dataset, name: str, findings: Findings) -> tuple[Grid | None, bool]:
-    """Grid with increasing coordinates, and whether the frames run downwards in the file."""
-    before = findings.count
-    values = {}
-    for keyword, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-        found = numbers(ds, keyword)
-        if found is None or found.size != size:
-            findings.problem(f"missing or not {size} finite numbers", "Export it again", file=name, keyword=keyword)
-        else:
-            values[keyword] = found
-    frames = max(1, integer(ds, "NumberOfFrames") or 1)
-    rows, columns = integer(ds, "Rows") or 0, integer(ds, "Columns") or 0
-    offsets = numbers(ds, "GridFrameOffsetVector")
-    if offsets is None or offsets.size != frames or frames < 2:
-        findings.problem(
-            f"missing, or not one offset for each of {frames} frame(s); at least two are needed",
-            "Export a 3D dose",
-            file=name,
-            keyword="GridFrameOffsetVector",
-        )
-    if findings.count > before or offsets is None:
-        return None, False
-    if np.max(np.abs(values["ImageOrientationPatient"] - AXIAL)) > TILT_TOLERANCE:
-        findings.problem(
-            "not axial head-first supine axes; others are not read so far",
-            "Export along the axes of an HFS patient",
-            file=name,
-            keyword="ImageOrientationPatient",
-        )
-    x, y, z = values["ImagePositionPatient"]
-    # PS3.3 C.8.8.3.2: offsets start at zero, or are the z coordinates themselves.
-    heights = offsets if abs(offsets[0] - z) < 1e-6 and offsets[0] != 0 else z + offsets
-    steps = np.diff(heights)
-    step = float(heights[-1] - heights[0]) / (frames - 1)
-    if step == 0 or np.max(np.abs(steps - step)) > POSITION_TOLERANCE_mm:
-        findings.problem("unevenly spaced", "Export on a regular grid", file=name, keyword="GridFrameOffsetVector")
-    spacing = values["PixelSpacing"]
-    if not np.all(spacing > 0) or rows < 1 or columns < 1:
-        findings.problem(
-            "not above zero, or no rows or columns", "Export it again", file=name, keyword="PixelSpacing"
-        )
-    if findings.count > before:
-        return None, False
-    origin = (float(x), float(y), float(min(heights[0], heights[-1])))
-    return Grid((frames, rows, columns), (abs(step), float(spacing[0]), float(spacing[1])), origin), step < 0

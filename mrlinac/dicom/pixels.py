@@ -9,6 +9,12 @@ from pydicom.uid import UID
 
 from mrlinac.dicom.problems import Findings, integer, text
 
+MOST_bytes = 2 << 30
+"""Most memory for the pixels of one object."""
+
+BLANK_bytes, MOST_COMPRESSION = 64 << 20, 1000
+"""Blank slices compress without bound, so this much is always decoded; beyond it no image shrinks a thousandfold."""
+
 
 def stored_values(dataset: Dataset, name: str, findings: Findings) -> NDArray[np.integer] | None:
     """Stored pixel values as integers (rows, columns) or (frames, rows, columns); None with a problem noted.
@@ -37,6 +43,8 @@ def stored_values(dataset: Dataset, name: str, findings: Findings) -> NDArray[np
     if high is not None and high != stored - 1:
         findings.problem(f"is {high} with Bits Stored {stored}", "Export it again", file=name, keyword="HighBit")
         return None
+    if _too_large(dataset, allocated, name, findings):
+        return None
     syntax = UID(text(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID") or "1.2.840.10008.1.2")
     if not syntax.is_transfer_syntax:
         findings.problem("is not a known one", "Export it again", file=name, keyword="TransferSyntaxUID")
@@ -50,6 +58,22 @@ def stored_values(dataset: Dataset, name: str, findings: Findings) -> NDArray[np
         return values
     spare = allocated - stored
     return (values << spare) >> spare
+
+
+def _too_large(dataset: Dataset, allocated: int, name: str, findings: Findings) -> bool:
+    """Whether the header asks for more memory than the data can stand for: a decoder would take it unasked."""
+    rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
+    frames = integer(dataset, "NumberOfFrames") or 1
+    wanted, held = rows * columns * frames * allocated // 8, len(dataset.get("PixelData") or b"")
+    if wanted <= MOST_bytes and wanted <= BLANK_bytes + MOST_COMPRESSION * held:
+        return False
+    findings.problem(
+        f"{frames} frame(s) of {columns}×{rows} pixels in {held} bytes: absurd",
+        "Export it again",
+        file=name,
+        keyword="Rows",
+    )
+    return True
 
 
 def _native(

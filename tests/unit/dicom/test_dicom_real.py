@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mrlinac.anatomy.contours import polygon_volume_cc
@@ -55,7 +56,7 @@ def test_original_structures(real_ct: Path, real_data: Path) -> None:
 
 
 def test_archive_is_not_a_folder(real_data: Path) -> None:
-    with pytest.raises(DataError, match="no CT slices found"):
+    with pytest.raises(DataError, match="no CT or MR slices found"):
         read_patient(real_data / "lung-4d-113")
     with pytest.raises(DataError, match="Unpack it first"):
         read_patient(real_data / "lung-4d-113" / "ct.tar.xz")
@@ -68,7 +69,10 @@ def test_files_of_other_systems(real_data: Path) -> None:
     dose = read_dose(others / "raystation" / "rtdose.dcm", fractions=1)
     assert dose.grid.shape_zyx == (5, 44, 32)
     assert 0 < float(dose.dose_Gy.max()) < 100
-    with pytest.raises(DataError, match="not axial head-first supine"):
-        read_dose(others / "eclipse-dose" / "RD.TBB_feet_in_supine.dcm", fractions=1)
-    with pytest.raises(DataError, match="no CT slices found"):
+    feet_in = read_dose(others / "eclipse-dose" / "RD.TBB_feet_in_supine.dcm", fractions=1)
+    assert feet_in.grid.shape_zyx == (81, 101, 101)
+    # A water phantom about the origin: the file starts at its head and left side and goes to feet and right.
+    assert np.array(feet_in.grid.lower_xyz_mm) == pytest.approx([-101, -101, -101], abs=1.0)
+    assert np.array(feet_in.grid.upper_xyz_mm) == pytest.approx([101, 101, 101], abs=1.7)
+    with pytest.raises(DataError, match="no CT or MR slices found"):
         read_patient(others / "monaco")

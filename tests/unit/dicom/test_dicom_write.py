@@ -107,7 +107,7 @@ def test_structures_can_be_added_to_the_source_folder(folder: Path) -> None:
     again = read_patient(folder)
     assert "PTV" in again.rois
     assert again.rois["PTV"].derived
-    assert any("Patient ID of the CT and of the structure set differ" in note for note in again.notes.of("decide"))
+    assert any("Patient ID of the image and of the structure set differ" in note for note in again.notes.of("decide"))
 
 
 def test_a_folder_with_something_in_it_is_refused(cylinder: Patient, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_frames_downwards_and_absolute_offsets(cylinder: Patient, gradient: Dose
         ({"DoseGridScaling": None}, "Dose Grid Scaling (3004,000E): missing"),
         ({"GridFrameOffsetVector": [0, 1, 2, 3, 4, 5, 6, 7, 99]}, "Grid Frame Offset Vector (3004,000C): unevenly"),
         ({"GridFrameOffsetVector": [0, 1]}, "Grid Frame Offset Vector (3004,000C): missing"),
-        ({"ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "Image Orientation (Patient) (0020,0037): not axial"),
+        ({"ImageOrientationPatient": [0.9, 0.4, 0, 0, 1, 0]}, "Image Orientation (Patient) (0020,0037): not along"),
         ({"PixelData": b"\0\0"}, "Pixel Data (7FE0,0010): 2 bytes instead of 34560"),
         ({"FrameOfReferenceUID": "1.2"}, "Frame of Reference UID (0020,0052): is not the patient's"),
     ],
