@@ -5,6 +5,8 @@ A table that is not there leaves the choice to the import, which says what it di
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,7 +14,8 @@ from pydantic import Field
 from mrlinac.anatomy.from_ct import MetalOverride, Override
 from mrlinac.anatomy.patient import Position
 from mrlinac.anatomy.structures import Role
-from mrlinac.spec import Spec
+from mrlinac.errors import DataError
+from mrlinac.spec import Spec, read_toml, validate
 
 FILE_NAME = "patient.toml"
 
@@ -42,12 +45,41 @@ class PatientFile(Spec):
     metal: MetalOverride | None = None
     density_bands: dict[str, Override] = Field(default_factory=dict)  # for an MR: the body's last
 
-    def overrides(self, external: str = "External") -> dict[str, Override]:
-        """Overrides in the order in which they have a voxel: single structures, bands, the body."""
-        given = {**self.density_bands, **self.density_overrides}
-        order = [
-            *self.density_overrides,
-            *(name for name in self.density_bands if name not in self.density_overrides),
-        ]
-        order.sort(key=lambda name: name == external)  # stable: only the body moves to the end
+    @property
+    def says_of_planning(self) -> dict[str, object]:
+        """What it says beyond which files and names: empty where it says nothing that changes a plan."""
+        asked = ("target_base", "couch_top_y_mm", "density_overrides", "metal", "density_bands")
+        return {key: value for key in asked if (value := getattr(self, key)) not in (None, {})}
+
+    def overrides(self, external: str, more: Mapping[str, Override]) -> dict[str, Override]:
+        """Overrides in the order in which they have a voxel: single structures, more of them, bands, the body.
+
+        Parameters
+        ----------
+        external : str
+            Name of the body's outline, which takes what is left.
+        more : mapping
+            Overrides from elsewhere (a plan file), which give way to those of the same name here.
+        """
+        given = {**self.density_overrides}
+        for further in (more, self.density_bands):
+            given.update({name: override for name, override in further.items() if name not in given})
+        order = sorted(given, key=lambda name: name == external)  # stable: only the body moves to the end
         return {name: given[name] for name in order}
+
+
+def decisions(path: Path) -> tuple[Path, PatientFile, Path | None]:
+    """The folder of DICOM files, what ``patient.toml`` says, and where that file lies (None where there is none).
+
+    Raises
+    ------
+    SpecError
+        When the file says something wrong: key, reason, allowed values.
+    """
+    file = path if path.suffix == ".toml" else path / FILE_NAME
+    if not file.is_file():
+        if path.suffix == ".toml" and not path.is_dir():
+            raise DataError(f"{path}: no such file. Give the folder; `mrlinac import FOLDER` writes its {FILE_NAME}.")
+        return path, PatientFile(), None
+    decided = validate(PatientFile, read_toml(file), str(file))
+    return (file.parent / decided.folder), decided, file

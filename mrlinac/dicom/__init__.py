@@ -2,9 +2,23 @@
 
 from mrlinac.dicom.dose import write_dose
 from mrlinac.dicom.dose_reading import read_dose
+from mrlinac.dicom.import_report import ImportReport, import_folder
 from mrlinac.dicom.names import naming
 from mrlinac.dicom.patient import read_patient
+from mrlinac.dicom.patient_toml import change_patient_file, write_patient_file
 from mrlinac.dicom.write_common import with_uids
 from mrlinac.dicom.writing import write_patient, write_structures
 
-__all__ = ["naming", "read_dose", "read_patient", "with_uids", "write_dose", "write_patient", "write_structures"]
+__all__ = [
+    "ImportReport",
+    "change_patient_file",
+    "import_folder",
+    "naming",
+    "read_dose",
+    "read_patient",
+    "with_uids",
+    "write_dose",
+    "write_patient",
+    "write_patient_file",
+    "write_structures",
+]

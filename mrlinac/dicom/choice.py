@@ -18,6 +18,8 @@ def choose(
     wanted: str | None,
     registrations: Sequence[Found],
     findings: Findings,
+    *,
+    named: bool = False,
 ) -> tuple[ImageSeries | None, Found | None]:
     """The image series and the structure set that belong together.
 
@@ -32,6 +34,8 @@ def choose(
     registrations : sequence of Found
     findings : Findings
         Gets a problem where a person has to choose, and a note on whatever was chosen.
+    named : bool
+        Whether a person named the one structure set.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def choose(
     if left:
         keys = ", ".join(f"{one.key} ({one.kind}, {len(one.frames)} slices)" for one in left)
         findings.note("done", f"{len(left)} other image series of the folder not used: {keys}.")
-    return targets[0], _best(usable, findings)
+    return targets[0], _best(usable, findings, named=named)
 
 
 def _series_of(
@@ -106,7 +110,7 @@ def _problem_unrelated(sets: Sequence[Found], candidates: Sequence[ImageSeries],
         )
 
 
-def _best(usable: Sequence[Found], findings: Findings) -> Found:
+def _best(usable: Sequence[Found], findings: Findings, *, named: bool) -> Found:
     """Of several sets the one with the most known names, then the newest; never without a note.
 
     The note tells them apart by key and counts alone: names of files, labels and dates identify.
@@ -125,6 +129,8 @@ def _best(usable: Sequence[Found], findings: Findings) -> Found:
             f" {'as many known names as another, the newest' if tie else 'the most known names'}; not used: {others}."
             " To take another: rtstruct=KEY or FILE.",
         )
+    elif named:
+        findings.note("info", f"Structures from the set that was named: {_handle(best)}.")
     else:
         findings.note("info", "Structures from the one structure set.")
     return best

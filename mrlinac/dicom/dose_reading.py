@@ -84,7 +84,7 @@ def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patien
     scaling = numbers(ds, "DoseGridScaling")
     if scaling is None or scaling.size != 1 or not scaling[0] > 0:
         findings.problem("missing or not above zero", "Export it again", file=path.name, keyword="DoseGridScaling")
-    placed = _placed(ds, path.name, findings)
+    placed = placed_dose(ds, path.name, findings)
     if patient is not None:
         _check_patient(ds, placed, patient, path.name, findings)
     raw = stored_values(ds, path.name, findings)
@@ -134,7 +134,7 @@ class Placed:
         return np.ascontiguousarray(np.transpose(values, [self.axes.index(axis) for axis in (2, 1, 0)]))
 
 
-def _placed(ds: Dataset, name: str, findings: Findings) -> Placed | None:
+def placed_dose(ds: Dataset, name: str, findings: Findings) -> Placed | None:
     """Geometry of a dose; None with problems noted."""
     before = findings.count
     values: dict[str, NDArray[np.float64]] = {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from mrlinac.anatomy.patient import Patient, Position
-from mrlinac.anatomy.patient_file import FILE_NAME, PatientFile
+from mrlinac.anatomy.patient_file import PatientFile, decisions
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.choice import choose
 from mrlinac.dicom.planes import ImageSeries, image_series
@@ -19,7 +20,6 @@ from mrlinac.dicom.series import Series, read_series
 from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
 from mrlinac.provenance import fingerprint
-from mrlinac.spec import read_toml, validate
 
 IDENTIFIERS = (
     "PatientName",
@@ -92,27 +92,19 @@ def read_patient(
     findings = Findings()
     catalogue = scan(folder, findings)
     given = rtstruct if rtstruct is not None else decided.rtstruct
-    patient = assemble(folder, catalogue, decided, findings, rtstruct=given, names=names, structures=structures)
+    read = assemble(folder, catalogue, decided, findings, rtstruct=given, names=names, structures=structures)
     findings.raise_problems(HEADING)
-    assert patient is not None  # None always comes with a problem
-    return patient
+    assert read is not None  # None always comes with a problem
+    return read.patient
 
 
-def decisions(path: Path) -> tuple[Path, PatientFile, Path | None]:
-    """The folder of DICOM files, what ``patient.toml`` says, and where that file lies (None where there is none).
+@dataclass(frozen=True)
+class Read:
+    """A patient and the keys of what was used."""
 
-    Raises
-    ------
-    SpecError
-        When the file says something wrong: key, reason, allowed values.
-    """
-    file = path if path.suffix == ".toml" else path / FILE_NAME
-    if not file.is_file():
-        if path.suffix == ".toml" and not path.is_dir():
-            raise DataError(f"{path}: no such file. Give the folder; `mrlinac import FOLDER` writes its {FILE_NAME}.")
-        return path, PatientFile(), None
-    decided = validate(PatientFile, read_toml(file), str(file))
-    return (file.parent / decided.folder), decided, file
+    patient: Patient
+    series_key: str
+    rtstruct_key: str | None
 
 
 def assemble(
@@ -124,7 +116,7 @@ def assemble(
     rtstruct: str | Path | None = None,
     names: Mapping[str, str] | None = None,
     structures: bool = True,
-) -> Patient | None:
+) -> Read | None:
     """The patient of a scanned folder; None, with its problems in ``findings``, where there is none.
 
     Parameters
@@ -152,7 +144,7 @@ def assemble(
     if findings.problems:
         _look_at(all_series, findings, decided.position)
         return None
-    image, chosen = choose(all_series, sets, decided.series, registrations, findings)
+    image, chosen = choose(all_series, sets, decided.series, registrations, findings, named=rtstruct is not None)
     if image is None or findings.problems:
         return None
     read = read_series(image, findings, position=decided.position)
@@ -175,6 +167,9 @@ def assemble(
             )
     if findings.problems or read is None:
         return None
+    for key, value in decided.says_of_planning.items():
+        shown = ", ".join(value) if isinstance(value, dict) else value
+        findings.note("info", f"patient.toml decides {key.replace('_', ' ')}: {shown}.")
     if read.position in ("HFS", "FFS"):
         findings.note("info", "Couch: removed by the outline; its top is taken from the posterior edge of External.")
     else:
@@ -182,7 +177,7 @@ def assemble(
             "decide",
             f"Position {read.position}: the image is read; the plan is so far made for supine patients only.",
         )
-    return Patient(
+    patient = Patient(
         label=decided.label or _neutral_label(read),
         image=read.image,
         rois=rois,
@@ -193,7 +188,9 @@ def assemble(
         slice_uids=read.slice_uids,
         notes=findings.notes(),
         identifiers=_identifiers(read.header),
+        decisions=decided if decided.says_of_planning else None,
     )
+    return Read(patient, image.key, None if chosen is None else chosen.key)
 
 
 def _look_at(all_series: Sequence[ImageSeries], findings: Findings, position: str | None) -> None:
@@ -245,4 +242,4 @@ def _identifiers(header: Dataset) -> dict[str, str]:
     return {keyword: value for keyword in IDENTIFIERS if (value := text(header, keyword))}
 
 
-__all__ = ["DataError", "assemble", "decisions", "read_patient"]
+__all__ = ["DataError", "assemble", "read_patient"]
