@@ -5,9 +5,35 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.encaps import generate_frames
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
+from mrlinac.dicom import jpeg_lossless
 from mrlinac.dicom.problems import Findings, integer, text
+
+LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
+DECODERS = {
+    RLELossless: "pydicom",
+    JPEG2000: "pylibjpeg",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+    JPEGBaseline8Bit: "pillow",
+    JPEGExtended12Bit: "pillow",
+}
+"""Which of pydicom's plugins decodes what; all under permissive licences."""
 
 MOST_bytes = 2 << 30
 """Most memory for the pixels of one object."""
@@ -64,7 +90,7 @@ def _too_large(dataset: Dataset, allocated: int, name: str, findings: Findings) 
     """Whether the header asks for more memory than the data can stand for: a decoder would take it unasked."""
     rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
     frames = integer(dataset, "NumberOfFrames") or 1
-    wanted, held = rows * columns * frames * allocated // 8, len(dataset.get("PixelData") or b"")
+    wanted, held = rows * columns * frames * allocated // 8, len(_data(dataset))
     if wanted <= MOST_bytes and wanted <= BLANK_bytes + MOST_COMPRESSION * held:
         return False
     findings.problem(
@@ -76,12 +102,21 @@ def _too_large(dataset: Dataset, allocated: int, name: str, findings: Findings) 
     return True
 
 
+def _data(dataset: Dataset) -> bytes:
+    """Pixel Data as bytes; none where absent or damaged beyond reading."""
+    try:
+        value = dataset.get("PixelData")
+    except Exception:
+        return b""
+    return value if isinstance(value, bytes) else b""
+
+
 def _native(
     dataset: Dataset, dtype: np.dtype[np.integer], name: str, findings: Findings
 ) -> NDArray[np.integer] | None:
     rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
     frames = integer(dataset, "NumberOfFrames") or 1
-    data = dataset.get("PixelData") or b""
+    data = _data(dataset)
     wanted = frames * rows * columns * dtype.itemsize
     if not wanted or len(data) < wanted:
         findings.problem(
@@ -97,7 +132,10 @@ def _native(
 
 def _decompressed(dataset: Dataset, syntax: UID, name: str, findings: Findings) -> NDArray[np.integer] | None:
     try:
-        return np.asarray(dataset.pixel_array)
+        if syntax in LOSSLESS_JPEG:
+            return _jpeg_lossless(dataset)
+        # Named, so that it does not depend on what else is installed; some decoders end the process on damaged data.
+        return np.asarray(pixel_array(dataset, raw=True, decoding_plugin=DECODERS.get(syntax, "")))
     except Exception as error:
         findings.problem(
             f"compressed as '{syntax.name}', which could not be decoded here ({type(error).__name__})",
@@ -106,3 +144,16 @@ def _decompressed(dataset: Dataset, syntax: UID, name: str, findings: Findings) 
             keyword="PixelData",
         )
         return None
+
+
+def _jpeg_lossless(dataset: Dataset) -> NDArray[np.integer]:
+    rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
+    frames = integer(dataset, "NumberOfFrames") or 1
+    streams = generate_frames(_data(dataset), number_of_frames=frames)
+    values = np.array([jpeg_lossless.decode(stream, (rows, columns)) for stream in streams])
+    if len(values) != frames:
+        raise ValueError(f"{len(values)} frames instead of {frames}")
+    whole = values if frames > 1 else values[0]
+    if integer(dataset, "BitsAllocated") == 8:
+        whole = whole.astype(np.uint8)
+    return whole.view(f"i{whole.itemsize}") if integer(dataset, "PixelRepresentation") == 1 else whole

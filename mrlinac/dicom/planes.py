@@ -179,7 +179,8 @@ def _places(frames: Sequence[Frame]) -> int:
     places = set()
     for frame in frames:
         where = frame.numbers("ImagePositionPatient")
-        places.add(None if where is None else tuple(np.round(where, 2)))
+        # Rounded to 0.01 mm; what is absurdly far away is one place.
+        places.add(None if where is None else tuple(np.round(np.clip(where, -2 * LARGEST_mm, 2 * LARGEST_mm), 2)))
     return len(places)
 
 
@@ -194,7 +195,7 @@ def without_localisers(frames: Sequence[Frame], findings: Findings) -> list[Fram
     odd = [f for f, axis in zip(kept, across, strict=True) if axis is not None and axis != usual]
     if odd and 4 * len(odd) <= len(kept):
         findings.note("done", f"{len(odd)} image(s) in another plane than all others (localisers) left out.")
-        kept = [f for f in kept if f not in odd]
+        kept = [f for f, axis in zip(kept, across, strict=True) if axis in (None, usual)]
     return kept
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLossless, JPEGLosslessSV1
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED = {"CT": "1.2.840.10008.5.1.4.1.1.2.1", "MR": "1.2.840.10008.5.1.4.1.1.4.1"}
@@ -81,6 +82,60 @@ def save(ds: Dataset, path: Path, *, syntax: str = ExplicitVRLittleEndian, bare:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     ds.file_meta = meta
     ds.save_as(path, enforce_file_format=True)
+
+
+def jpeg_lossless(values: NDArray, *, bits: int = 16, predictor: int = 1, restart_lines: int = 0) -> bytes:
+    """A lossless JPEG stream (ITU-T T.81 annex H) of unsigned samples, all Huffman codes five bits long."""
+    rows, columns = values.shape
+    frame = bytes([bits]) + rows.to_bytes(2, "big") + columns.to_bytes(2, "big") + b"\x01\x01\x11\x00"
+    table = b"\x00" + bytes(4) + bytes([17]) + bytes(11) + bytes(range(17))
+    scan = b"\x01\x01\x00" + bytes([predictor]) + b"\x00\x00"
+    stream = b"\xff\xd8" + _segment(0xC3, frame) + _segment(0xC4, table)
+    if restart_lines:
+        stream += _segment(0xDD, (restart_lines * columns).to_bytes(2, "big"))
+    stream += _segment(0xDA, scan)
+    step = restart_lines or rows
+    for part, first in enumerate(range(0, rows, step)):
+        if part:
+            stream += bytes([0xFF, 0xD0 + (part - 1) % 8])
+        stream += _entropy_coded(values[first : first + step].astype(int), bits, predictor)
+    return stream + b"\xff\xd9"
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def _entropy_coded(lines: NDArray, bits: int, predictor: int) -> bytes:
+    coded = ""
+    for (row, column), value in np.ndenumerate(lines):
+        if row == 0:
+            guess = 1 << (bits - 1) if column == 0 else lines[0, column - 1]
+        elif column == 0:
+            guess = lines[row - 1, 0]
+        else:
+            a, b, c = lines[row, column - 1], lines[row - 1, column], lines[row - 1, column - 1]
+            guess = (a, b, c, a + b - c, a + ((b - c) >> 1), b + ((a - c) >> 1), (a + b) >> 1)[predictor - 1]
+        difference = (int(value) - int(guess) + 0x8000) % 0x10000 - 0x8000
+        if difference == -0x8000:
+            coded += f"{16:05b}"
+            continue
+        size = abs(difference).bit_length()
+        extra = difference if difference > 0 else difference + (1 << size) - 1
+        coded += f"{size:05b}" + (f"{extra:0{size}b}" if size else "")
+    coded += "1" * (-len(coded) % 8)
+    data = bytes(int(coded[i : i + 8], 2) for i in range(0, len(coded), 8))
+    return data.replace(b"\xff", b"\xff\x00")
+
+
+def compress_jpeg_lossless(ds: Dataset, **options: int) -> None:
+    """Turn one image's pixels into lossless JPEG."""
+    values = np.frombuffer(ds.PixelData, "<u2").reshape(ds.Rows, ds.Columns)
+    ds.PixelData = encapsulate([jpeg_lossless(values, **options)])
+    ds["PixelData"].is_undefined_length = True
+    ds["PixelData"].VR = "OB"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = JPEGLosslessSV1 if options.get("predictor", 1) == 1 else JPEGLossless
 
 
 def common(sop_class: str, modality: str, uid: str, *, frame: str = "1.9.1", series: str = "1.9.2") -> Dataset:
