@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 from mrlinac import dicom, jit, report, spec, transport
-from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.patient_file import FILE_NAME, decisions
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.errors import SpecError
@@ -103,7 +103,15 @@ def import_folder(
         given = {"series": series and found.used["series"], "rtstruct": rtstruct and chosen, "position": position}
         dicom.change_patient_file(path, {key: value for key, value in given.items() if value is not None})
     else:
-        dicom.write_patient_file(found.patient, path, place, series_key=str(found.used["series"]), rtstruct=chosen)
+        try:
+            dicom.write_patient_file(
+                found.patient, path, place, series_key=str(found.used["series"]), rtstruct=chosen
+            )
+        except OSError as error:
+            if file is not None:
+                raise
+            said = f"No {FILE_NAME} was written into the folder ({error.strerror}); say where: --file PATH."
+            return replace(found, notes=Notes((*found.notes.entries, Note("decide", said))))
     return replace(found, file=path)
 
 

@@ -124,6 +124,7 @@ def _save(content: str, path: Path) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
+        Path(temporary).chmod(0o644)  # a temporary file is its maker's alone
         validate(PatientFile, read_toml(Path(temporary)), str(path))
         os.replace(temporary, path)
     except BaseException:

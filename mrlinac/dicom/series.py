@@ -281,6 +281,8 @@ def _note_geometry(stacked: Stack, kind: str, lying: Position, findings: Finding
     if thickness is not None and abs(float(thickness[0]) - step) > 0.01 * step:
         findings.note("done", f"Slice Thickness says {thickness[0]:g} mm, the positions {step:g} mm: positions used.")
     _note_rescale(stacked, findings)
+    if text(first.frame.found.header, "LossyImageCompression") == "01":
+        findings.note("decide", "The pixels were compressed with loss: values differ from what was scanned.")
 
 
 def _note_rescale(stacked: Stack, findings: Findings) -> None:

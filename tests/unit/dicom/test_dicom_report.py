@@ -189,3 +189,22 @@ def test_overrides_have_an_order() -> None:
         "Lungs",
         "External",
     ]
+
+
+def test_a_folder_that_cannot_be_written_is_still_reported(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    found = mr.import_folder(export, write=True)
+    assert found.file is None
+    assert any("say where: --file PATH" in text for text in found.notes.of("decide"))
+    with pytest.raises(PermissionError):
+        mr.import_folder(export, write=True, file=export.parent / "case.toml")
+
+
+def test_loss_is_said(tmp_path: Path) -> None:
+    made = series().set(LossyImageCompression="01")
+    assert any(
+        "compressed with loss" in text for text in read_patient(made.write(tmp_path), structures=False).notes.texts()
+    )
