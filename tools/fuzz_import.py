@@ -28,7 +28,7 @@ def block(first: int, count: int, way: str) -> dict[str, object]:
     from mrlinac.dicom import import_folder
 
     kinds: Counter[str] = Counter()
-    slowest_s = 0.0
+    slowest_s, slowest = 0.0, {"is": ""}
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         clean = fuzz.exports(Path(scratch) / "clean")
@@ -40,7 +40,8 @@ def block(first: int, count: int, way: str) -> dict[str, object]:
                 kinds["not written"] += 1
             else:
                 kinds[made.kind] += 1
-                slowest_s = max(slowest_s, made.seconds)
+                if made.seconds > slowest_s:
+                    slowest_s, slowest["is"] = made.seconds, name
 
         if way == "bytes":
             for number in range(first, first + count):
@@ -61,7 +62,13 @@ def block(first: int, count: int, way: str) -> dict[str, object]:
                     faults.append(f"{done} in object {index}: {type(error).__name__}: {error}"[:300])
 
             made()
-    return {"kinds": kinds, "slowest_s": slowest_s, "peak_MB": fuzz.peak_MB(), "faults": faults}
+    return {
+        "kinds": kinds,
+        "slowest_s": slowest_s,
+        "slowest": slowest["is"],
+        "peak_MB": fuzz.peak_MB(),
+        "faults": faults,
+    }
 
 
 def main() -> None:

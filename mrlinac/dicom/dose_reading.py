@@ -15,7 +15,7 @@ from mrlinac.dicom.pixels import stored_values
 from mrlinac.dicom.planes import LARGEST_mm, POSITION_TOLERANCE_mm, SPACING_mm, aligned
 from mrlinac.dicom.problems import Findings, integer, numbers, open_sequences, quiet_pydicom, read_dataset, text
 from mrlinac.dicom.scan import RT_DOSE
-from mrlinac.dicom.stack import LARGEST_GAP_mm, interpolated
+from mrlinac.dicom.stack import LARGEST_GAP_mm, grid_of, interpolated
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError
 from mrlinac.provenance import Provenance
@@ -217,17 +217,9 @@ def _on_axes(
             return None
         even = np.linspace(ordered[0], ordered[-1], count)
         step = float(even[1] - even[0])
-    shape, pitch, origin = [0, 0, 0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
-    shape[across], pitch[across], origin[across] = (
-        len(ordered) if even is None else len(even),
-        step,
-        float(ordered[0]),
-    )
-    for direction, number, pixel in ((column, size[0], spacing[0]), (row, size[1], spacing[1])):
-        along = int(np.argmax(np.abs(direction)))
-        shape[along], pitch[along] = number, float(pixel)
-        origin[along] = float(corner[along] if direction[along] > 0 else corner[along] - (number - 1) * pixel)
-    grid = Grid((shape[2], shape[1], shape[0]), (pitch[2], pitch[1], pitch[0]), (origin[0], origin[1], origin[2]))
+    pixel = (float(spacing[0]), float(spacing[1]))
+    count = len(ordered) if even is None else len(even)
+    grid = grid_of(directions, corner, size, pixel, across, float(ordered[0]), step, count)
     reversed_ = (bool(where[-1] < where[0]), bool(column.sum() < 0), bool(row.sum() < 0))
     return Placed(grid, (axes[0], axes[1], axes[2]), reversed_, where, even)
 

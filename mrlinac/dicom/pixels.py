@@ -35,6 +35,11 @@ DECODERS = {
 }
 """Which of pydicom's plugins decodes what; all under permissive licences."""
 
+JPEG2000_START = b"\xff\x4f\xff\x51"
+MOST_TILES = 4096
+FRAME_STARTS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7})
+"""Markers that begin with precision, rows and columns of a JPEG or JPEG-LS frame."""
+
 MOST_bytes = 2 << 30
 """Most memory for the pixels of one object."""
 
@@ -134,6 +139,8 @@ def _decompressed(dataset: Dataset, syntax: UID, name: str, findings: Findings) 
     try:
         if syntax in LOSSLESS_JPEG:
             return _jpeg_lossless(dataset)
+        if syntax != RLELossless:
+            _check_streams(dataset)
         # Named, so that it does not depend on what else is installed; some decoders end the process on damaged data.
         return np.asarray(pixel_array(dataset, raw=True, decoding_plugin=DECODERS.get(syntax, "")))
     except Exception as error:
@@ -144,6 +151,39 @@ def _decompressed(dataset: Dataset, syntax: UID, name: str, findings: Findings) 
             keyword="PixelData",
         )
         return None
+
+
+def _check_streams(dataset: Dataset) -> None:
+    """A compressed stream has a size of its own, which a decoder believes: it must be the header's."""
+    rows, columns = integer(dataset, "Rows") or 0, integer(dataset, "Columns") or 0
+    for stream in generate_frames(_data(dataset), number_of_frames=integer(dataset, "NumberOfFrames") or 1):
+        if stream_shape(stream) != (rows, columns):
+            raise ValueError("the compressed stream is damaged or of another size")
+
+
+def stream_shape(stream: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream says it has; None where it says nothing sensible.
+
+    A JPEG 2000 stream of more tiles than MOST_TILES is damaged: each costs a decoder time and memory.
+    """
+    start = stream.find(JPEG2000_START)
+    if 0 <= start < 256:
+        sizes = [int.from_bytes(stream[at : at + 4], "big") for at in range(start + 8, start + 40, 4)]
+        width, height, left, top, tile_width, tile_height, *_ = sizes
+        if tile_width < 1 or tile_height < 1 or (width // tile_width + 1) * (height // tile_height + 1) > MOST_TILES:
+            return None
+        return height - top, width - left
+    place = stream.find(b"\xff\xd8") + 2
+    while 2 <= place < len(stream) - 8:
+        marker, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4], "big")
+        if stream[place] != 0xFF or length < 2:
+            return None
+        if marker in FRAME_STARTS:
+            return int.from_bytes(stream[place + 5 : place + 7], "big"), int.from_bytes(
+                stream[place + 7 : place + 9], "big"
+            )
+        place += 2 + length
+    return None
 
 
 def _jpeg_lossless(dataset: Dataset) -> NDArray[np.integer]:

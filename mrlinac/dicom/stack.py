@@ -99,7 +99,7 @@ def stack(
     where = np.array([plane.position_xyz_mm[axis] for plane in ordered])
     spacing_mm, even_mm = _spacing(ordered, where, findings)
     first = ordered[0]
-    (rows, columns), (dy, dx) = first.shape_yx, first.spacing_yx_mm
+    rows, columns = first.shape_yx
     count = len(ordered) if even_mm is None else len(even_mm)
     if count * rows * columns > MOST_VOXELS:
         findings.problem(
@@ -110,15 +110,31 @@ def stack(
         )
     if findings.count > before:
         return None
+    grid = grid_of(
+        first.axes, first.position_xyz_mm, first.shape_yx, first.spacing_yx_mm, axis, where[0], spacing_mm, count
+    )
+    return Stack(tuple(ordered), axis, grid, even_mm)
+
+
+def grid_of(
+    axes: NDArray[np.float64],
+    corner_xyz_mm: NDArray[np.float64],
+    shape_yx: tuple[int, int],
+    spacing_yx_mm: tuple[float, float],
+    across: int,
+    lowest_mm: float,
+    step_mm: float,
+    count: int,
+) -> Grid:
+    """The axis-aligned grid of even planes: their first pixel's place, and where along ``across`` the lowest lies."""
     shape, step, origin = [0, 0, 0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
-    shape[axis], step[axis], origin[axis] = count, spacing_mm, float(where[0])
-    for direction, number, pixel in ((first.axes[0], columns, dx), (first.axes[1], rows, dy)):
+    shape[across], step[across], origin[across] = count, step_mm, float(lowest_mm)
+    for direction, number, pixel in zip(axes, shape_yx[::-1], spacing_yx_mm[::-1], strict=True):
         along = int(np.argmax(np.abs(direction)))
-        start = float(first.position_xyz_mm[along])
+        start = float(corner_xyz_mm[along])
         shape[along], step[along] = number, pixel
         origin[along] = start if direction[along] > 0 else start - (number - 1) * pixel
-    grid = Grid((shape[2], shape[1], shape[0]), (step[2], step[1], step[0]), (origin[0], origin[1], origin[2]))
-    return Stack(tuple(ordered), axis, grid, even_mm)
+    return Grid((shape[2], shape[1], shape[0]), (step[2], step[1], step[0]), (origin[0], origin[1], origin[2]))
 
 
 def _check_uniform(planes: Sequence[Plane], findings: Findings) -> None:

@@ -16,6 +16,7 @@ from nasty import (
     Export,
     body,
     compress_jpeg_lossless,
+    compressed,
     dose,
     multi_frame,
     registration,
@@ -25,9 +26,9 @@ from nasty import (
     structure_set,
 )
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from mrlinac.dicom import ImportReport, import_folder, read_dose
 from mrlinac.errors import MrlinacError
@@ -182,23 +183,13 @@ def exports(folder: Path) -> dict[str, Path]:
     """Folders to damage: as it is, without preambles, and compressed in four ways."""
     folders = {"plain": whole().write(folder / "plain"), "bare": whole().write(folder / "bare", bare=True)}
     for name, syntax in (("rle", RLELossless), ("jpeg-ls", JPEGLSLossless), ("jpeg2000", JPEG2000Lossless)):
-        export = compressed(syntax)
+        export = compressed(series(), syntax)
         export.others.append(structure_set({"External": body()}, export))
         folders[name] = export.write(folder / name)
     export = series().edit(compress_jpeg_lossless)
     export.others.append(structure_set({"External": body()}, export))
     folders["jpeg"] = export.write(folder / "jpeg")
     return folders
-
-
-def compressed(syntax: str) -> Export:
-    """A CT with compressed pixels."""
-    export = series()
-    for ds in export.images:
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.compress(syntax, generate_instance_uid=False)
-    return export
 
 
 def batter(clean: dict[str, Path], reports: dict[str, ImportReport], folder: Path, seed: int) -> Outcome:

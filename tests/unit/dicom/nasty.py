@@ -138,6 +138,15 @@ def compress_jpeg_lossless(ds: Dataset, **options: int) -> None:
     ds.file_meta.TransferSyntaxUID = JPEGLosslessSV1 if options.get("predictor", 1) == 1 else JPEGLossless
 
 
+def compressed(export: Export, syntax: str) -> Export:
+    """The export with its pixels compressed by pydicom."""
+    for ds in export.images:
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.compress(syntax, generate_instance_uid=False)
+    return export
+
+
 def common(sop_class: str, modality: str, uid: str, *, frame: str = "1.9.1", series: str = "1.9.2") -> Dataset:
     """What every object has."""
     ds = Dataset()

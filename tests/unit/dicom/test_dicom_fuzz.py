@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz import batter, changes, compressed, damaged, dose_outcome, exports, made_up, outcome, peak_MB
+from fuzz import batter, changes, damaged, dose_outcome, exports, made_up, outcome, peak_MB
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nasty import dose, save, series
+from nasty import compressed, dose, save, series
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import RLELossless
 
@@ -68,7 +68,7 @@ def test_damaged_doses(tmp_path: Path) -> None:
 def test_a_header_that_asks_for_gigabytes(tmp_path: Path) -> None:
     before = peak_MB()
     assert outcome(series().set(Rows=65000, Columns=65000).write(tmp_path / "a")).kind == "problem"
-    export = compressed(RLELossless).set(Rows=40000, Columns=40000)
+    export = compressed(series(), RLELossless).set(Rows=40000, Columns=40000)
     assert outcome(export.write(tmp_path / "b")).kind == "problem"
     assert peak_MB() - before < MOST_MB
 

@@ -8,16 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nasty import AXIAL, Export, body, compress_jpeg_lossless, hu, multi_frame, series, shift, square, structure_set
+from nasty import (
+    AXIAL,
+    Export,
+    body,
+    compress_jpeg_lossless,
+    compressed,
+    hu,
+    multi_frame,
+    series,
+    shift,
+    square,
+    structure_set,
+)
 from nasty import jpeg_lossless as lossless_stream
 from nasty import registration as reg
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
@@ -220,12 +231,7 @@ def test_uncompressed_syntaxes(tmp_path: Path, syntax: str) -> None:
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
 def test_compressed_syntaxes(tmp_path: Path, syntax: str) -> None:
-    def small(ds: Dataset) -> None:
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.compress(syntax, generate_instance_uid=False)
-
-    image(series().edit(small), tmp_path)
+    image(compressed(series(), syntax), tmp_path)
 
 
 @pytest.mark.parametrize("predictor", range(1, 8))
@@ -389,3 +395,20 @@ def test_ct_and_mr_in_one_folder(tmp_path: Path) -> None:
     assert key is not None
     # On demand the same structures on the MR, which shares the frame of reference.
     assert read_patient(tmp_path, series=key[1]).image.quantity == "MR"
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1])
+def test_a_stream_of_another_size_is_not_decoded(tmp_path: Path, syntax: str) -> None:
+    """The stream says 65 000 rows where the header says 33; a decoder would take gigabytes for them."""
+    export = series()
+    if syntax == JPEGLosslessSV1:
+        export.edit(compress_jpeg_lossless)
+    else:
+        export = compressed(export, syntax)
+    ds = export.images[2]
+    digits = 4 if syntax == JPEG2000Lossless else 2
+    width, height, tall = (number.to_bytes(digits, "big") for number in (36, 33, 65000))
+    old, new = (width + height, width + tall) if syntax == JPEG2000Lossless else (height + width, tall + width)
+    assert old in ds.PixelData
+    ds.PixelData = ds.PixelData.replace(old, new, 1)
+    assert "which could not be decoded here (ValueError)" in refused(export, tmp_path)
