@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient, Position
 from mrlinac.anatomy.patient_file import PatientFile, decisions
 from mrlinac.anatomy.structures import Roi
@@ -165,6 +166,8 @@ def assemble(
             findings.note(
                 "decide", "Patient ID of the image and of the structure set differ: make sure it is the same patient."
             )
+    elif chosen is not None:
+        _look_at_structures(chosen, image, registrations, findings)
     if findings.problems or read is None:
         return None
     for key, value in decided.says_of_planning.items():
@@ -197,6 +200,16 @@ def _look_at(all_series: Sequence[ImageSeries], findings: Findings, position: st
     """Problems of the only image series too, where others keep it from being used: all of a folder at once."""
     if len(all_series) == 1:
         read_series(all_series[0], findings, position=position)
+
+
+def _look_at_structures(
+    chosen: Found, image: ImageSeries, registrations: Sequence[Found], findings: Findings
+) -> None:
+    """Problems of the structure set too, where the image keeps it from being used: all of a folder at once."""
+    alone = Findings()
+    anywhere = Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    read_structures(chosen, anywhere, moves_to(image.frame_uid, registrations, alone), (), alone)
+    findings.absorb_problems(alone)
 
 
 def _note_unused_choices(decided: PatientFile, rois: Mapping[str, Roi], findings: Findings) -> None:

@@ -43,6 +43,13 @@ class Findings:
             where = ": ".join(part for part in (file, tag_name(keyword) if keyword else "") if part)
             self.problems.append(f"{where}: {reason}. {remedy}" if where else f"{reason}. {remedy}")
 
+    def absorb_problems(self, other: Findings) -> None:
+        """Take over another's problems, without its notes."""
+        self.count += other.count
+        self.problems += other.problems
+        for kind, count in other._repeats.items():
+            self._repeats[kind] = self._repeats.get(kind, 0) + count
+
     def note(self, severity: Severity, text: str) -> None:
         """Add a sentence to the import report."""
         self._notes.append(Note(severity, text))

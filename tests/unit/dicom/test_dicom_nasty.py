@@ -412,3 +412,9 @@ def test_a_stream_of_another_size_is_not_decoded(tmp_path: Path, syntax: str) ->
     assert old in ds.PixelData
     ds.PixelData = ds.PixelData.replace(old, new, 1)
     assert "which could not be decoded here (ValueError)" in refused(export, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert "gone: cannot be read (No such file or directory). Check its permissions" in refused(series(), tmp_path)
