@@ -1,7 +1,7 @@
 """DICOM in and out: the only room that imports pydicom."""
 
 from mrlinac.dicom.dose import write_dose
-from mrlinac.dicom.dose_reading import read_dose
+from mrlinac.dicom.dose_reading import DoseObject, read_dose, read_dose_object
 from mrlinac.dicom.import_report import ImportReport, import_folder
 from mrlinac.dicom.names import naming
 from mrlinac.dicom.patient import read_patient
@@ -10,11 +10,13 @@ from mrlinac.dicom.write_common import with_uids
 from mrlinac.dicom.writing import write_patient, write_structures
 
 __all__ = [
+    "DoseObject",
     "ImportReport",
     "change_patient_file",
     "import_folder",
     "naming",
     "read_dose",
+    "read_dose_object",
     "read_patient",
     "with_uids",
     "write_dose",

@@ -1,4 +1,4 @@
-"""RTDOSE out; ``dose_reading`` has the way in."""
+"""RTDOSE out; :mod:`mrlinac.dicom.dose_reading` reads it."""
 
 from __future__ import annotations
 

@@ -24,6 +24,9 @@ from mrlinac.dicom.stack import Stack, stack
 AIR_FLOOR_HU = -1024.0
 """The least HU of a 12-bit CT with the usual intercept; less is padding outside the reconstruction circle."""
 
+MOST_UNREADABLE = 4
+"""After so many slices whose pixels cannot be had the rest is not tried: a decoder may take seconds for each."""
+
 LARGEST_HU = 1e5
 """Extended CT scales end below 65536 HU; more is a damaged rescale slope."""
 
@@ -196,6 +199,13 @@ class Pixels:
             raw = self._stored(plane, self.findings)
             if raw is not None:
                 values[index] = self._rescaled(plane, raw, quantity)
+            elif self.findings.count - before >= MOST_UNREADABLE and index + 1 < len(stacked.planes):
+                self.findings.problem(
+                    f"after {MOST_UNREADABLE} slices without pixels the other {len(stacked.planes) - index - 1} were not"
+                    " tried",
+                    "Mend these first",
+                )
+                break
         return values if self.findings.count == before else None
 
     def _stored(self, plane: Plane, findings: Findings) -> NDArray[np.integer] | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from mrlinac.dicom.dose_reading import placed_dose
+from mrlinac.dicom.dose_reading import on_axes, stored_frames
 from mrlinac.dicom.pixels import stored_values
 from mrlinac.dicom.planes import ImageSeries, described_axes, image_series, plane_of, without_localisers
 from mrlinac.dicom.problems import Findings, integer, numbers, read_dataset, text
@@ -146,28 +146,27 @@ def _set_row(found: Found, all_series: Sequence[ImageSeries]) -> Row:
 def _dose_row(found: Found) -> Row:
     findings = Findings()
     dataset = read_dataset(found.path)
-    placed = placed_dose(dataset, found.name, findings)
-    raw = stored_values(dataset, found.name, findings) if placed is not None else None
+    frames_stored = stored_frames(dataset, found.name, findings)
+    raw = stored_values(dataset, found.name, findings) if frames_stored is not None else None
     units, kind = text(dataset, "DoseUnits") or "no unit", text(dataset, "DoseSummationType") or "no summation type"
     row: Row = {"flaws": findings.reasons(), "units": units, "summation": kind}
     row["manufacturer"] = text(dataset, "Manufacturer")
     scaling = numbers(dataset, "DoseGridScaling")
-    if placed is None or raw is None or scaling is None:
-        return {**row, "text": f"{kind}, {units}; cannot be read"}
-    (dz, dy, dx), (nz, ny, nx) = placed.grid.spacing_zyx_mm, placed.grid.shape_zyx
+    if frames_stored is None or raw is None or scaling is None:
+        return {**row, "flaws": findings.reasons(), "text": f"{kind}, {units}; cannot be read"}
+    grid, _ = on_axes(raw.reshape(frames_stored.shape).astype(np.float32), frames_stored, findings)
+    (dz, dy, dx), (nz, ny, nx) = grid.spacing_zyx_mm, grid.shape_zyx
     top = float(raw.max()) * float(scaling[0])
-    axes = numbers(dataset, "ImageOrientationPatient")
-    turned = "" if axes is not None and np.allclose(axes, (1, 0, 0, 0, 1, 0)) else ", turned onto the patient's axes"
-    uneven = "" if placed.even_mm is None else ", uneven planes interpolated"
     return {
         **row,
         "shape_xyz": [nx, ny, nz],
         "spacing_xyz_mm": [dx, dy, dz],
-        "origin_xyz_mm": list(placed.grid.origin_xyz_mm),
+        "origin_xyz_mm": list(grid.origin_xyz_mm),
         "largest": top,
         "bits": integer(dataset, "BitsAllocated"),
         "text": f"{kind}, {nx}×{ny}×{nz} voxels of {dx:.4g}×{dy:.4g}×{dz:.4g} mm, {integer(dataset, 'BitsAllocated')}"
-        f" bits, up to {top:.4g} {units}{turned}{uneven}",
+        f" bits, up to {top:.4g} {units}",
+        "remarks": findings.notes().texts(),
     }
 
 

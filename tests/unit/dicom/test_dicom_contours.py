@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from mrlinac.anatomy.contours import occupancy, polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
-from mrlinac.dicom import read_dose, read_patient
+from mrlinac.dicom import read_dose, read_dose_object, read_patient
 from mrlinac.errors import DataError
 
 PLANES = (-4.0, 0.0, 4.0, 8.0)
@@ -187,13 +187,14 @@ def test_uneven_dose_planes_are_interpolated_and_said(tmp_path: Path) -> None:
     found = checked(dose(offsets=(0, 2, 4, 8, 12, 14)), tmp_path / "d")
     assert found.grid.spacing_zyx_mm[0] == pytest.approx(2)
     assert found.grid.shape_zyx[0] == 8
-    assert found.provenance.notes == ("planes of uneven distance interpolated linearly to even ones",)
+    (told,) = read_dose_object(tmp_path / "d").notes.of("done")
+    assert told.startswith("The frames are 2 to 4 mm apart: put on even 2 mm, linear between neighbours.")
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"GridFrameOffsetVector": ["0", "4", "2", "12"]}, "neither rises nor falls"),
+        ({"GridFrameOffsetVector": ["0", "4", "2", "12"]}, "does not run in one direction"),
         ({"GridFrameOffsetVector": ["3", "7", "11", "15"]}, "starts at 3: neither zero nor the z"),
         ({"DoseGridScaling": "1000"}, "Dose Grid Scaling (3004,000E): makes doses up to"),
         ({"PixelSpacing": ["1e-5", "2"]}, "Pixel Spacing (0028,0030): absurd"),

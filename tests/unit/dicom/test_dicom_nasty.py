@@ -418,3 +418,9 @@ def test_a_stream_of_another_size_is_not_decoded(tmp_path: Path, syntax: str) ->
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     assert "gone: cannot be read (No such file or directory). Check its permissions" in refused(series(), tmp_path)
+
+
+def test_after_some_slices_without_pixels_the_rest_is_not_tried(tmp_path: Path) -> None:
+    text = refused(series().set(PixelData=b"\0\0"), tmp_path)
+    assert text.count("2 bytes instead of 2376: the file is cut off") == 4
+    assert "after 4 slices without pixels the other 2 were not tried" in text

@@ -198,7 +198,7 @@ def test_frames_downwards_and_absolute_offsets(cylinder: Patient, gradient: Dose
         ({"DoseGridScaling": None}, "Dose Grid Scaling (3004,000E): missing"),
         ({"GridFrameOffsetVector": [0, 1, 2, 3, 4, 5, 6, 7, 99]}, "Grid Frame Offset Vector (3004,000C): unevenly"),
         ({"GridFrameOffsetVector": [0, 1]}, "Grid Frame Offset Vector (3004,000C): missing"),
-        ({"ImageOrientationPatient": [0.9, 0.4, 0, 0, 1, 0]}, "Image Orientation (Patient) (0020,0037): not along"),
+        ({"ImageOrientationPatient": [0.9, 0.4, 0, 0, 1, 0]}, "Image Orientation (Patient) (0020,0037): is oblique"),
         ({"PixelData": b"\0\0"}, "Pixel Data (7FE0,0010): 2 bytes instead of 34560"),
         ({"FrameOfReferenceUID": "1.2"}, "Frame of Reference UID (0020,0052): is not the patient's"),
     ],
