@@ -143,6 +143,7 @@ def import_folder(
     rtstruct: str | Path | None = None,
     series: str | None = None,
     position: str | None = None,
+    structures: bool = True,
 ) -> ImportReport:
     """Look at a folder of DICOM files and say everything that there is to say.
 
@@ -150,7 +151,7 @@ def import_folder(
     ----------
     path : path
         The folder, or its ``patient.toml``.
-    rtstruct, series, position
+    rtstruct, series, position, structures
         As in :func:`~mrlinac.dicom.patient.read_patient`.
 
     Returns
@@ -175,7 +176,7 @@ def import_folder(
     if count > 1:
         findings.note("decide", f"The objects belong to {count} patients (by Patient ID): see the letters above.")
     chosen = rtstruct if rtstruct is not None else decided.rtstruct
-    read = assemble(folder, catalogue, decided, findings, rtstruct=chosen)
+    read = assemble(folder, catalogue, decided, findings, rtstruct=chosen, structures=structures)
     used = {} if read is None else {"series": read.series_key, "rtstruct": read.rtstruct_key}
     return ImportReport(
         tuple(objects), findings.notes(), tuple(findings.listed()), None if read is None else read.patient, used
