@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ from typing import Any, Literal, ParamSpec
 
 from mrlinac import dicom, jit, report, spec, transport
 from mrlinac.anatomy.derive import with_derived
-from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.patient_file import FILE_NAME, decisions
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.dose.gamma import parse_criteria
 from mrlinac.dose.grammar import parse_requests
@@ -42,6 +44,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluation_as_dict",
+    "import_folder",
     "known_names",
     "load_patient",
     "load_result",
@@ -58,7 +61,7 @@ Given = ParamSpec("Given")
 
 
 def load_patient(folder: str | Path, *, rtstruct: str | None = None, derive: bool | Sequence[str] = False) -> Patient:
-    """Read a patient from a folder of DICOM files; ``patient.notes`` says what was found.
+    """Read a patient from a folder of DICOM files or its ``patient.toml``; ``patient.notes`` says what was found.
 
     Parameters
     ----------
@@ -76,6 +79,70 @@ def load_patient(folder: str | Path, *, rtstruct: str | None = None, derive: boo
     """
     patient = dicom.read_patient(Path(folder), rtstruct=rtstruct, structures=not derive)
     return with_derived(patient, derive if isinstance(derive, bool) else tuple(derive))
+
+
+def import_folder(
+    folder: str | Path,
+    *,
+    rtstruct: str | None = None,
+    series: str | None = None,
+    position: str | None = None,
+    derive: bool | Sequence[str] = False,
+    write: bool = False,
+    file: str | Path | None = None,
+) -> dicom.ImportReport:
+    """Look at a folder of DICOM files; the report says what it holds, and has the patient where one can be made.
+
+    Parameters
+    ----------
+    folder : path
+        Of DICOM files, or a ``patient.toml``.
+    rtstruct : str, optional
+        Key or path of the structure set, where there are several.
+    series : str, optional
+        Key of the image series, where there are several.
+    position : str, optional
+        Patient position, where the files lack it.
+    derive : bool or sequence of str
+        As in :func:`load_patient`; derived structures are no decisions and do not enter ``patient.toml``.
+    write : bool
+        Write ``patient.toml`` where there is none; where there is one, change in it what is given here, and nothing
+        else. Nothing is written where there are problems.
+    file : path, optional
+        Where to write it; by default into the folder.
+
+    Raises
+    ------
+    DataError, SpecError
+        No such folder, no DICOM file in it, or a wrong ``patient.toml``. Other problems are in the report.
+    """
+    place, _, old = decisions(Path(folder))
+    path = Path(file) if file is not None else old or place / FILE_NAME
+    read_from = path if file is not None and path.is_file() else Path(folder)
+    found = dicom.import_folder(read_from, rtstruct=rtstruct, series=series, position=position, structures=not derive)
+    drawn = found.patient
+    if drawn is None:
+        return found
+    if derive:
+        patient = with_derived(drawn, derive if isinstance(derive, bool) else tuple(derive))
+        said = patient.notes.entries[len(drawn.notes.entries) :]
+        found = replace(found, patient=patient, notes=Notes((*found.notes.entries, *said)))
+    if not write:
+        return found
+    inside = rtstruct is None or not Path(rtstruct).is_file()
+    chosen = found.used["rtstruct"] if inside else os.path.relpath(Path(str(rtstruct)).resolve(), place.resolve())
+    if path.is_file():
+        given = {"series": series and found.used["series"], "rtstruct": rtstruct and chosen, "position": position}
+        dicom.change_patient_file(path, {key: value for key, value in given.items() if value is not None})
+    else:
+        try:
+            dicom.write_patient_file(drawn, path, place, series_key=str(found.used["series"]), rtstruct=chosen)
+        except OSError as error:
+            if file is not None:
+                raise
+            unwritten = f"No {FILE_NAME} was written into the folder ({error.strerror}); say where: --file PATH."
+            return replace(found, notes=Notes((*found.notes.entries, Note("decide", unwritten))))
+    return replace(found, file=path)
 
 
 def phantom(seed: int = 1) -> Patient:

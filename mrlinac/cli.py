@@ -64,7 +64,8 @@ Device = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and estimate only.")]
 PatientFolder = Annotated[
-    Path | None, typer.Option("--patient", help="Folder of DICOM files; the same as --set patient.folder=…")
+    Path | None,
+    typer.Option("--patient", help="Folder of DICOM files or its patient.toml; as --set patient.folder=…"),
 ]
 
 
@@ -220,9 +221,15 @@ def evaluate(
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="Folder of DICOM files.")],
-    rtstruct: Annotated[str | None, typer.Option(help="The structure set to use.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of DICOM files, or its patient.toml.")],
+    rtstruct: Annotated[str | None, typer.Option(help="The structure set to use: key or file.")] = None,
+    series: Annotated[str | None, typer.Option(help="The image series to use: its key.")] = None,
+    position: Annotated[str | None, typer.Option(help="Patient position (HFS …), where the files lack it.")] = None,
     derive: Derive = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Where to write patient.toml [default: FOLDER].")
+    ] = None,
+    no_file: Annotated[bool, typer.Option("--no-file", help="Write no patient.toml.")] = False,
     anonymise: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Instead: write a copy that says of nobody whose it is.")
     ] = None,
@@ -231,14 +238,22 @@ def import_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a folder of DICOM files and say what was found, or write an anonymous copy of it."""
+    """Read a folder of DICOM files, say what was found, and write patient.toml for you to edit, or an anonymous copy."""
     if anonymise is not None:
         written = mrlinac.anonymise(folder, anonymise, seed=seed)
         _say(_of_copy(written), as_json, lambda: _print_copy(written))
         return
-    patient = mrlinac.load_patient(folder, rtstruct=rtstruct, derive=derive)
-    entries = [{"severity": note.severity, "text": note.text} for note in patient.notes.entries]
-    _say({"label": patient.label, "notes": entries}, as_json, lambda: out.print(str(patient.notes), markup=False))
+    found = mrlinac.import_folder(
+        folder, rtstruct=rtstruct, series=series, position=position, derive=derive, write=not no_file, file=file
+    )
+    told = {**found.as_dict(), "file": None if found.file is None else str(found.file)}
+    _say(told, as_json, lambda: out.print(str(found), markup=False, highlight=False, soft_wrap=True))
+    if found.problems:
+        if not as_json:
+            err.print(f"[red]error:[/red] {len(found.problems)} problem(s); nothing was written")
+        raise typer.Exit(1)
+    if found.file is not None and not as_json:
+        out.print(f"decisions: {_escaped(str(found.file))}")
 
 
 @app.command()

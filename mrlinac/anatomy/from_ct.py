@@ -122,7 +122,8 @@ def medium_of(
     Parameters
     ----------
     patient : Patient
-        With a CT in HU and a structure of role ``external``.
+        With a CT in HU and a structure of role ``external``. An MR needs an override for every part of the body: the
+        external's own, last, for all that no other names. Its values are never looked at.
     grid : Grid
         As :func:`calculation_grid` makes it.
     structures : StructureSet
@@ -157,20 +158,24 @@ def medium_of(
     ct, hu = _cropped(patient, grid)
     body = occupancy(external, ct, continued=(True, True))
     mixture = Mixture(grid, table)
-    notes = [*_outside_notes(hu, body, ct), *_field_of_view_notes(external, patient)]
+    is_ct = patient.image.quantity == "HU"
+    notes = [*(_outside_notes(hu, body, ct) if is_ct else []), *_field_of_view_notes(external, patient)]
 
     resample = Resampler(ct, grid, continue_ends=True)
     claimed = np.zeros_like(body)  # part of each CT voxel that an override has taken
     for name, override in overrides.items():
-        inside = _on_ct(name, patient, structures, ct)
+        inside = body if name == external.name else _on_ct(name, patient, structures, ct)
         taken = np.clip(np.minimum(inside, body - claimed), 0.0, None)
         claimed += taken
         share = resample(taken)
         mixture.add(share, override.density_g_cm3, override.material)
         notes.append(Note("done", f"{name}: {total_cc(share, grid):.1f} cc set to {_described(override)}"))
-    notes += _add_metal(mixture, metal, table, patient, hu, body, claimed, resample)
-    _add_tissue(mixture, table, hu, body, claimed, resample)
-    notes.append(Note("done", f"HU to density and material: {table.title}"))
+    if is_ct:
+        notes += _add_metal(mixture, metal, table, patient, hu, body, claimed, resample)
+        _add_tissue(mixture, table, hu, body, claimed, resample)
+        notes.append(Note("done", f"HU to density and material: {table.title}"))
+    else:
+        notes.append(Note("warning", "MR: density and material are those of the bands, the same throughout each"))
     notes += add_couch(mixture, couch, patient, grid)
     return mixture.medium(), Notes(tuple(notes))
 
@@ -267,9 +272,12 @@ def _problems(
     couch: CouchGeometry | None,
 ) -> list[str]:
     found = []
-    if patient.image.quantity != "HU":
-        found.append(f"the image is {patient.image.quantity}, not CT: it has no HU; plan on a CT or a synthetic CT")
     externals = [name for name, roi in patient.rois.items() if roi.role == "external"]
+    if patient.image.quantity != "HU" and not set(externals) & set(overrides):
+        found.append(
+            f"the image is {patient.image.quantity}, not CT: it has no HU; plan on a CT or a synthetic CT, or give "
+            "density bands in patient.toml, one for the external among them"
+        )
     if len(externals) != 1:
         found.append(f"exactly one structure of role 'external' is needed, not {len(externals)}: draw or map it")
     for name in overrides:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.structures import Roi
 from mrlinac.errors import DataError
+
+if TYPE_CHECKING:
+    from mrlinac.anatomy.patient_file import PatientFile
 
 Position = Literal["HFS", "FFS", "HFP", "FFP", "HFDL", "HFDR", "FFDL", "FFDR"]
 Severity = Literal["info", "done", "decide", "warning"]
@@ -39,6 +42,10 @@ class Notes:
     def __len__(self) -> int:
         return len(self.entries)
 
+    def texts(self) -> list[str]:
+        """All texts."""
+        return [note.text for note in self.entries]
+
     def of(self, severity: Severity) -> list[str]:
         """Texts of one severity."""
         return [note.text for note in self.entries if note.severity == severity]
@@ -64,6 +71,8 @@ class Patient:
     notes : Notes
     identifiers : mapping of DICOM keyword to str
         Name, ID and the like: never shown in repr, logs, reports or fingerprints; written only when asked for.
+    decisions : PatientFile or None
+        What ``patient.toml`` says of planning: densities, couch, target base.
     """
 
     label: str
@@ -76,6 +85,7 @@ class Patient:
     slice_uids: tuple[str, ...] = ()
     notes: Notes = field(default_factory=Notes)
     identifiers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    decisions: PatientFile | None = None
 
     @property
     def external(self) -> Roi:

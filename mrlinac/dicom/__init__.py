@@ -3,8 +3,10 @@
 from mrlinac.dicom.anonymise import AnonymiseReport, anonymise
 from mrlinac.dicom.dose import write_dose
 from mrlinac.dicom.dose_reading import DoseObject, read_dose, read_dose_object
+from mrlinac.dicom.import_report import ImportReport, import_folder
 from mrlinac.dicom.names import naming
 from mrlinac.dicom.patient import read_patient
+from mrlinac.dicom.patient_toml import change_patient_file, write_patient_file
 from mrlinac.dicom.structures_alone import frames_of_structure_set, planned_fractions, read_structure_set
 from mrlinac.dicom.write_common import with_uids
 from mrlinac.dicom.writing import write_patient, write_structures
@@ -12,8 +14,11 @@ from mrlinac.dicom.writing import write_patient, write_structures
 __all__ = [
     "AnonymiseReport",
     "DoseObject",
+    "ImportReport",
     "anonymise",
+    "change_patient_file",
     "frames_of_structure_set",
+    "import_folder",
     "naming",
     "planned_fractions",
     "read_dose",
@@ -23,5 +28,6 @@ __all__ = [
     "with_uids",
     "write_dose",
     "write_patient",
+    "write_patient_file",
     "write_structures",
 ]

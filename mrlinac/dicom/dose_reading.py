@@ -12,8 +12,19 @@ from pydicom.dataset import Dataset
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Notes, Patient
 from mrlinac.dicom.pixels import stored_values
-from mrlinac.dicom.problems import Findings, integer, numbers, open_sequences, quiet_pydicom, read_dataset, text
+from mrlinac.dicom.planes import LARGEST_mm, SPACING_mm
+from mrlinac.dicom.problems import (
+    Findings,
+    integer,
+    numbers,
+    open_sequences,
+    quiet_pydicom,
+    read_dataset,
+    tag_name,
+    text,
+)
 from mrlinac.dicom.scan import RT_DOSE
+from mrlinac.dicom.stack import LARGEST_GAP_mm
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError
 from mrlinac.provenance import Provenance
@@ -24,6 +35,12 @@ RIGHT_ANGLE = 1e-3
 
 EVEN_mm = 0.01
 """Steps of the frames that differ less are even; decimal strings are rounded."""
+
+LARGEST_Gy = 1e4
+"""No radiotherapy dose is larger; a larger one is a damaged scaling."""
+
+MOST_PLANES = 2000
+"""So many even planes at most replace uneven ones."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +81,25 @@ def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patien
     fractions : int, optional
         How many fractions the dose stands for, where the file does not say (only overviews and fractions do).
     patient : Patient, optional
-        The dose must lie in this patient's frame of reference.
+        The dose must lie in this patient's frame of reference, and not beside the image.
 
     Raises
     ------
     DataError
         With every problem of the file: tag, reason, remedy.
     """
-    return _read(Path(path), fractions, None if patient is None else patient.frame_uid, must_state=True).dose
+    frame_uid = None if patient is None else patient.frame_uid
+    dose = _read(Path(path), fractions, frame_uid, must_state=True).dose
+    if patient is not None:
+        image = patient.image.grid
+        apart = np.array(dose.grid.lower_xyz_mm) >= np.array(image.upper_xyz_mm)
+        apart |= np.array(dose.grid.upper_xyz_mm) <= np.array(image.lower_xyz_mm)
+        if apart.any():
+            raise DataError(
+                f"{Path(path).name}: {tag_name('ImagePositionPatient')}: places the whole dose outside the patient's"
+                " image. Check that the dose belongs to this patient"
+            )
+    return dose
 
 
 def read_dose_object(path: str | Path, *, fractions: int | None = None, frame_uid: str | None = None) -> DoseObject:
@@ -102,13 +130,20 @@ def _read(path: Path, fractions: int | None, frame_uid: str | None, *, must_stat
     scaling = numbers(ds, "DoseGridScaling")
     if scaling is None or scaling.size != 1 or not scaling[0] > 0:
         findings.problem("missing or not above zero", "Export it again", file=path.name, keyword="DoseGridScaling")
-    frames = _frames(ds, path.name, findings)
+    frames = stored_frames(ds, path.name, findings)
     raw = stored_values(ds, path.name, findings)
+    if raw is not None and scaling is not None and float(np.abs(raw).max()) * float(scaling[0]) > LARGEST_Gy:
+        findings.problem(
+            f"makes doses up to {float(np.abs(raw).max()) * float(scaling[0]):g} Gy: absurd",
+            "Check the export",
+            file=path.name,
+            keyword="DoseGridScaling",
+        )
     findings.raise_problems("this dose cannot be read:")
     assert frames is not None  # each None came with a problem
     assert raw is not None
     assert scaling is not None
-    grid, values = _on_axes(np.asarray(raw, np.float64).reshape(frames.shape) * float(scaling[0]), frames, findings)
+    grid, values = on_axes(np.asarray(raw, np.float64).reshape(frames.shape) * float(scaling[0]), frames, findings)
     if float(values.min()) < 0:
         findings.note(
             "warning", f"The dose has negative voxels, down to {values.min():.3g} Gy: a difference of doses?"
@@ -160,7 +195,7 @@ def _check_meaning(ds: Dataset, name: str, findings: Findings) -> None:
 
 
 @dataclass(frozen=True)
-class _Frames:
+class StoredFrames:
     """Where the stored values lie: direction of each stored axis, as (patient axis x0 y1 z2, sign)."""
 
     shape: tuple[int, int, int]
@@ -170,19 +205,20 @@ class _Frames:
     spacing_mm: tuple[float, float]
 
 
-def _frames(ds: Dataset, name: str, findings: Findings) -> _Frames | None:
+def stored_frames(ds: Dataset, name: str, findings: Findings) -> StoredFrames | None:
+    """Geometry of a dose's frames; None with problems noted."""
     before = findings.count
     values = {}
     for keyword, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
         found = numbers(ds, keyword)
-        if found is None or found.size != size:
-            findings.problem(f"missing or not {size} finite numbers", "Export it again", file=name, keyword=keyword)
+        if found is None or found.size != size or np.max(np.abs(found)) > LARGEST_mm:
+            findings.problem(f"missing or not {size} sensible numbers", "Export it again", file=name, keyword=keyword)
         else:
             values[keyword] = found
     count = max(1, integer(ds, "NumberOfFrames") or 1)
     rows, columns = integer(ds, "Rows") or 0, integer(ds, "Columns") or 0
     offsets = numbers(ds, "GridFrameOffsetVector")
-    if offsets is None or offsets.size != count or count < 2:
+    if offsets is None or offsets.size != count or count < 2 or np.max(np.abs(offsets)) > LARGEST_mm:
         findings.problem(
             f"missing, or not one offset for each of {count} frame(s); at least two are needed",
             "Export a 3D dose",
@@ -206,20 +242,38 @@ def _frames(ds: Dataset, name: str, findings: Findings) -> _Frames | None:
     # PS3.3 C.8.8.3.2: offsets along the normal start at zero; or, for axial frames, are the z coordinates themselves.
     if abs(offsets[0]) > EVEN_mm and axes[0] is not None and axes[0][0] == 2 and abs(offsets[0] - first[2]) < EVEN_mm:
         offsets = (offsets - first[2]) * axes[0][1]
+    elif abs(offsets[0]) > EVEN_mm:
+        findings.problem(
+            f"starts at {offsets[0]:g}: neither zero nor the z of Image Position (Patient), {first[2]:g}",
+            "Export it again",
+            file=name,
+            keyword="GridFrameOffsetVector",
+        )
     steps = np.diff(offsets)
     if not (np.all(steps > EVEN_mm) or np.all(steps < -EVEN_mm)):
         findings.problem(
             "does not run in one direction", "Export on a regular grid", file=name, keyword="GridFrameOffsetVector"
         )
+    elif np.ptp(steps) > EVEN_mm:
+        _check_uneven(np.abs(steps), name, findings)
     spacing = values["PixelSpacing"]
-    if not np.all(spacing > 0) or rows < 1 or columns < 1:
-        findings.problem(
-            "not above zero, or no rows or columns", "Export it again", file=name, keyword="PixelSpacing"
-        )
+    if np.any(spacing < SPACING_mm[0]) or np.any(spacing > SPACING_mm[1]) or rows < 1 or columns < 1:
+        findings.problem("absurd, or no rows or columns", "Export it again", file=name, keyword="PixelSpacing")
     if findings.count > before:
         return None
     known = tuple(axis for axis in axes if axis is not None)
-    return _Frames((count, rows, columns), known, first, offsets, (float(spacing[0]), float(spacing[1])))
+    return StoredFrames((count, rows, columns), known, first, offsets, (float(spacing[0]), float(spacing[1])))
+
+
+def _check_uneven(steps: NDArray[np.float64], name: str, findings: Findings) -> None:
+    """Frames that are too far apart, or too close to some, to be put on even ones."""
+    if steps.max() > LARGEST_GAP_mm or steps.sum() / steps.min() > MOST_PLANES:
+        findings.problem(
+            f"unevenly spaced, {steps.min():g} to {steps.max():g} mm: too far apart to interpolate",
+            "Export on a regular grid",
+            file=name,
+            keyword="GridFrameOffsetVector",
+        )
 
 
 def _axis(direction: NDArray[np.float64]) -> tuple[int, int] | None:
@@ -232,7 +286,9 @@ def _axis(direction: NDArray[np.float64]) -> tuple[int, int] | None:
     return axis, int(exact[axis])
 
 
-def _on_axes(stored: NDArray[np.float64], frames: _Frames, findings: Findings) -> tuple[Grid, NDArray[np.float32]]:
+def on_axes(
+    stored: NDArray[np.float64], frames: StoredFrames, findings: Findings
+) -> tuple[Grid, NDArray[np.float32]]:
     """Values [z, y, x] with increasing coordinates, and their grid."""
     offsets: list[NDArray[np.float64]] = [frames.offsets_mm]
     for size, step in zip(frames.shape[1:], frames.spacing_mm, strict=True):

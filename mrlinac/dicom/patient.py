@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient, Position
+from mrlinac.anatomy.patient_file import PatientFile, decisions
 from mrlinac.anatomy.structures import Roi
-from mrlinac.dicom.ct import Series, read_series
+from mrlinac.dicom.choice import choose
+from mrlinac.dicom.planes import ImageSeries, image_series
 from mrlinac.dicom.problems import Findings, quiet_pydicom, text
-from mrlinac.dicom.scan import ENHANCED_CT, RT_STRUCT, Catalogue, Found, examine, scan, series_key
-from mrlinac.dicom.structures import frames, mapped_count, read_structures, referenced_series, rois_of
+from mrlinac.dicom.registration import moves_to
+from mrlinac.dicom.scan import REGISTRATION, RT_STRUCT, Catalogue, Found, examine, scan
+from mrlinac.dicom.series import Series, read_series
+from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
 from mrlinac.provenance import fingerprint
 
@@ -29,6 +35,8 @@ IDENTIFIERS = (
 )
 """What is needed to write objects back into the same patient and study."""
 
+HEADING = "this folder cannot be imported:"
+
 
 @quiet_pydicom()
 def read_patient(
@@ -41,26 +49,27 @@ def read_patient(
     label: str | None = None,
     structures: bool = True,
 ) -> Patient:
-    """Read one patient: a CT series and the structure set drawn on it, from anywhere in a folder tree.
+    """Read one patient: an image series and the structure set drawn on it, from anywhere in a folder tree.
 
     Parameters
     ----------
     folder : path
-        Folder of an unpacked export; files may have any names and lie in any subfolders.
+        Folder of an unpacked export, files of any names in any subfolders; or a ``patient.toml``. One that lies in the
+        folder is used. What is given here goes before what it says.
     rtstruct : path, optional
         The structure set to use: a path, in the folder or outside it, or the eight-digit key that the report shows.
-        Without it, the one that refers to a CT series of the folder; of several the one with the most names in the
+        Without it, the one that refers to an image series of the folder; of several the one with the most names in the
         table, then the newest; the report says so.
     series : str, optional
-        The CT series to use, where there are several: Series Instance UID or the key that the error shows.
-    position : {"HFS"}, optional
+        The image series to use, where there are several: Series Instance UID or the key that the error shows.
+    position : str, optional
         Patient position, stated where the files lack it.
     names : mapping, optional
         Clinic structure name to TG-263 name; goes before the alias table.
     label : str, optional
         What to call the patient in results. Default: "case-" and a hash of the image, which identifies nobody.
     structures : bool
-        False: read the CT alone where there is no structure set.
+        False: read the image alone where there is no structure set.
 
     Returns
     -------
@@ -73,63 +82,160 @@ def read_patient(
         With every problem of the folder: file, tag, reason, remedy. It never quotes a value that identifies; it does
         name files, which the notes do not.
     """
-    folder = Path(folder)
+    folder, decided, _ = decisions(Path(folder))
+    decided = decided.model_copy(
+        update={
+            key: value
+            for key, value in {"series": series, "position": position, "label": label}.items()
+            if value is not None
+        }
+    )
     findings = Findings()
     catalogue = scan(folder, findings)
-    heading = "this folder cannot be imported:"
-    all_series = catalogue.ct_series()
+    given = rtstruct if rtstruct is not None else decided.rtstruct
+    read = assemble(folder, catalogue, decided, findings, rtstruct=given, names=names, structures=structures)
+    findings.raise_problems(HEADING)
+    assert read is not None  # None always comes with a problem
+    return read.patient
+
+
+@dataclass(frozen=True)
+class Read:
+    """A patient and the keys of what was used."""
+
+    patient: Patient
+    series_key: str
+    rtstruct_key: str | None
+
+
+def assemble(
+    folder: Path,
+    catalogue: Catalogue,
+    decided: PatientFile,
+    findings: Findings,
+    *,
+    rtstruct: str | Path | None = None,
+    names: Mapping[str, str] | None = None,
+    structures: bool = True,
+) -> Read | None:
+    """The patient of a scanned folder; None, with its problems in ``findings``, where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+    catalogue : Catalogue
+        What the folder holds.
+    decided : PatientFile
+        What a person decided.
+    findings : Findings
+        Gets problems and notes.
+    rtstruct, names, structures
+        As in :func:`read_patient`.
+    """
+    all_series = image_series(catalogue.images())
     if not all_series:
-        enhanced = len(catalogue.of_kind(ENHANCED_CT))
-        hint = f" {enhanced} enhanced (multi-frame) CT(s) are there; export single slices instead" if enhanced else ""
-        findings.problem(f"no CT slices found.{hint}", "Give the folder that holds the planning CT")
-        findings.raise_problems(heading)
+        findings.problem("no CT or MR slices found", "Give the folder that holds the planning image")
+        return None
     sets = _structure_sets(folder, catalogue, rtstruct, findings)
     if not sets and structures and not findings.problems:
         findings.problem(
             "no RTSTRUCT found", 'Export the structures too, or name the file: rtstruct="path/to/file.dcm"'
         )
-    findings.raise_problems(heading)
-
-    uid, chosen = _choose(all_series, sets, series, findings)
-    findings.raise_problems(heading)
-    ct = read_series(all_series[uid], findings, position=position)
+    registrations = catalogue.of_kind(REGISTRATION)
+    if findings.problems:
+        _look_at(all_series, findings, decided.position)
+        return None
+    image, chosen = choose(all_series, sets, decided.series, registrations, findings, named=rtstruct is not None)
+    if image is None or findings.problems:
+        return None
+    read = read_series(image, findings, position=decided.position)
     rois: dict[str, Roi] = {}
-    if chosen is not None and ct is not None:
-        rois = read_structures(chosen, ct.image.grid, ct.frame_uid, ct.slice_uids, findings, names=names)
-    findings.raise_problems(heading)
-    assert ct is not None  # None always comes with a problem
-    if chosen is not None and text(chosen.header, "PatientID") != text(ct.header, "PatientID"):
-        findings.note(
-            "decide", "Patient ID of the CT and of the structure set differ: make sure it is the same patient."
+    if chosen is not None and read is not None:
+        moves = moves_to(read.frame_uid, registrations, findings)
+        rois = read_structures(
+            chosen,
+            read.image.grid,
+            moves,
+            read.slice_uids,
+            findings,
+            names=names,
+            choices=decided.structures,
         )
-    findings.note("info", "Couch: removed by the outline; its top is taken from the posterior edge of External.")
-    return Patient(
-        label=label or _neutral_label(ct),
-        image=ct.image,
+        _note_unused_choices(decided, rois, findings)
+        if text(chosen.header, "PatientID") != text(read.header, "PatientID"):
+            findings.note(
+                "decide", "Patient ID of the image and of the structure set differ: make sure it is the same patient."
+            )
+    elif chosen is not None:
+        _look_at_structures(chosen, image, registrations, findings)
+    if findings.problems or read is None:
+        return None
+    for key, value in decided.says_of_planning.items():
+        shown = ", ".join(value) if isinstance(value, dict) else value
+        findings.note("info", f"patient.toml decides {key.replace('_', ' ')}: {shown}.")
+    if read.position in ("HFS", "FFS"):
+        findings.note("info", "Couch: removed by the outline; its top is taken from the posterior edge of External.")
+    else:
+        findings.note(
+            "decide",
+            f"Position {read.position}: the image is read; the plan is so far made for supine patients only.",
+        )
+    patient = Patient(
+        label=decided.label or _neutral_label(read),
+        image=read.image,
         rois=rois,
-        position=position or "HFS",
-        frame_uid=ct.frame_uid,
-        study_uid=ct.study_uid,
-        series_uid=ct.series_uid,
-        slice_uids=ct.slice_uids,
+        position=read.position,
+        frame_uid=read.frame_uid,
+        study_uid=read.study_uid,
+        series_uid=read.series_uid,
+        slice_uids=read.slice_uids,
         notes=findings.notes(),
-        identifiers=_identifiers(ct.header),
+        identifiers=_identifiers(read.header),
+        decisions=decided if decided.says_of_planning else None,
     )
+    return Read(patient, image.key, None if chosen is None else chosen.key)
+
+
+def _look_at(all_series: Sequence[ImageSeries], findings: Findings, position: str | None) -> None:
+    """Problems of the only image series too, where others keep it from being used: all of a folder at once."""
+    if len(all_series) == 1:
+        read_series(all_series[0], findings, position=position)
+
+
+def _look_at_structures(
+    chosen: Found, image: ImageSeries, registrations: Sequence[Found], findings: Findings
+) -> None:
+    """Problems of the structure set too, where the image keeps it from being used: all of a folder at once."""
+    alone = Findings()
+    anywhere = Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    read_structures(chosen, anywhere, moves_to(image.frame_uid, registrations, alone), (), alone)
+    findings.absorb_problems(alone)
+
+
+def _note_unused_choices(decided: PatientFile, rois: Mapping[str, Roi], findings: Findings) -> None:
+    """A name in patient.toml that no structure bears may be a slip."""
+    known = {roi.original_name for roi in rois.values()}
+    for name, choice in decided.structures.items():
+        if name not in known and choice.use:
+            findings.note(
+                "decide", f"patient.toml speaks of '{name}', which no contoured structure of the set is called."
+            )
 
 
 def _structure_sets(
     folder: Path, catalogue: Catalogue, rtstruct: str | Path | None, findings: Findings
 ) -> list[Found]:
-    """All structure sets of the folder, or the one named."""
+    """All structure sets of the folder, each object once, or the one named."""
+    here = list({found.key: found for found in catalogue.of_kind(RT_STRUCT)}.values())
     if rtstruct is None:
-        return catalogue.of_kind(RT_STRUCT)
-    if keyed := [one for one in catalogue.of_kind(RT_STRUCT) if one.key == str(rtstruct)]:
-        return keyed[:1]
+        return here
+    if keyed := [one for one in here if one.key == str(rtstruct)]:
+        return keyed
     path = Path(rtstruct)
     if not path.is_file() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
-        listed = ", ".join(f"{found.name} ({found.key})" for found in catalogue.of_kind(RT_STRUCT)) or "none"
+        listed = ", ".join(f"{found.name} ({found.key})" for found in here) or "none"
         findings.problem(f"rtstruct: no such file or key: {rtstruct}", f"Structure sets in the folder: {listed}")
         return []
     found = examine(path, path.name, findings)
@@ -139,118 +245,14 @@ def _structure_sets(
     return [found]
 
 
-def _choose(
-    all_series: Mapping[str, Sequence[Found]], sets: Sequence[Found], wanted: str | None, findings: Findings
-) -> tuple[str, Found | None]:
-    """The CT series and the structure set that belong together."""
-    candidates = dict(all_series)
-    if wanted is not None:
-        candidates = {uid: files for uid, files in all_series.items() if wanted in (uid, series_key(uid))}
-        if not candidates:
-            findings.problem(f"series: no CT series '{wanted}'", f"CT series here: {_listed(all_series)}")
-            return "", None
-    drawn_on = {id(one): _series_of(one, candidates, findings) for one in sets}
-    usable = [one for one in sets if drawn_on[id(one)]]
-    if not usable:
-        if sets:
-            _problem_unrelated(sets, candidates, findings)
-        elif len(candidates) > 1:
-            findings.problem(
-                f"{len(candidates)} CT series and no structure set to tell which is meant: {_listed(candidates)}",
-                "Choose one: series=KEY",
-            )
-        return next(iter(candidates)), None
-    targets = sorted({uid for one in usable for uid in drawn_on[id(one)]})
-    if len(targets) > 1:
-        choices = _listed({uid: candidates[uid] for uid in targets}, usable)
-        findings.problem(
-            f"structure sets belong to {len(targets)} CT series: {choices}",
-            "Choose one: series=KEY, or rtstruct=FILE",
-        )
-        return targets[0], None
-    left = sorted({uid for uid in all_series if uid != targets[0]})
-    if left:
-        keys = ", ".join(f"{series_key(uid)} ({len(all_series[uid])} slices)" for uid in left)
-        findings.note("done", f"{len(left)} other CT series of the folder not used: {keys}.")
-    return targets[0], _best(usable, findings)
-
-
-def _series_of(rtstruct: Found, candidates: Mapping[str, Sequence[Found]], findings: Findings) -> set[str]:
-    """Series a set was drawn on: those it refers to, else the only one in its frame of reference."""
-    referred = referenced_series(rtstruct) & set(candidates)
-    if referred:
-        return referred
-    same_frame = {
-        uid for uid, files in candidates.items() if text(files[0].header, "FrameOfReferenceUID") in frames(rtstruct)
-    }
-    if len(same_frame) == 1:
-        findings.note(
-            "decide",
-            f"Structure set {rtstruct.key} refers to no CT series that is here; taken with the only one in its frame of"
-            " reference."
-            " Check that it was drawn on it.",
-        )
-    return same_frame
-
-
-def _problem_unrelated(sets: Sequence[Found], candidates: Mapping[str, Sequence[Found]], findings: Findings) -> None:
-    for one in sets:
-        findings.problem(
-            f"refers to no CT series that is here and shares no frame of reference with one ({_listed(candidates)})",
-            "Add the CT it was drawn on, or give another structure set",
-            file=one.name,
-            keyword="ReferencedFrameOfReferenceUID",
-        )
-
-
-def _best(usable: Sequence[Found], findings: Findings) -> Found:
-    """Of several sets the one with the most known names, then the newest; never without a note.
-
-    The note tells them apart by key and counts alone: names of files, labels and dates identify.
-    """
-
-    def rank(one: Found) -> tuple[int, str, str]:
-        return mapped_count(one), text(one.header, "StructureSetDate"), text(one.header, "StructureSetTime")
-
-    best = max(usable, key=rank)
-    if len(usable) > 1:
-        others = ", ".join(_handle(one) for one in usable if one is not best)
-        tie = any(rank(one)[0] == rank(best)[0] for one in usable if one is not best)
-        findings.note(
-            "decide",
-            f"{len(usable)} structure sets: taken is {_handle(best)}, with"
-            f" {'as many known names as another, the newest' if tie else 'the most known names'}; not used: {others}."
-            " To take another: rtstruct=KEY or FILE.",
-        )
-    else:
-        findings.note("info", "Structures from the one structure set.")
-    return best
-
-
-def _handle(one: Found) -> str:
-    """A structure set as a report may name it: ``3fa1c07b (18 ROIs, 15 known)``."""
-    return f"{one.key} ({len(rois_of(one))} ROIs, {mapped_count(one)} known)"
-
-
-def _listed(all_series: Mapping[str, Sequence[Found]], sets: Sequence[Found] = ()) -> str:
-    """Series as the person who gave the folder tells them apart, for errors; descriptions often hold names."""
-    parts = []
-    for uid, files in all_series.items():
-        where = Path(files[0].name).parent.as_posix()
-        drawn = [one.name for one in sets if uid in referenced_series(one)]
-        shown = f"{series_key(uid)} ({len(files)} slices in {'the folder' if where == '.' else where}"
-        parts.append(shown + (f", drawn on by {', '.join(drawn)})" if drawn else ")"))
-    return "; ".join(parts)
-
-
-def _neutral_label(ct: Series) -> str:
+def _neutral_label(read: Series) -> str:
     """A label made from the image: the same patient gets the same label, and it leads back to nobody."""
-    values = ct.image.values
-    return "case-" + fingerprint(ct.image.grid, values[len(values) // 2])[:8]
+    values = read.image.values
+    return "case-" + fingerprint(read.image.grid, values[len(values) // 2])[:8]
 
 
 def _identifiers(header: Dataset) -> dict[str, str]:
     return {keyword: value for keyword in IDENTIFIERS if (value := text(header, keyword))}
 
 
-__all__ = ["DataError", "read_patient"]
+__all__ = ["DataError", "assemble", "read_patient"]

@@ -43,6 +43,13 @@ class Findings:
             where = ": ".join(part for part in (file, tag_name(keyword) if keyword else "") if part)
             self.problems.append(f"{where}: {reason}. {remedy}" if where else f"{reason}. {remedy}")
 
+    def absorb_problems(self, other: Findings) -> None:
+        """Take over another's problems, without its notes."""
+        self.count += other.count
+        self.problems += other.problems
+        for kind, count in other._repeats.items():
+            self._repeats[kind] = self._repeats.get(kind, 0) + count
+
     def note(self, severity: Severity, text: str) -> None:
         """Add a sentence to the import report."""
         self._notes.append(Note(severity, text))
@@ -53,12 +60,25 @@ class Findings:
 
     def raise_problems(self, heading: str) -> None:
         """Raise one :class:`DataError` with all problems; nothing when there are none."""
+        raise_all(DataError, heading, self.listed())
+
+    def reasons(self) -> list[str]:
+        """Kinds of problems without the files that have them: ``Pixel Spacing (0028,0030) missing (3 times)``."""
+        told = []
+        for kind, count in self._repeats.items():
+            keyword, reason, _ = kind.split("|", 2)
+            times = f" ({count} times)" if count > 1 else ""
+            told.append(f"{tag_name(keyword)}: {reason}{times}" if keyword else f"{reason}{times}")
+        return told
+
+    def listed(self) -> list[str]:
+        """All problems, those that repeat counted."""
         more = [
             f"... and {count - MOST_LISTED} more: {kind.split('|')[1]}"
             for kind, count in self._repeats.items()
             if count > MOST_LISTED
         ]
-        raise_all(DataError, heading, self.problems + more)
+        return self.problems + more
 
 
 def tag_name(keyword: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,11 @@ from mrlinac.provenance import fingerprint
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+CONVERTED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+CONVERTED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
+REGISTRATION = "1.2.840.10008.5.1.4.1.1.66.1"
 RT_STRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 RT_PLAN = "1.2.840.10008.5.1.4.1.1.481.5"
@@ -23,16 +30,26 @@ DICOMDIR = "1.2.840.10008.1.3.10"
 KNOWN = {
     CT_IMAGE: "CT image",
     ENHANCED_CT: "enhanced CT",
+    CONVERTED_CT: "enhanced CT (converted)",
+    MR_IMAGE: "MR image",
+    ENHANCED_MR: "enhanced MR",
+    CONVERTED_MR: "enhanced MR (converted)",
     RT_STRUCT: "RTSTRUCT",
     RT_DOSE: "RTDOSE",
     RT_PLAN: "RTPLAN",
-    "1.2.840.10008.5.1.4.1.1.4": "MR image",
-    "1.2.840.10008.5.1.4.1.1.4.1": "enhanced MR",
     "1.2.840.10008.5.1.4.1.1.128": "PET image",
-    "1.2.840.10008.5.1.4.1.1.66.1": "registration",
+    REGISTRATION: "registration",
     "1.2.840.10008.5.1.4.1.1.66.3": "deformable registration",
     "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
 }
+
+MULTI_FRAME = (ENHANCED_CT, CONVERTED_CT, ENHANCED_MR, CONVERTED_MR)
+CT_KINDS = (CT_IMAGE, ENHANCED_CT, CONVERTED_CT)
+MR_KINDS = (MR_IMAGE, ENHANCED_MR, CONVERTED_MR)
+
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+MOST_INFLATED_bytes = 1 << 30
+"""A deflated file that unpacks to more than this is damage, or made to fill the memory."""
 
 # A data set without preamble starts with an element of group 0002 or 0008, little or big endian.
 FIRST_BYTES = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
@@ -56,6 +73,16 @@ class Found:
         return text(self.header, "SeriesInstanceUID")
 
     @property
+    def is_multi_frame(self) -> bool:
+        """Whether it is an enhanced object, whose frames carry their own geometry."""
+        return self.kind in MULTI_FRAME
+
+    @property
+    def is_mr(self) -> bool:
+        """Whether it is an MR image."""
+        return self.kind in MR_KINDS
+
+    @property
     def key(self) -> str:
         """Short stand-in for the object in notes and options: file names and labels may hold the patient's name."""
         return series_key(text(self.header, "SOPInstanceUID") or self.series_uid)
@@ -71,12 +98,9 @@ class Catalogue:
         """Files of one SOP class, by name."""
         return [found for found in self.files if found.kind == kind]
 
-    def ct_series(self) -> dict[str, list[Found]]:
-        """CT slices by Series Instance UID."""
-        series: dict[str, list[Found]] = {}
-        for found in self.of_kind(CT_IMAGE):
-            series.setdefault(found.series_uid, []).append(found)
-        return series
+    def images(self) -> list[Found]:
+        """CT and MR images, classic and enhanced."""
+        return [found for found in self.files if found.kind in CT_KINDS + MR_KINDS]
 
 
 def series_key(uid: str) -> str:
@@ -128,6 +152,8 @@ def scan(folder: Path, findings: Findings) -> Catalogue:
 def examine(path: Path, name: str, findings: Findings) -> Found | None:
     """Header of one file; None when it is not DICOM. Damaged files become problems and are None too."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None  # a pipe or a device: opening one may wait for ever
         with path.open("rb") as file:
             start = file.read(132)
     except OSError as error:
@@ -139,6 +165,11 @@ def examine(path: Path, name: str, findings: Findings) -> Found | None:
     if not has_preamble and start[:2] not in FIRST_BYTES:
         return None
     try:
+        if has_preamble and _swells(path):
+            findings.problem(
+                f"deflated, and more than {MOST_INFLATED_bytes >> 30} GiB when unpacked", "Remove it", file=name
+            )
+            return None
         header = read_dataset(path, pixels=False)
         kind = text(header, "SOPClassUID")
         open_sequences(header)
@@ -162,3 +193,24 @@ def examine(path: Path, name: str, findings: Findings) -> Found | None:
             )
         return None
     return Found(path, name, kind, header)
+
+
+def _swells(path: Path) -> bool:
+    """Whether a deflated file unpacks to more than anybody's export holds."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+        place = head.find(DEFLATED)
+        if place < 0:
+            return False
+        # Where the compressed part starts depends on the meta group's length, which damage may have changed; pydicom
+        # unpacks from there, so it is found the same way: group length (0002,0000), then that many bytes.
+        length = int.from_bytes(head[140:144], "little")
+        file.seek(144 + length)
+        unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := file.read(1 << 16):
+            while block:
+                size += len(unpacker.decompress(block, 1 << 24))
+                block = unpacker.unconsumed_tail
+                if size > MOST_INFLATED_bytes:
+                    return True
+    return False

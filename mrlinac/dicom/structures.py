@@ -2,108 +2,38 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from mrlinac.anatomy.contours import FILLED_GAP_SLICES, polygon_volume_cc
+from mrlinac.anatomy.contours import polygon_volume_cc
 from mrlinac.anatomy.field_of_view import cut_planes_mm, described
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.structures import Contour, Roi, Role
+from mrlinac.anatomy.patient_file import StructureChoice
+from mrlinac.anatomy.structures import Roi, Role
+from mrlinac.dicom import registration
+from mrlinac.dicom.drawn import Drawn, drawn_contours, note_unusable, slice_spacing_mm
 from mrlinac.dicom.names import Naming, known, naming
 from mrlinac.dicom.problems import Findings, integer, numbers, text
 from mrlinac.dicom.scan import Found
-
-PLANE_TOLERANCE_mm = 0.1
-"""Contours this near a slice are taken to lie on it (decimal strings are rounded); farther ones keep their own z."""
-
-FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-"""Contour Geometric Types that enclose area; loops of one plane combine by the even–odd rule."""
+from mrlinac.dicom.structure_set import frame_of, frames, interpreted_types, referenced_slices, roi_name, rois_of
 
 SURENESS = ("exact", "alias", "pattern", "type", "none")
 
 DEFAULT_COLOR = (128, 128, 128)
 
 
-def rois_of(rtstruct: Found) -> list[Dataset]:
-    """Items of the Structure Set ROI Sequence."""
-    return list(rtstruct.header.get("StructureSetROISequence") or [])
-
-
-def interpreted_types(rtstruct: Found) -> dict[int, str]:
-    """RT ROI Interpreted Type by ROI number."""
-    types: dict[int, str] = {}
-    for item in rtstruct.header.get("RTROIObservationsSequence") or []:
-        number = integer(item, "ReferencedROINumber")
-        if number is not None:
-            types[number] = text(item, "RTROIInterpretedType").upper()
-    return types
-
-
-def mapped_count(rtstruct: Found) -> int:
-    """How many of its ROI names the alias table knows."""
-    types = interpreted_types(rtstruct)
-    found = (
-        naming(text(item, "ROIName"), types.get(integer(item, "ROINumber") or -1, "")) for item in rois_of(rtstruct)
-    )
-    return sum(n.matched in ("exact", "alias", "pattern") for n in found)
-
-
-def referenced_series(rtstruct: Found) -> set[str]:
-    """Series Instance UIDs of the images it was drawn on."""
-    return {
-        text(series, "SeriesInstanceUID")
-        for frame in rtstruct.header.get("ReferencedFrameOfReferenceSequence") or []
-        for study in frame.get("RTReferencedStudySequence") or []
-        for series in study.get("RTReferencedSeriesSequence") or []
-    } - {""}
-
-
-def referenced_slices(rtstruct: Found) -> set[str]:
-    """SOP Instance UIDs of the images it was drawn on."""
-    return {
-        text(image, "ReferencedSOPInstanceUID")
-        for frame in rtstruct.header.get("ReferencedFrameOfReferenceSequence") or []
-        for study in frame.get("RTReferencedStudySequence") or []
-        for series in study.get("RTReferencedSeriesSequence") or []
-        for image in series.get("ContourImageSequence") or []
-    } - {""}
-
-
-def frames(rtstruct: Found) -> set[str]:
-    """Frame of Reference UIDs its ROIs live in: per ROI where stated, else those of the set."""
-    of_rois = {text(item, "ReferencedFrameOfReferenceUID") for item in rois_of(rtstruct)} - {""}
-    if of_rois:
-        return of_rois
-    listed = rtstruct.header.get("ReferencedFrameOfReferenceSequence") or []
-    return (
-        {text(item, "FrameOfReferenceUID") for item in listed} | {text(rtstruct.header, "FrameOfReferenceUID")}
-    ) - {""}
-
-
-@dataclass
-class _Drawn:
-    """Contours of one ROI as found, with counts of what could not be used."""
-
-    contours: list[Contour] = field(default_factory=list)
-    other_kinds: Counter[str] = field(default_factory=Counter)
-    too_few: int = 0
-    off_axial: int = 0
-    off_plane: int = 0
-    outside: int = 0
-
-
 def read_structures(
     rtstruct: Found,
     grid: Grid,
-    frame_uid: str,
+    moves: Mapping[str, NDArray[np.float64]],
     slice_uids: Sequence[str],
     findings: Findings,
     *,
     names: Mapping[str, str] | None = None,
+    choices: Mapping[str, StructureChoice] | None = None,
 ) -> dict[str, Roi]:
     """ROIs of a structure set under their TG-263 names, in file order.
 
@@ -111,52 +41,63 @@ def read_structures(
     ----------
     rtstruct : Found
     grid : Grid
-        Of the CT the set belongs to.
-    frame_uid : str
-        The CT's frame of reference; a set in another frame is a problem.
+        Of the image the set belongs to.
+    moves : mapping from frame UID to matrix (4, 4)
+        Frames of reference that can be moved into the image's, that one included (see ``registration.moves_to``).
     slice_uids : sequence of str
-        SOP Instance UIDs of the CT slices, to see what the set refers to.
+        SOP Instance UIDs of the image's slices, to see what the set refers to.
     findings : Findings
     names : mapping, optional
         Clinic name to TG-263 name, before the alias table.
+    choices : mapping, optional
+        Clinic name to what ``patient.toml`` says of it; goes before everything.
     """
-    _check_frame(rtstruct, frame_uid, findings)
+    here = _reachable(rtstruct, moves, findings)
     missing = len(referenced_slices(rtstruct) - set(slice_uids))
     if missing:
         findings.note(
             "warning",
-            f"The structure set refers to {missing} image(s) that are not among the {len(slice_uids)} slices read.",
+            f"The structure set refers to {missing} image(s) that are not among the {len(set(slice_uids))} slices read.",
         )
     items = {integer(i, "ReferencedROINumber"): i for i in rtstruct.header.get("ROIContourSequence") or []}
     types = interpreted_types(rtstruct)
+    described_rois = {integer(i, "ROINumber"): i for i in rois_of(rtstruct)}
     rois: dict[str, Roi] = {}
-    chosen = _chosen_names(rtstruct, types, names, findings)
+    chosen = _chosen_names(rtstruct, types, names, choices or {}, findings)
     for number, (clinic_name, as_named) in chosen.items():
-        item = items.get(number)
-        drawn = _drawn(item, clinic_name, grid, rtstruct.name, findings) if item is not None else _Drawn()
-        _note_unusable(clinic_name, drawn, findings)
+        about = described_rois[number]
+        frame = frame_of(about, rtstruct)
+        if frame not in here:
+            continue
+        item, move = items.get(number), here[frame]
+        own = None if np.array_equal(move, np.eye(4)) else move
+        drawn = Drawn()
+        if item is not None:
+            drawn = drawn_contours(item, clinic_name, grid, rtstruct.name, findings, own)
+        note_unusable(clinic_name, drawn, findings)
         if not drawn.contours:
             findings.note("warning", f"'{clinic_name}' has no closed contour: left out.")
             continue
-        algorithm = next(
-            text(i, "ROIGenerationAlgorithm") for i in rois_of(rtstruct) if integer(i, "ROINumber") == number
-        )
         roi = Roi(
             as_named.name,
             as_named.role,
             tuple(sorted(drawn.contours, key=lambda c: c.z_mm)),
-            _slice_spacing_mm(clinic_name, drawn.contours, grid, findings),
+            slice_spacing_mm(clinic_name, drawn.contours, grid, findings),
             clinic_name,
-            derived=algorithm.upper() == "AUTOMATIC",
+            derived=text(about, "ROIGenerationAlgorithm").upper() == "AUTOMATIC",
             color_rgb=_color(item, as_named),
         )
-        _note_roi(roi, types.get(number, ""), as_named, findings)
+        decided = clinic_name in (choices or {})
+        _note_roi(roi, types.get(number, ""), as_named, findings, decided=decided)
         rois[roi.name] = roi
     _note_external(rois, grid, findings)
     return rois
 
 
-def _check_frame(rtstruct: Found, frame_uid: str, findings: Findings) -> None:
+def _reachable(
+    rtstruct: Found, moves: Mapping[str, NDArray[np.float64]], findings: Findings
+) -> dict[str, NDArray[np.float64]]:
+    """The set's frames of reference that can be moved into the image's; none at all is a problem."""
     found = frames(rtstruct)
     if not found:
         findings.problem(
@@ -165,22 +106,51 @@ def _check_frame(rtstruct: Found, frame_uid: str, findings: Findings) -> None:
             file=rtstruct.name,
             keyword="ReferencedFrameOfReferenceUID",
         )
-    elif found != {frame_uid}:
+        return {}
+    here = {}
+    for frame in sorted(found & set(moves)):
+        move = moves[frame]
+        if not registration.keeps_planes(move):
+            findings.problem(
+                f"lies in a frame registered to the image's with a tilt ({registration.described(move)}): its contours"
+                " would leave their planes",
+                "Resample the structures onto this image where the registration was made",
+                file=rtstruct.name,
+                keyword="ReferencedFrameOfReferenceUID",
+            )
+            continue
+        here[frame] = move
+        if not np.array_equal(move, np.eye(4)):
+            findings.note(
+                "decide",
+                f"Structures were moved into the image's frame of reference by the registration object"
+                f" ({registration.described(move)}). Check that they lie where they should.",
+            )
+    if not found & set(moves):
         findings.problem(
-            "is not the CT's frame of reference: the contours would lie in another space",
-            "Give the structure set drawn on this CT (a registration would be needed otherwise)",
+            "is not the image's frame of reference, and no registration object leads there: the contours would lie in"
+            " another space",
+            "Give the structure set drawn on this image, or add the registration object",
             file=rtstruct.name,
             keyword="ReferencedFrameOfReferenceUID",
         )
+    elif lost := [i for i in rois_of(rtstruct) if frame_of(i, rtstruct) not in moves]:
+        names = ", ".join(f"'{roi_name(i, rtstruct)}'" for i in lost)
+        findings.note("warning", f"In another frame of reference, without a registration: left out: {names}.")
+    return here
 
 
 def _chosen_names(
-    rtstruct: Found, types: Mapping[int, str], names: Mapping[str, str] | None, findings: Findings
+    rtstruct: Found,
+    types: Mapping[int, str],
+    names: Mapping[str, str] | None,
+    choices: Mapping[str, StructureChoice],
+    findings: Findings,
 ) -> dict[int, tuple[str, Naming]]:
     """A distinct name for every ROI number; the surest go first (exact spellings, then what the table knows)."""
     wanted: dict[int, tuple[str, Naming]] = {}
     for item in rois_of(rtstruct):
-        number, clinic_name = integer(item, "ROINumber"), text(item, "ROIName")
+        number, clinic_name = integer(item, "ROINumber"), roi_name(item, rtstruct)
         if number is None or not clinic_name:
             keyword = "ROINumber" if number is None else "ROIName"
             findings.problem("missing", "Export the structure set again", file=rtstruct.name, keyword=keyword)
@@ -188,8 +158,15 @@ def _chosen_names(
             findings.problem(
                 f"{number} is used twice", "Export the structure set again", file=rtstruct.name, keyword="ROINumber"
             )
-        else:
+        elif (choice := choices.get(clinic_name)) is None:
             wanted[number] = (clinic_name, naming(clinic_name, types.get(number, ""), names))
+        elif choice.use:
+            entry = known(choice.name)
+            color = None if entry is None else entry.color
+            decided = Naming(name=choice.name, role=choice.role, color=color, matched="exact")
+            wanted[number] = (clinic_name, decided)
+        else:
+            findings.note("info", f"'{clinic_name}' left out, as patient.toml says.")
     taken: dict[str, str] = {}
     settled: dict[int, tuple[str, Naming]] = {}
     for number in sorted(wanted, key=lambda n: SURENESS.index(wanted[n][1].matched)):
@@ -210,93 +187,6 @@ def _chosen_names(
     return {number: settled[number] for number in wanted}
 
 
-def _drawn(item: Dataset, name: str, grid: Grid, file: str, findings: Findings) -> _Drawn:
-    """All contours of one ROI that can be used, and counts of those that cannot."""
-    drawn = _Drawn()
-    planes = grid.z_mm
-    half = grid.spacing_zyx_mm[0] / 2
-    for number, contour in enumerate(item.get("ContourSequence") or [], start=1):
-        kind = text(contour, "ContourGeometricType").upper()
-        if kind not in FILLED:
-            drawn.other_kinds[kind or "no type"] += 1
-            continue
-        values = numbers(contour, "ContourData")
-        stated = integer(contour, "NumberOfContourPoints")
-        if values is None or values.size % 3 or (stated is not None and 3 * stated != values.size):
-            size = "no numbers" if values is None else f"{values.size} numbers"
-            findings.problem(
-                f"contour {number} of '{name}': {size}, {stated} points stated",
-                "Export the structure set again",
-                file=file,
-                keyword="ContourData",
-            )
-            continue
-        points = values.reshape(-1, 3)
-        if len(np.unique(points[:, :2], axis=0)) < 3:
-            drawn.too_few += 1
-        elif np.ptp(points[:, 2]) > PLANE_TOLERANCE_mm:
-            drawn.off_axial += 1
-        else:
-            z = float(np.mean(points[:, 2]))
-            nearest = float(planes[np.argmin(np.abs(planes - z))])
-            if abs(nearest - z) <= PLANE_TOLERANCE_mm:
-                z = nearest
-            elif abs(nearest - z) <= half + PLANE_TOLERANCE_mm:
-                drawn.off_plane += 1
-            else:
-                drawn.outside += 1
-            drawn.contours.append(Contour(z, points[:, :2]))
-    return drawn
-
-
-def _note_unusable(name: str, drawn: _Drawn, findings: Findings) -> None:
-    for kind, count in sorted(drawn.other_kinds.items()):
-        findings.note("info", f"'{name}': {count} contour(s) of type {kind} enclose nothing: left out.")
-    if drawn.too_few:
-        findings.note("done", f"'{name}': {drawn.too_few} contour(s) of fewer than three distinct points left out.")
-    if drawn.off_axial:
-        findings.note("warning", f"'{name}': {drawn.off_axial} contour(s) not in an axial plane left out.")
-    if drawn.off_plane:
-        findings.note(
-            "warning", f"'{name}': {drawn.off_plane} contour(s) between the CT slices, kept at their own z."
-        )
-    if drawn.outside:
-        findings.note("warning", f"'{name}': {drawn.outside} contour(s) above or below the CT, kept at their own z.")
-
-
-def _slice_spacing_mm(name: str, contours: Sequence[Contour], grid: Grid, findings: Findings) -> float:
-    """Thickness a contour stands for: the CT's spacing, unless the planes themselves are spaced otherwise.
-
-    The most frequent step between neighbouring planes decides (single planes: the CT's spacing); larger steps are
-    gaps, which are reported (what happens to them is for ``anatomy.contours``).
-    """
-    spacing = grid.spacing_zyx_mm[0]
-    steps = np.diff(np.unique(np.round([c.z_mm for c in contours], 2)))
-    if not steps.size:
-        return spacing
-    values, counts = np.unique(np.round(steps, 1), return_counts=True)
-    usual = float(values[np.argmax(counts)])
-    if abs(usual - spacing) <= 2 * PLANE_TOLERANCE_mm:
-        usual = spacing
-    else:
-        findings.note(
-            "decide",
-            f"'{name}' is drawn every {usual:g} mm on slices {spacing:g} mm apart: each contour stands for"
-            f" {usual:g} mm.",
-        )
-    missing = np.round(steps / usual).astype(int) - 1
-    filled = (missing > 0) & (steps <= FILLED_GAP_SLICES * usual)
-    if filled.any():
-        findings.note(
-            "warning",
-            f"'{name}' has no contour on {missing[filled].sum()} plane(s) between others: where the neighbouring"
-            " contours overlap, the nearer one stands for them.",
-        )
-    if (missing[~filled] > 0).any():
-        findings.note("info", f"'{name}' has {(missing[~filled] > 0).sum() + 1} parts along z, with nothing between.")
-    return usual
-
-
 def _color(item: Dataset | None, as_named: Naming) -> tuple[int, int, int]:
     """The table's colour, so that reports look alike; else the clinic's; else grey."""
     if as_named.color is not None:
@@ -307,7 +197,7 @@ def _color(item: Dataset | None, as_named: Naming) -> tuple[int, int, int]:
     return int(values[0]), int(values[1]), int(values[2])
 
 
-def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings) -> None:
+def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings, *, decided: bool) -> None:
     planes = len({c.z_mm for c in roi.contours})
     volume_cc = polygon_volume_cc(roi)
     as_what = "" if roi.name == roi.original_name else f" (here '{roi.original_name}')"
@@ -316,6 +206,8 @@ def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings) 
         f"{roi.name}{as_what}: {roi.role}, {volume_cc:.{0 if volume_cc >= 100 else 1}f} cc on {planes} plane(s)"
         f"{', drawn by software' if roi.derived else ''}.",
     )
+    if decided:
+        return
     if as_named.matched == "type" and roi.role == "external":
         findings.note("decide", f"'{roi.original_name}' is taken for External because it is typed EXTERNAL.")
     elif as_named.matched in ("type", "none") and known(roi.name) is None:

@@ -12,7 +12,8 @@ from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.problems import Findings, numbers, quiet_pydicom
 from mrlinac.dicom.scan import RT_PLAN, RT_STRUCT, examine, scan
-from mrlinac.dicom.structures import frames, read_structures
+from mrlinac.dicom.structure_set import frames
+from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
 
 FAR_mm, PIXELS = 5000.0, 100
@@ -56,7 +57,7 @@ def read_structure_set(
         for contour in item.get("ContourSequence") or []
         if (points := numbers(contour, "ContourData")) is not None and points.size >= 3
     ]
-    rois = read_structures(found, _plane_grid(planes), used, (), findings, names=names)
+    rois = read_structures(found, _plane_grid(planes), {used: np.eye(4)}, (), findings, names=names)
     findings.raise_problems("this structure set cannot be read:")
     if not rois:
         raise DataError(f"{path.name}: no structure with a closed contour. Export the structures again.")

@@ -88,7 +88,8 @@ def _copy_uids(patient: Patient, *, identify: bool) -> Patient:
     renamed = replace(
         patient,
         series_uid=dicom_uid("copy", patient.series_uid),
-        slice_uids=tuple(dicom_uid("copy", uid) for uid in patient.slice_uids),
+        # The place too: interpolated planes bear the UID of their nearest slice, and a copy makes objects of them.
+        slice_uids=tuple(dicom_uid("copy", uid, place) for place, uid in enumerate(patient.slice_uids)),
     )
     if identify:
         return renamed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,13 @@ from mrlinac.anatomy.from_ct import calculation_grid, medium_of, metal_in
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Note, Notes, Patient
-from mrlinac.anatomy.rules import derive
+from mrlinac.anatomy.rules import StructureRule, derive
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.errors import DataError
 from mrlinac.machine.aperture import beamlets_around
 from mrlinac.machine.beams import Beam, BeamletMap, field_xyz_T
 from mrlinac.machine.model import Machine
-from mrlinac.recipe.spec import PlanSpec
+from mrlinac.recipe.spec import PatientSource, PlanSpec
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,16 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     DataError
         When the patient lacks what the protocol or the machine needs; all problems at once.
     """
-    source = spec.patient
+    source = source_of(spec, patient)
+    rules = rules_of(spec, patient)
     couch = couch_of(spec.machine, patient)
     grid = calculation_grid(patient, couch, spec.numerics.grid_mm)
     drawn = rasterise(patient.rois, grid)
     metal = None if source.metal is None else metal_in(patient, grid, source.metal.threshold_HU)
     structures, derived_notes = derive(
-        drawn if metal is None else drawn.having(metal), spec.protocol.structures, imaged_z_mm=imaged_z_mm(patient)
+        drawn if metal is None else drawn.having(metal), rules, imaged_z_mm=imaged_z_mm(patient)
     )
-    structures, cut_notes = mark_cut_skin(structures, spec.protocol.structures, patient)
+    structures, cut_notes = mark_cut_skin(structures, rules, patient)
     medium, medium_notes = medium_of(
         patient, grid, drawn, couch=couch, overrides=source.density_overrides, metal=source.metal
     )
@@ -95,6 +97,39 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     )
 
 
+def source_of(spec: PlanSpec, patient: Patient) -> PatientSource:
+    """The plan's table ``[patient]`` with what ``patient.toml`` says of densities.
+
+    The patient's own file goes before the plan's table, and ``--set patient.…`` goes before both. An MR has no saturated
+    voxels, so the rule for metal is not for it.
+    """
+    source, told = spec.patient, patient.decisions
+    asked = tuple(key for key in spec.applied if key.startswith("patient."))
+    overrides, metal = dict(source.density_overrides), source.metal
+    if told is not None:
+        own = {name: o for name, o in overrides.items() if f"patient.density_overrides.{name}" in "\n".join(asked)}
+        merged = told.overrides(patient.external.name, overrides)
+        overrides = {name: own.get(name, override) for name, override in merged.items()}
+        if told.metal is not None and not any(key.startswith("patient.metal") for key in asked):
+            metal = told.metal
+    if patient.image.quantity != "HU":
+        metal = None
+    return source.model_copy(update={"density_overrides": overrides, "metal": metal})
+
+
+def rules_of(spec: PlanSpec, patient: Patient) -> Mapping[str, StructureRule]:
+    """The protocol's structure rules; PTVs are made from the target that ``patient.toml`` names, where it does."""
+    rules = spec.protocol.structures
+    base = None if patient.decisions is None else patient.decisions.target_base
+    if base is None:
+        return rules
+    chosen = {}
+    for name, rule in rules.items():
+        only = tuple(first for first in rule.first_of if first == base)
+        chosen[name] = rule.model_copy(update={"first_of": only}) if only else rule
+    return chosen
+
+
 def imaged_z_mm(patient: Patient) -> tuple[float, float]:
     """Outer edges of the range along z that is imaged and has an outline of the body."""
     lower, upper = patient.image.grid.lower_xyz_mm[2], patient.image.grid.upper_xyz_mm[2]
@@ -105,13 +140,14 @@ def imaged_z_mm(patient: Patient) -> tuple[float, float]:
 
 
 def couch_of(machine: Machine, patient: Patient) -> CouchGeometry:
-    """The machine's couch, in contact with the patient, its midline under the body's."""
+    """The machine's couch in contact with the patient, or where patient.toml says; its midline under the body's."""
     layers = tuple((layer.thickness_mm, layer.density_g_cm3, layer.material) for layer in machine.couch.layers)
     lower_xy_mm, upper_xy_mm = patient.external.extent_xy_mm()
+    told = None if patient.decisions is None else patient.decisions.couch_top_y_mm
     return CouchGeometry(
         layers=layers,
         width_mm=machine.couch.width_mm,
-        top_y_mm=float(upper_xy_mm[1]),
+        top_y_mm=float(upper_xy_mm[1]) if told is None else told,
         midline_x_mm=float(np.round((lower_xy_mm[0] + upper_xy_mm[0]) / 2)),
     )
 

@@ -81,6 +81,11 @@ def gantry_problems(spec: PlanSpec) -> list[str]:
 def patient_problems(patient: Patient) -> list[str]:
     """What every plan needs of a patient."""
     problems = []
+    if patient.position not in ("HFS", "FFS"):
+        problems.append(
+            f"patient position {patient.position}: the couch is put under a supine patient only; a plan for another "
+            "position would have it in the wrong place"
+        )
     if not any(roi.role == "external" for roi in patient.rois.values()):
         problems.append("no structure has the role 'external': draw External (the skin)")
     for roi in patient.rois.values():

@@ -201,7 +201,8 @@ def made_from(dose: Dose) -> dict[str, Any]:
 def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
     """Hash of the resolved plan and of the patient's image and structures."""
     rois = {name: (roi.role, [(c.z_mm, c.points_xy_mm) for c in roi.contours]) for name, roi in patient.rois.items()}
-    return fingerprint(spec.fingerprint, patient.image, patient.position, rois)
+    told = () if patient.decisions is None else (patient.decisions.says_of_planning,)
+    return fingerprint(spec.fingerprint, patient.image, patient.position, rois, *told)
 
 
 def _field_of(result: PlanResult, field_T: float) -> Triple:

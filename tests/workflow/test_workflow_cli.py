@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -103,10 +104,30 @@ def test_what_is_wrong_is_said(arguments, code, words, tmp_path):
 
 
 def test_import_says_what_was_found(dicom_folder, tmp_path):
-    done = run("import", dicom_folder, cwd=tmp_path)
+    done = run("import", dicom_folder, "--file", "case.toml", cwd=tmp_path)
     assert "External" in done.stdout
-    notes = json.loads(run("import", dicom_folder, "--json", cwd=tmp_path).stdout)["notes"]
-    assert {"severity", "text"} == set(notes[0])
+    assert MARKER not in done.stdout + done.stderr
+    told = json.loads(run("import", "case.toml", "--no-file", "--json", cwd=tmp_path).stdout)
+    assert {"severity", "text"} == set(told["notes"][0])
+    assert {"CT", "RTSTRUCT"} == {row["kind"] for row in told["objects"]}
+    assert "External" in {row["name"] for row in told["structures"]}
+    done = run("check", "demo", "--patient", "case.toml", *coarse(), cwd=tmp_path)
+    assert "nothing stands in the way" in done.stdout
+
+
+def test_a_folder_with_faults_is_an_error_and_nothing_is_written(dicom_folder, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(dicom_folder, folder)
+    for path in list(folder.rglob("*"))[:40]:
+        if path.is_file() and path.stat().st_size < 200_000:
+            path.write_bytes(path.read_bytes()[:700])
+    before = sorted(folder.rglob("*"))
+    done = run("import", folder, cwd=tmp_path, code=1)
+    assert "What stands in the way" in done.stdout
+    assert "nothing was written" in done.stderr
+    told = json.loads(run("import", folder, "--json", cwd=tmp_path, code=1).stdout)
+    assert told["problems"]
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_list_and_cache(tmp_path, store):

@@ -234,3 +234,32 @@ def test_what_cannot_be_done_is_refused_at_once():
     nobody = dataclasses.replace(patient, rois={})
     with pytest.raises(DataError, match="external"):
         calculation_grid(nobody, None, 3.0)
+
+
+def test_an_mr_is_planned_on_bands_alone():
+    """Whatever the MR's values are: the same densities, mass by mass, and no HU curve."""
+    lung = block(-10.0, -10.0, 10.0, 10.0, "Lungs")
+    bands = {
+        "Lungs": Override(density_g_cm3=0.26, material="lung-icru"),
+        "External": Override(density_g_cm3=1.02, material="water"),
+    }
+    found = []
+    for seed in (1, 2):
+        values = np.random.default_rng(seed).uniform(0, 4000, CT.shape_zyx).astype(np.float32)
+        patient = patient_with(values, lung)
+        patient = dataclasses.replace(patient, image=Image(CT, patient.image.values, "MR"))
+        medium, notes, structures = made(patient, couch=None, overrides=bands)
+        found.append(medium)
+        assert not any("HU" in text for text in notes.texts())
+    assert np.array_equal(found[0].density_g_cm3, found[1].density_g_cm3)
+    body_cc = structures.volume_cc("External")
+    lung_cc = body_cc * 20 * 20 / (62.5 * 46.25)  # both end slices are continued, with all that they hold
+    air_cc = medium.grid.size * medium.grid.voxel_cc - body_cc
+    assert mass_g(medium) == pytest.approx(0.00121 * air_cc + 0.26 * lung_cc + 1.02 * (body_cc - lung_cc), rel=1e-4)
+
+
+def test_an_mr_whose_bands_leave_the_body_open_is_refused():
+    patient = water_patient(block(-10.0, -10.0, 10.0, 10.0, "Lungs"))
+    patient = dataclasses.replace(patient, image=Image(CT, patient.image.values, "MR"))
+    with pytest.raises(DataError, match="one for the external among them"):
+        made(patient, couch=None, overrides={"Lungs": Override(density_g_cm3=0.26, material="lung-icru")})

@@ -227,19 +227,19 @@ def test_the_series_the_structures_refer_to_is_taken(folder: Path, cylinder: Pat
     second_series(folder)
     patient = read_patient(folder)
     assert np.array_equal(patient.image.values, cylinder.image.values)
-    assert notes_with(patient, "1 other CT series of the folder not used")
+    assert notes_with(patient, "1 other image series of the folder not used")
 
 
 def test_several_series_without_structures_are_listed(folder: Path) -> None:
     second_series(folder)
     (folder / "RTSTRUCT.dcm").unlink()
     text = failure(folder, structures=False)
-    assert "2 CT series" in text
+    assert "2 image series" in text
     assert f"{series_key('1.2.3.4')} (9 slices" in text
     patient = read_patient(folder, structures=False, series=series_key("1.2.3.4"))
     assert patient.series_uid == "1.2.3.4"
     assert not patient.rois
-    assert "no CT series 'nonsense'" in failure(folder, structures=False, series="nonsense")
+    assert "no image series 'nonsense'" in failure(folder, structures=False, series="nonsense")
 
 
 def test_structures_of_two_series_are_ambiguous(folder: Path) -> None:
@@ -253,7 +253,7 @@ def test_structures_of_two_series_are_ambiguous(folder: Path) -> None:
 
     edit(other, moved, SOPInstanceUID="1.2.3.99")
     text = failure(folder)
-    assert "structure sets belong to 2 CT series" in text
+    assert "structure sets belong to 2 image series" in text
     assert "drawn on by other structures.dcm" in text
     assert read_patient(folder, series="1.2.3.4").series_uid == "1.2.3.4"
     assert read_patient(folder, rtstruct="RTSTRUCT.dcm").series_uid != "1.2.3.4"
@@ -295,7 +295,7 @@ def test_structures_without_image_references_go_by_frame(folder: Path) -> None:
         del ds.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence
 
     edit(folder / "RTSTRUCT.dcm", bare)
-    assert notes_with(read_patient(folder), "refers to no CT series that is here")
+    assert notes_with(read_patient(folder), "refers to no image series that is here")
 
 
 # --- odd structures -------------------------------------------------------------------------------------------------
@@ -436,9 +436,10 @@ def test_broken_contour_data_is_refused(folder: Path) -> None:
         ({"RescaleSlope": None}, "Rescale Slope (0028,1053): missing"),
         ({"FrameOfReferenceUID": None}, "Frame of Reference UID (0020,0052): missing"),
         ({"FrameOfReferenceUID": "1.2"}, "Frame of Reference UID (0020,0052): differs from CT_0001.dcm"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0, 0.95, 0.312]}, "not an axial slice"),
-        ({"ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "not an axial slice"),
-        ({"PatientPosition": "FFS"}, "Patient Position (0018,5100): is FFS; only HFS"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0.95, 0.312]}, "not along the patient's axes"),
+        ({"ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "Image Orientation (Patient) (0020,0037): differs"),
+        ({"PatientPosition": "FFS"}, "Patient Position (0018,5100): is FFS, elsewhere HFS"),
+        ({"PatientPosition": "SITTING"}, "Patient Position (0018,5100): is SITTING; known: HFS"),
         ({"PixelSpacing": [2, 2]}, "Pixel Spacing (0028,0030): differs from CT_0001.dcm"),
         ({"ImagePositionPatient": [-70.5, -50, -5]}, "x or y differs from CT_0001.dcm"),
         ({"ImagePositionPatient": [-70.5, -58.5, -4.2]}, "elsewhere 2.5 mm"),
@@ -457,9 +458,11 @@ def test_wrong_slice(folder: Path, values: dict[str, object], expected: str) -> 
 
 
 def test_missing_slice(folder: Path) -> None:
-    (folder / "CT_0005.dcm").unlink()
+    for number in (4, 5, 6):
+        (folder / f"CT_000{number}.dcm").unlink()
     text = failure(folder)
-    assert "5 mm from CT_0004.dcm, elsewhere 2.5 mm: 1 slice(s) missing" in text
+    assert "CT_0007.dcm: Image Position (Patient) (0020,0032): 10 mm from CT_0003.dcm" in text
+    assert "elsewhere 2.5 mm: 3 slice(s) missing" in text
 
 
 def test_all_problems_at_once(folder: Path) -> None:
@@ -473,10 +476,10 @@ def test_all_problems_at_once(folder: Path) -> None:
 def test_many_problems_of_a_kind_are_counted(crop: Path, tmp_path: Path) -> None:
     shutil.copytree(crop, tmp_path / "crop")
     for path in (tmp_path / "crop").glob("image*"):
-        edit(path, PatientPosition="FFS")
+        edit(path, PatientPosition="STANDING")
     text = failure(tmp_path / "crop")
-    assert text.count("only HFS") == 13
-    assert "... and 8 more: is FFS" in text
+    assert text.count("is STANDING; known") == 13
+    assert "... and 8 more: is STANDING" in text
 
 
 def test_structures_in_another_frame(folder: Path) -> None:
@@ -485,14 +488,14 @@ def test_structures_in_another_frame(folder: Path) -> None:
             roi.ReferencedFrameOfReferenceUID = "1.2.3"
 
     edit(folder / "RTSTRUCT.dcm", moved)
-    assert "RTSTRUCT.dcm: Referenced Frame of Reference UID (3006,0024): is not the CT's" in failure(folder)
+    assert "RTSTRUCT.dcm: Referenced Frame of Reference UID (3006,0024): is not the image's" in failure(folder)
 
 
 def test_one_slice_is_no_volume(folder: Path) -> None:
     for path in folder.glob("CT*"):
         if path.name != "CT_0004.dcm":
             path.unlink()
-    assert "the CT series has 1 usable slice(s) (CT_0004.dcm)" in failure(folder)
+    assert "the image series has 1 usable slice(s) (CT_0004.dcm)" in failure(folder)
 
 
 def test_unknown_transfer_syntax(folder: Path) -> None:
@@ -518,7 +521,7 @@ def test_empty_absent_and_foreign_folders(tmp_path: Path) -> None:
 def test_structures_alone(folder: Path) -> None:
     for path in folder.glob("CT*"):
         path.unlink()
-    assert "no CT slices found" in failure(folder)
+    assert "no CT or MR slices found" in failure(folder)
 
 
 # --- damaged bytes --------------------------------------------------------------------------------------------------

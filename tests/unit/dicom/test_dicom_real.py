@@ -56,7 +56,7 @@ def test_original_structures(real_ct: Path, real_data: Path) -> None:
 
 
 def test_archive_is_not_a_folder(real_data: Path) -> None:
-    with pytest.raises(DataError, match="no CT slices found"):
+    with pytest.raises(DataError, match="no CT or MR slices found"):
         read_patient(real_data / "lung-4d-113")
     with pytest.raises(DataError, match="Unpack it first"):
         read_patient(real_data / "lung-4d-113" / "ct.tar.xz")
@@ -75,5 +75,5 @@ def test_files_of_other_systems(real_data: Path) -> None:
     assert turned.grid.origin_xyz_mm == pytest.approx((99.904 - 200, -99.383, 100 - 200), abs=0.01)
     y_mm = turned.grid.position_xyz_mm(np.argwhere(turned.dose_Gy > 0.9 * turned.dose_Gy.max()))[:, 1]
     assert y_mm.max() < 20  # the beam comes from anterior: the hottest part lies towards it
-    with pytest.raises(DataError, match="no CT slices found"):
+    with pytest.raises(DataError, match="no CT or MR slices found"):
         read_patient(others / "monaco")

@@ -107,7 +107,7 @@ def test_structures_can_be_added_to_the_source_folder(folder: Path) -> None:
     again = read_patient(folder)
     assert "PTV" in again.rois
     assert again.rois["PTV"].derived
-    assert any("Patient ID of the CT and of the structure set differ" in note for note in again.notes.of("decide"))
+    assert any("Patient ID of the image and of the structure set differ" in note for note in again.notes.of("decide"))
 
 
 def test_a_folder_with_something_in_it_is_refused(cylinder: Patient, tmp_path: Path) -> None:

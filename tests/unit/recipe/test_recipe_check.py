@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import mrlinac as mr
+from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.anatomy.phantom import thorax
 from mrlinac.dose.dose import Dose
 from mrlinac.protocol.model import Objective
 from mrlinac.provenance import Provenance
-from mrlinac.recipe import case, check, judge
+from mrlinac.recipe import case, check, judge, planning
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,48 @@ def test_the_fixed_table_leaves_only_the_length_free(patient):
     assert prepared["agility"].isocentre_xyz_mm == pytest.approx(centre, abs=0.51)
     assert prepared["unity"].field_xyz_T == (0.0, 0.0, 1.5)
     assert prepared["agility"].field_xyz_T == (0.0, 0.0, 0.0)
+
+
+def decided(patient, **told):
+    return replace(patient, decisions=PatientFile.model_validate(told))
+
+
+def test_a_prone_patient_is_not_planned_on_a_couch_at_the_back(patient):
+    (problem,) = check.patient_problems(replace(patient, position="HFP"))
+    assert "HFP" in problem
+
+
+def test_the_patients_file_goes_before_the_plan_and_the_command_line_before_both(patient):
+    steel = {"density_g_cm3": 7.9, "material": "steel-316l"}
+    gas = {"density_g_cm3": 1.0, "material": "water"}
+    with_file = decided(patient, metal=steel, density_overrides={"Gas": gas})
+    spec = mr.load_plan("unity-66in33")
+    assert spec.patient.metal.density_g_cm3 == 4.43
+    source = case.source_of(spec, with_file)
+    assert source.metal.density_g_cm3 == 7.9
+    assert list(source.density_overrides) == ["Gas"]
+    typed = mr.load_plan("unity-66in33", {"patient.metal.density_g_cm3": 5.0})
+    assert case.source_of(typed, with_file).metal.density_g_cm3 == 5.0
+    typed = mr.load_plan("unity-66in33", {"patient.density_overrides.Gas": {**gas, "density_g_cm3": 0.9}})
+    assert case.source_of(typed, with_file).density_overrides["Gas"].density_g_cm3 == 0.9
+    assert case.source_of(spec, patient) == spec.patient
+    on_mr = replace(with_file, image=replace(patient.image, quantity="MR"))
+    assert case.source_of(spec, on_mr).metal is None
+
+
+def test_the_patients_file_says_what_the_ptv_is_made_of(patient):
+    spec = mr.load_plan("unity-66in33")
+    assert case.rules_of(spec, patient)["PTV"].first_of == ("ITV", "CTV")
+    assert case.rules_of(spec, decided(patient, target_base="CTV"))["PTV"].first_of == ("CTV",)
+
+
+def test_the_patients_file_says_where_the_couch_is(patient):
+    machine = mr.load_plan("unity-66in33").machine
+    assert case.couch_of(machine, decided(patient, couch_top_y_mm=133.0)).top_y_mm == 133.0
+    assert case.couch_of(machine, patient).top_y_mm == pytest.approx(patient.external.extent_xy_mm()[1][1])
+
+
+def test_what_the_patients_file_says_changes_the_fingerprint(patient):
+    spec = mr.load_plan("unity-66in33")
+    plain = planning.fingerprint_of(spec, patient)
+    assert planning.fingerprint_of(spec, decided(patient, couch_top_y_mm=133.0)) != plain

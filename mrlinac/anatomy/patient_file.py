@@ -1,0 +1,85 @@
+"""``patient.toml``: what a person decided about one patient's files. Written once by the import, edited by a person.
+
+A table that is not there leaves the choice to the import, which says what it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mrlinac.anatomy.from_ct import MetalOverride, Override
+from mrlinac.anatomy.patient import Position
+from mrlinac.anatomy.structures import Role
+from mrlinac.errors import DataError
+from mrlinac.spec import Spec, read_toml, validate
+
+FILE_NAME = "patient.toml"
+
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(\.[0-9]+)?$")]
+
+
+class StructureChoice(Spec):
+    """What one of the clinic's structures is here: ``"Clinic name" = { name = "Heart", role = "oar" }``."""
+
+    name: Annotated[str, Field(min_length=1)]
+    role: Role
+    use: bool = True
+
+
+class PatientFile(Spec):
+    """The file: which series, what structures are called, what replaces the image's densities."""
+
+    folder: str = "."  # of the DICOM files; relative to the file itself
+    label: str | None = None
+    series: Key | None = None
+    rtstruct: str | None = None  # key, or a path relative to the folder
+    position: Position | None = None
+    target_base: Literal["ITV", "CTV"] | None = None
+    couch_top_y_mm: float | None = None
+    structures: dict[str, StructureChoice] = Field(default_factory=dict)
+    density_overrides: dict[str, Override] = Field(default_factory=dict)
+    metal: MetalOverride | None = None
+    density_bands: dict[str, Override] = Field(default_factory=dict)  # for an MR: the body's last
+
+    @property
+    def says_of_planning(self) -> dict[str, object]:
+        """What it says beyond which files and names: empty where it says nothing that changes a plan."""
+        asked = ("target_base", "couch_top_y_mm", "density_overrides", "metal", "density_bands")
+        return {key: value for key in asked if (value := getattr(self, key)) not in (None, {})}
+
+    def overrides(self, external: str, more: Mapping[str, Override]) -> dict[str, Override]:
+        """Overrides in the order in which they have a voxel: single structures, more of them, bands, the body.
+
+        Parameters
+        ----------
+        external : str
+            Name of the body's outline, which takes what is left.
+        more : mapping
+            Overrides from elsewhere (a plan file), which give way to those of the same name here.
+        """
+        given = {**self.density_overrides}
+        for further in (more, self.density_bands):
+            given.update({name: override for name, override in further.items() if name not in given})
+        order = sorted(given, key=lambda name: name == external)  # stable: only the body moves to the end
+        return {name: given[name] for name in order}
+
+
+def decisions(path: Path) -> tuple[Path, PatientFile, Path | None]:
+    """The folder of DICOM files, what ``patient.toml`` says, and where that file lies (None where there is none).
+
+    Raises
+    ------
+    SpecError
+        When the file says something wrong: key, reason, allowed values.
+    """
+    file = path if path.suffix == ".toml" else path / FILE_NAME
+    if not file.is_file():
+        if path.suffix == ".toml" and not path.is_dir():
+            raise DataError(f"{path}: no such file. Give the folder; `mrlinac import FOLDER` writes its {FILE_NAME}.")
+        return path, PatientFile(), None
+    decided = validate(PatientFile, read_toml(file), str(file))
+    return (file.parent / decided.folder), decided, file

@@ -1,0 +1,132 @@
+"""Writing ``patient.toml``: once, with comments for the person who edits it; later only what was asked for changes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.items import InlineTable
+
+from mrlinac.anatomy.contours import polygon_volume_cc
+from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.patient_file import PatientFile
+from mrlinac.errors import DataError
+from mrlinac.spec import read_toml, validate
+
+HEADER = """\
+What was decided about this patient's files. Written by `mrlinac import`, meant to be edited: comments are kept.
+Every command takes this file, or the folder it lies in, as --patient. It names no patient; keys stand for UIDs.
+"""
+
+VALUES = """\
+target_base = "CTV"      # what PTVs are made from: "ITV" or "CTV" (default: the protocol's order)
+couch_top_y_mm = 120.0   # y of the couch's top (default: the posterior edge of External)
+"""
+
+STRUCTURES = """\
+The clinic's names, and what they are here. name: TG-263 where there is one; role: external, target, oar, support,
+metal or other; use = false leaves a structure out.
+"""
+
+REST = """\
+Further tables, to be filled in by a person:
+
+[metal]                         # what saturated CT numbers stand for
+density_g_cm3 = 4.43
+material = "titanium-alloy"
+
+[density_overrides.Stomach_gas] # a structure whose CT numbers do not hold
+density_g_cm3 = 1.0
+material = "water"
+
+[density_bands.Lungs]           # for an MR, which has no densities: bands by structure; External for all the rest
+density_g_cm3 = 0.26
+material = "lung-icru"
+"""
+
+
+def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key: str, rtstruct: str | None) -> None:
+    """Write ``patient.toml`` for a patient just read. Refuses to replace a file.
+
+    Parameters
+    ----------
+    patient : Patient
+    path : Path
+        Of the file; made whole under a temporary name first.
+    folder : Path
+        Of the DICOM files.
+    series_key : str
+        Key of the image series used.
+    rtstruct : str or None
+        Key of the structure set used, or where it lies.
+    """
+    if path.exists():
+        raise DataError(f"{path}: exists. It is a person's file: edit it, or remove it first.")
+    document = tomlkit.document()
+    for line in HEADER.splitlines():
+        document.add(tomlkit.comment(line))
+    document.add(tomlkit.nl())
+    same = path.parent.resolve() == folder.resolve()
+    document["folder"] = "." if same else os.path.relpath(folder.resolve(), path.parent.resolve())
+    _add(document, "series", series_key, "the image series used")
+    if rtstruct is not None:
+        _add(document, "rtstruct", rtstruct, "the structure set used")
+    document["position"] = patient.position
+    for line in VALUES.splitlines():
+        document.add(tomlkit.comment(line))
+    document.add(tomlkit.nl())
+    table = tomlkit.table()
+    for line in STRUCTURES.splitlines():
+        table.add(tomlkit.comment(line))
+    for roi in patient.rois.values():
+        choice: InlineTable = tomlkit.inline_table()
+        choice.update({"name": roi.name, "role": roi.role})
+        choice.comment(f"{polygon_volume_cc(roi):.4g} cc")
+        if roi.original_name not in table:
+            table[roi.original_name or roi.name] = choice
+    document["structures"] = table
+    document.add(tomlkit.nl())
+    for line in REST.splitlines():
+        document.add(tomlkit.comment(line) if line else tomlkit.comment(""))
+    _save(tomlkit.dumps(document), path)
+
+
+def change_patient_file(path: Path, changes: dict[str, Any]) -> None:
+    """Change single values of the file; comments, order and all else stay as they are.
+
+    Raises
+    ------
+    SpecError
+        When the changed file would say something wrong; it is then left as it was.
+    """
+    with path.open(encoding="utf-8") as file:
+        document = tomlkit.parse(file.read())
+    before = document.unwrap()
+    for key, value in changes.items():
+        document[key] = value
+    if document.unwrap() == before:
+        return
+    validate(PatientFile, document.unwrap(), str(path))
+    _save(tomlkit.dumps(document), path)
+
+
+def _add(document: tomlkit.TOMLDocument, key: str, value: str, remark: str) -> None:
+    item = tomlkit.item(value)
+    item.comment(remark)
+    document[key] = item
+
+
+def _save(content: str, path: Path) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=".mrlinac-", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+        Path(temporary).chmod(0o644)  # a temporary file is its maker's alone
+        validate(PatientFile, read_toml(Path(temporary)), str(path))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,256 @@
+"""From planes to a volume: order, spacing, gaps, and the turn onto the patient's axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.dicom.planes import Plane, POSITION_TOLERANCE_mm
+from mrlinac.dicom.problems import Findings
+
+MOST_VOXELS = 600_000_000
+"""2.4 GB of values; more is damage or a mistake, and would take the machine's memory."""
+
+JITTER = 0.2
+"""Spacings that differ by up to this share are resampled with a notice; more is no single reconstruction."""
+
+MOST_MISSING = 2
+"""So many slices in a row may be missing ..."""
+
+LARGEST_GAP_mm = 15.0
+"""... and so far may their neighbours be apart, to be interpolated with a notice."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Planes in order and the grid they make.
+
+    Attributes
+    ----------
+    planes : tuple of Plane
+        By increasing coordinate along ``axis``, each place once.
+    axis : int
+        The world axis across the planes: 0 x, 1 y, 2 z.
+    grid : Grid
+        Axis-aligned with increasing coordinates.
+    even_mm : array or None
+        Where resampling is needed: coordinates along ``axis`` of the grid's planes.
+    """
+
+    planes: tuple[Plane, ...]
+    axis: int
+    grid: Grid
+    even_mm: NDArray[np.float64] | None
+
+    def slice_uids(self) -> tuple[str, ...]:
+        """SOP Instance UID for every plane along z (the nearest, where planes were interpolated); none if not axial."""
+        if self.axis != 2:
+            return ()
+        where = self._along_mm()
+        nearest = np.argmin(np.abs(where[:, None] - self.grid.z_mm[None, :]), axis=0)
+        return tuple(self.planes[int(index)].sop_uid for index in nearest)
+
+    def volume(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values [plane, row, column] as [z, y, x] on the grid."""
+        if self.even_mm is not None:
+            planes = interpolated(planes, self._along_mm(), self.even_mm)
+        row, column = self.planes[0].axes
+        axes = (self.axis, int(np.argmax(np.abs(column))), int(np.argmax(np.abs(row))))
+        if column.sum() < 0:
+            planes = planes[:, ::-1]
+        if row.sum() < 0:
+            planes = planes[:, :, ::-1]
+        return np.ascontiguousarray(np.transpose(planes, [axes.index(axis) for axis in (2, 1, 0)]))
+
+    def _along_mm(self) -> NDArray[np.float64]:
+        return np.array([plane.position_xyz_mm[self.axis] for plane in self.planes])
+
+
+def stack(
+    planes: Sequence[Plane], findings: Findings, same_pixels: Callable[[Plane, Plane], bool] | None = None
+) -> Stack | None:
+    """Order planes of one series and find their grid; None, with problems noted.
+
+    Parameters
+    ----------
+    planes : sequence of Plane
+    findings : Findings
+    same_pixels : function, optional
+        Whether two planes in one place hold the same pixels, and one of them can go.
+    """
+    before = findings.count
+    _check_uniform(planes, findings)
+    if findings.count > before:
+        return None
+    axis = int(np.argmax(np.abs(np.cross(*planes[0].axes)))) if planes else 2
+    ordered = _distinct(planes, axis, findings, same_pixels)
+    if len(ordered) < 2:
+        files = ", ".join(plane.name for plane in ordered) or "none"
+        findings.problem(
+            f"the image series has {len(ordered)} usable slice(s) ({files}); a volume needs at least two",
+            "Give the folder of the whole series",
+        )
+    if findings.count > before:
+        return None
+    where = np.array([plane.position_xyz_mm[axis] for plane in ordered])
+    spacing_mm, even_mm = _spacing(ordered, where, findings)
+    first = ordered[0]
+    rows, columns = first.shape_yx
+    count = len(ordered) if even_mm is None else len(even_mm)
+    if count * rows * columns > MOST_VOXELS:
+        findings.problem(
+            f"{count} slices of {columns}×{rows} pixels would take {count * rows * columns * 4 / 1e9:.0f} GB",
+            "Give a series of an ordinary size",
+            file=first.name,
+            keyword="Rows",
+        )
+    if findings.count > before:
+        return None
+    grid = grid_of(
+        first.axes, first.position_xyz_mm, first.shape_yx, first.spacing_yx_mm, axis, where[0], spacing_mm, count
+    )
+    return Stack(tuple(ordered), axis, grid, even_mm)
+
+
+def grid_of(
+    axes: NDArray[np.float64],
+    corner_xyz_mm: NDArray[np.float64],
+    shape_yx: tuple[int, int],
+    spacing_yx_mm: tuple[float, float],
+    across: int,
+    lowest_mm: float,
+    step_mm: float,
+    count: int,
+) -> Grid:
+    """The axis-aligned grid of even planes: their first pixel's place, and where along ``across`` the lowest lies."""
+    shape, step, origin = [0, 0, 0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+    shape[across], step[across], origin[across] = count, step_mm, float(lowest_mm)
+    for direction, number, pixel in zip(axes, shape_yx[::-1], spacing_yx_mm[::-1], strict=True):
+        along = int(np.argmax(np.abs(direction)))
+        start = float(corner_xyz_mm[along])
+        shape[along], step[along] = number, pixel
+        origin[along] = start if direction[along] > 0 else start - (number - 1) * pixel
+    return Grid((shape[2], shape[1], shape[0]), (step[2], step[1], step[0]), (origin[0], origin[1], origin[2]))
+
+
+def _check_uniform(planes: Sequence[Plane], findings: Findings) -> None:
+    """All planes must lie on one lattice in one frame; compared with the first in name order."""
+    if not planes:
+        return
+    first = planes[0]
+    across = int(np.argmax(np.abs(np.cross(*first.axes))))
+    within = [axis for axis in (0, 1, 2) if axis != across]
+    same = f"differs from {first.name}"
+    for one in planes[1:]:
+        found = {
+            "Rows": one.shape_yx != first.shape_yx,
+            "PixelSpacing": not np.allclose(one.spacing_yx_mm, first.spacing_yx_mm, rtol=1e-4),
+            "ImageOrientationPatient": not np.array_equal(one.axes, first.axes),
+            "FrameOfReferenceUID": one.frame_uid != first.frame_uid,
+        }
+        remedies = {
+            "Rows": "A series has one matrix: remove what is not part of it",
+            "PixelSpacing": "A series has one pixel spacing: remove what is not part of it",
+            "ImageOrientationPatient": "A series has one orientation: remove what is not part of it",
+            "FrameOfReferenceUID": "Slices of two frames of reference cannot be one image",
+        }
+        for keyword, differs in found.items():
+            if differs:
+                findings.problem(same, remedies[keyword], file=one.name, keyword=keyword)
+        shifted = np.max(np.abs(one.position_xyz_mm[within] - first.position_xyz_mm[within]))
+        if not found["ImageOrientationPatient"] and shifted > POSITION_TOLERANCE_mm:
+            axes = " or ".join("xyz"[axis] for axis in within)
+            findings.problem(
+                f"{axes} {same}: the slices are shifted against each other",
+                "Export untilted slices of one reconstruction",
+                file=one.name,
+                keyword="ImagePositionPatient",
+            )
+
+
+def _distinct(
+    planes: Sequence[Plane], axis: int, findings: Findings, same_pixels: Callable[[Plane, Plane], bool] | None
+) -> list[Plane]:
+    """Planes by position, each place once. The same image twice is dropped; two images in one place are a problem."""
+    ordered = sorted(planes, key=lambda p: (p.position_xyz_mm[axis], p.name))
+    kept: list[Plane] = []
+    dropped = copied = 0
+    for one in ordered:
+        if not kept or abs(one.position_xyz_mm[axis] - kept[-1].position_xyz_mm[axis]) >= POSITION_TOLERANCE_mm:
+            kept.append(one)
+            continue
+        same_object = one.sop_uid == kept[-1].sop_uid and one.frame.index == kept[-1].frame.index
+        if same_object:
+            dropped += 1
+        elif same_pixels is not None and same_pixels(one, kept[-1]):
+            copied += 1
+        else:
+            findings.problem(
+                f"the same position as {kept[-1].name} ({'xyz'[axis]} {one.position_xyz_mm[axis]:g} mm)",
+                "Remove the slice that does not belong to the reconstruction",
+                file=one.name,
+                keyword="ImagePositionPatient",
+            )
+    if dropped:
+        findings.note("done", f"{dropped} slice file(s) present twice (same SOP Instance UID) read once.")
+    if copied:
+        findings.note("done", f"{copied} slice(s) present twice under different UIDs with equal pixels read once.")
+    return kept
+
+
+def _spacing(
+    planes: Sequence[Plane], where: NDArray[np.float64], findings: Findings
+) -> tuple[float, NDArray[np.float64] | None]:
+    """Distance of slices from their positions; the coordinates of even planes where they must be interpolated."""
+    steps = np.diff(where)
+    usual = float(np.median(steps))
+    off = np.abs(steps - usual) > max(POSITION_TOLERANCE_mm, 0.01 * usual)
+    if not off.any():
+        return float(where[-1] - where[0]) / (len(where) - 1), None
+    missing = np.rint(steps / usual).astype(int) - 1
+    whole = np.abs(steps / usual - 1 - missing) <= 0.1
+    gap = off & (missing >= 1) & whole & (missing <= MOST_MISSING) & (steps <= LARGEST_GAP_mm)
+    jitter = off & (np.abs(steps / usual - 1) <= JITTER)
+    # As many wide steps as these are another spacing, not a slice lost here and there.
+    if missing[gap].sum() > max(1, len(planes) // 10):
+        gap[:] = False
+    for index in np.flatnonzero(off & ~gap & ~jitter).tolist():
+        guess = f": {missing[index]} slice(s) missing" if missing[index] > 0 and whole[index] else ""
+        findings.problem(
+            f"{steps[index]:g} mm from {planes[index].name}, elsewhere {usual:g} mm{guess}",
+            "Add the missing slices or export a series of even spacing",
+            file=planes[index + 1].name,
+            keyword="ImagePositionPatient",
+        )
+    count = round(float(where[-1] - where[0]) / usual) + 1
+    even = np.linspace(where[0], where[-1], count)
+    if gap.any():
+        places = ", ".join(f"{where[i]:g} to {where[i + 1]:g}" for i in np.flatnonzero(gap).tolist())
+        findings.note(
+            "warning",
+            f"{missing[gap].sum()} slice(s) missing (between {places} mm) were interpolated linearly from their"
+            " neighbours. Add the slices if they exist.",
+        )
+    if jitter.any():
+        findings.note(
+            "warning",
+            f"Slices are spaced unevenly ({steps[~gap].min():g} to {steps[~gap].max():g} mm): resampled linearly to"
+            f" {even[1] - even[0]:g} mm.",
+        )
+    return float(even[1] - even[0]), even
+
+
+def interpolated(
+    planes: NDArray[np.float32], where: NDArray[np.float64], even: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Planes at even places, linear between the two neighbours."""
+    above = np.clip(np.searchsorted(where, even), 1, len(where) - 1)
+    share = np.clip((even - where[above - 1]) / (where[above] - where[above - 1]), 0.0, 1.0).astype(np.float32)
+    result = np.empty((len(even), *planes.shape[1:]), np.float32)
+    for index, (upper, part) in enumerate(zip(above.tolist(), share.tolist(), strict=True)):
+        result[index] = planes[upper - 1] * np.float32(1 - part) + planes[upper] * np.float32(part)
+    return result
