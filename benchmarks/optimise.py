@@ -102,6 +102,8 @@ def penalised(planner: optimise.Planner, escalate: bool) -> tuple[float, float, 
     """L-BFGS-B with limits as quadratic penalties: objective reached, worst excess, CPU-seconds."""
     began = time.process_time()
     programme = canonical.build(planner.rows, planner.protocol, escalate=escalate)
+    # What was cut from the matrix comes back at the same guess as in `Planner.once`.
+    programme.offset = programme.offset + planner._cut_away(np.full(planner.rows.beamlets, planner.rows.reference_mu))
     maps = Maps(programme, planner._row_matrix())
     z, penalty, reached, over = np.ones(maps.n + maps.tails), 1.0, 0.0, np.zeros(maps.m)
     z[maps.n :] = programme.prescription_Gy

@@ -376,6 +376,7 @@ def _summary(result: Any, folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "report": str(folder / "report.html"),
         "constraints_met": result.constraints_met,
+        "escalation": None if result.escalation is None else dict(result.escalation),
         "goals": json.loads(result.goals.to_json(orient="records")),
         "skin": json.loads(result.skin.to_json(orient="records")),
         "models": json.loads(result.models.to_json(orient="records")),
@@ -453,6 +454,10 @@ def _print_result(result: Any, folder: Path) -> None:
             _verdict(verdict),
         )
     out.print(table)
+    if (found := result.escalation) is not None:
+        course = f"{found['dose_Gy']:g} Gy in {found['fractions']} fractions"
+        says = f"isotoxic prescription {course}, driver {found['driver']}" if found["eligible"] else "ineligible"
+        out.print(_escaped(f"{says}; convex bound {found['bound_Gy']:.1f} Gy, floor {found['floor_Gy']:g} Gy"))
     if not result.constraints_met:
         missed = result.constraints.loc[~result.constraints["met"], "name"]
         out.print(f"[yellow]constraints unmet:[/yellow] {_escaped(', '.join(missed))}")
