@@ -3,7 +3,7 @@
     python benchmarks/egs.py [--photons 4e6] [--case R3_B1p5 …] [--figures docs/figures]
 
 The phantom, the source and the regions are those of tests/data/egs/README.md. A deviation counts where it exceeds
-the bar (2 % of the maximum and 1 mm) by two standard deviations of both codes over three neighbouring bins.
+the bar (1 % of the maximum and 1 mm) by two standard deviations of both codes over three neighbouring bins.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Curve:
         norm = np.sum(w * self.egs[use] ** 2)
         return float(np.sum(w * self.egs[use] * self.ours[use]) / norm), float(1 / np.sqrt(norm))
 
-    def worst(self, percent: float = 2.0, mm: float = 1.0) -> tuple[float, float, int]:
+    def worst(self, percent: float = 1.0, mm: float = 1.0) -> tuple[float, float, int]:
         """Largest deviation in % of the maximum (three-bin means), where it is, and bins beyond the bar."""
         top = self.egs[self.counts].max()
         deviation = (self.ours - self.egs) / top * 100

@@ -18,6 +18,7 @@ RECORDS, PAGE = ROOT / "docs" / "claims", ROOT / "docs" / "validation.md"
 
 CHAPTERS = {
     "fano": "Fano's theorem: the stepping alone",
+    "egs": "EGSnrc: absolute dose per photon, 0 T and 1.5 T",
     "energy": "Energy balance",
     "beam": "Beams against published figures",
     "lung": "Interfaces in the magnetic field",
@@ -28,7 +29,7 @@ HEAD = """# What has been checked, against what
 
 Made from the records in `docs/claims` by `python tools/claims.py`; each record is written by the test that its command
 runs, when `MRLINAC_CLAIMS=docs/claims` is set. ± is one standard deviation of the Monte Carlo run; where a bar
-says "and 2σ", a value may lie that much beyond it. The comparison with
+says "and 2σ", a value may lie that much beyond it. All of the comparison with
 EGSnrc stands in [benchmarks.md](benchmarks.md), the equations in [theory/transport.md](theory/transport.md).
 """
 

@@ -304,7 +304,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
         ],
         "escalation": None if result.escalation is None else dict(result.escalation),
         "certificate": None if certificate is None else _plain(certificate),
-        "models": json.loads(result.models.to_json(orient="records")),
+        "models": json.loads(result.models.to_json(orient="records", double_precision=15)),
         "notes": [[note.severity, note.text] for note in result.notes.entries],
         "statements": list(result.statements),
     }

@@ -93,10 +93,14 @@ def annihilation(kinetic, rng):
 
 @device
 def rotate(u, v, w, bx, by, bz, angle):
-    """Direction turned about the unit vector b by an angle (below about 1 rad): Rodrigues' formula."""
-    a2 = angle * angle
-    sin = angle * (1.0 - a2 / 6.0 * (1.0 - a2 / 20.0 * (1.0 - a2 / 42.0)))
-    versine = 0.5 * a2 * (1.0 - a2 / 12.0 * (1.0 - a2 / 30.0 * (1.0 - a2 / 56.0)))
+    """Direction turned about the unit vector b by an angle: Rodrigues' formula."""
+    if abs(angle) < 1.0:
+        a2 = angle * angle
+        sin = angle * (1.0 - a2 / 6.0 * (1.0 - a2 / 20.0 * (1.0 - a2 / 42.0)))
+        versine = 0.5 * a2 * (1.0 - a2 / 12.0 * (1.0 - a2 / 30.0 * (1.0 - a2 / 56.0)))
+    else:  # seldom: an electron that lost most of its energy on its chord
+        sin = math.sin(angle)
+        versine = 1.0 - math.cos(angle)
     dot = (bx * u + by * v + bz * w) * versine
     cos = 1.0 - versine
     return (

@@ -153,7 +153,10 @@ def coherent_cos(energy, form, rng):
 def pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally):
     """Electron and positron of a pair on the stack (triplets count as pairs; the third electron is at rest)."""
     rng = tally.rng
-    available = max(0.0, energy - 2.0 * MEC2)
+    available = energy - 2.0 * MEC2
+    if available <= 0.0:  # the table's straight lines begin a little below the threshold
+        deposit(tally, index, weight * energy)
+        return top
     first = available * ph.pair_fraction(energy, np.float64(table.z_mean[m]), rng)
     for kind in (ELECTRON, POSITRON):
         kinetic = first if kind == ELECTRON else available - first

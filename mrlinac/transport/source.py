@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlinac.errors import PhysicsError
 from mrlinac.jit import device
 from mrlinac.machine.beams import BeamletMap
 from mrlinac.machine.model import Machine
 from mrlinac.transport.rng import uniform
+from mrlinac.transport.tables import HIGHEST_MeV
 
 Array = NDArray[np.float64]
 
@@ -33,7 +35,15 @@ class Emission:
 
     @classmethod
     def of(cls, edge_MeV: Array, weight: Array, radius_mm: Array, relative: Array) -> Emission:
-        """Prepare a spectrum (uniform within each bin) and a radial fluence (straight between its points)."""
+        """Prepare a spectrum (uniform within each bin) and a radial fluence (straight between its points).
+
+        Raises
+        ------
+        PhysicsError
+            For energies beyond the tables.
+        """
+        if not edge_MeV[-1] < HIGHEST_MeV:
+            raise PhysicsError(f"a spectrum up to {edge_MeV[-1]:g} MeV: the tables end at {HIGHEST_MeV:g} MeV")
         accept, other = alias(np.asarray(weight, float))
         steps = np.arange(int(np.ceil(radius_mm[-1])) + 2, dtype=float)
         fluence = np.interp(steps, radius_mm, relative)
@@ -88,6 +98,8 @@ def beamlet_rows(
     rows[:, INVERSE_FLUENCE] = 1 / np.maximum(emission.fluence_at(beamlets.centre_uv_mm), 1e-9)
     if electrons and machine.electrons is not None:
         e = machine.electrons
+        if not e.max_energy_MeV < HIGHEST_MeV:
+            raise PhysicsError(f"electrons up to {e.max_energy_MeV:g} MeV: the tables end at {HIGHEST_MeV:g} MeV")
         rows[:, ELECTRONS], rows[:, ELECTRON_MEAN] = e.per_photon, e.mean_energy_MeV
         rows[:, ELECTRON_MAX], rows[:, ELECTRON_SPREAD] = e.max_energy_MeV, e.spread_sigma_mm
     return rows

@@ -78,9 +78,10 @@ def charged(top, table, geometry, tally):
     for _ in range(MAX_TURNS):
         # the direction is new
         tu, tv, tw = 1.0 / max(abs(u), 1e-12), 1.0 / max(abs(v), 1e-12), 1.0 / max(abs(w), 1e-12)
-        fx = max(0.0, ((i + 1) * sx - x if u > 0.0 else x - i * sx) * tu)
-        fy = max(0.0, ((j + 1) * sy - y if v > 0.0 else y - j * sy) * tv)
-        fz = max(0.0, ((k + 1) * sz - z if w > 0.0 else z - k * sz) * tw)
+        # Along a face nothing is crossed.
+        fx = max(0.0, ((i + 1) * sx - x if u > 0.0 else x - i * sx) * tu) if tu < 1e12 else 1e30
+        fy = max(0.0, ((j + 1) * sy - y if v > 0.0 else y - j * sy) * tv) if tv < 1e12 else 1e30
+        fz = max(0.0, ((k + 1) * sz - z if w > 0.0 else z - k * sz) * tw) if tw < 1e12 else 1e30
         tu *= sx
         tv *= sy
         tw *= sz
@@ -154,7 +155,7 @@ def charged(top, table, geometry, tally):
                 units -= used
             else:
                 used = units
-                d = used / per_mm
+                d = used / per_mm if per_mm > 0.0 else 0.0
                 left -= d
             gone += d
             used *= loss
@@ -207,7 +208,7 @@ def charged(top, table, geometry, tally):
         hard = a0[tables.HARD] * (1.0 - f) + a1[tables.HARD] * f
         if uniform(rng) < hard:
             r = uniform(rng)
-            before = kinetic
+            unhurt = kinetic
             if r < a0[tables.BREMS_SHARE]:
                 if kinetic > table.cuts[tables.PHOTON_CUT]:
                     row, g = row_of(kinetic)
@@ -234,11 +235,11 @@ def charged(top, table, geometry, tally):
                     held += given
                 u, v, w = turn(u, v, w, cos_1, c, sn)
                 kinetic -= given
-            if kinetic <= cut:
+            if kinetic <= cut and kinetic != unhurt:
                 deposit(tally, index, weight * held)
                 settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
                 return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-            if kinetic != before:  # the way that is left, in steps of the new energy
+            if kinetic != unhurt:  # the way that is left, but at most one step of the new energy
                 mass = units / per_g
                 row, f = row_of(kinetic)
                 a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]

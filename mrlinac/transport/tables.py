@@ -59,18 +59,19 @@ class Settings:
     delta_cut_MeV
         Secondary electrons above it are followed; below it their energy is a continuous loss.
     max_loss
-        Largest share of the kinetic energy lost in one step.
+        Share of the kinetic energy that a step may lose at the rate of its start; what it loses is up to a quarter more.
     max_q1
-        Largest first moment <1 − cosθ> of the scattering in one step.
+        The same for the first moment <1 − cosθ> of its scattering.
     max_turn_rad
-        Largest angle turned by the field from one chord of the track to the next; a chord is no longer than a voxel.
+        Angle turned by the field along one chord of the track, at the energy of its start; a chord is no longer than a
+        voxel.
     coherent
         Whether photons scatter coherently (Rayleigh).
     binding
         Whether bound electrons suppress small Compton angles.
     roulette_MeV, roulette_weight
-        Secondary photons of energy E are followed with the weight ``min(roulette_weight, roulette_MeV/E)``, the others
-        lost by Russian roulette; a weight of 0 turns it off.
+        Secondary photons of energy E with less than the weight ``min(roulette_weight, roulette_MeV/E)`` are followed
+        with it or lost, by Russian roulette; a weight of 0 turns it off.
     rest_voxels
         Where the densities of a voxel and its neighbours are alike, an electron whose range is shorter than this share
         of the voxel's shortest side deposits what it has left at one point.
@@ -92,9 +93,11 @@ class Settings:
         if not LOWEST_MeV <= self.photon_cut_MeV <= 0.5:
             raise PhysicsError(f"photon_cut_MeV must lie from {LOWEST_MeV:.4f} to 0.5")
         if not LOWEST_MeV <= self.electron_cut_MeV <= 1.0 or not 0.02 <= self.delta_cut_MeV <= 1.0:
-            raise PhysicsError("electron_cut_MeV and delta_cut_MeV must lie from 0.02 to 1")
-        if not 0 < self.max_turn_rad <= 1 or not 0 < self.max_loss <= 0.5 or not 0 < self.max_q1 <= 1:
-            raise PhysicsError("max_turn_rad and max_q1 must lie above 0 and up to 1, max_loss up to 0.5")
+            raise PhysicsError(f"electron_cut_MeV must lie from {LOWEST_MeV:.4f} to 1, delta_cut_MeV from 0.02 to 1")
+        if not 0 < self.max_turn_rad <= 1 or not 0 < self.max_loss <= 0.5 or not 0 < self.max_q1 <= 0.5:
+            raise PhysicsError("max_turn_rad must lie above 0 and up to 1, max_loss and max_q1 up to 0.5")
+        if not 0 <= self.rest_voxels <= 1 or self.roulette_MeV < 0 or self.roulette_weight < 0:
+            raise PhysicsError("rest_voxels must lie from 0 to 1, roulette_MeV and roulette_weight not below 0")
 
 
 # Places in Tables.cuts
@@ -268,7 +271,9 @@ def _extended(fine: Array, energy: Array, value: Array) -> Array:
     """Values on a finer and deeper grid; below the first energy by the power law of the first rows."""
     low, high = np.log(np.maximum(value[[0, 4]], 1e-300))
     slope = (high - low) / np.log(energy[4] / energy[0])
-    return np.where(fine < energy[0], value[0] * (fine / energy[0]) ** slope, np.interp(fine, energy, value))
+    return np.where(
+        fine < energy[0], value[0] * np.minimum(fine / energy[0], 1.0) ** slope, np.interp(fine, energy, value)
+    )
 
 
 def moller_per_electron_cm2(energy: Array, cut: float) -> Array:

@@ -10,7 +10,7 @@ from test_transport_closed_forms import box, shoot
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.transport import stack
+from mrlinac.transport import electron, stack
 
 PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
 REST_MeV = 0.51099895
@@ -118,3 +118,20 @@ def test_a_field_of_exactly_zero_is_the_limit_of_a_small_one():
         energy, _ = shoot(medium, (11.3, 12.4, 1e-6, 0.6, 0, 0.8, 3.0, ELECTRON), 400, field)
         depth.append(energy)
     assert depth[1] == pytest.approx(depth[0], rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("angle", [1e-9, 0.3, 0.999, 1.001, 2.5, 8.1, -4.0])
+def test_a_turn_keeps_the_length_and_the_angle(angle):
+    """However far: an electron that lost its energy on a chord turns by more than the chord was planned for."""
+    b = np.array([0.6, -0.48, 0.64])
+    u = np.cross(b, [0.0, 0.0, 1.0])
+    u /= np.linalg.norm(u)
+    turned = np.array(electron.rotate.py_func(*u, *b, angle))
+    assert turned == pytest.approx(u * math.cos(angle) + np.cross(b, u) * math.sin(angle), abs=5e-6)
+
+
+def test_along_a_face_nothing_is_crossed():
+    """A start on a face, exactly along it: the energy stays beside it and does not leave at once."""
+    energy, tally = shoot(box((10, 10, 10), 2.0, 1.0), (0.0, 10.0, 10.0, 0, 0, 1, 1.0, ELECTRON), 50)
+    assert tally.energy[stack.ESCAPED] < 0.7 * 50
+    assert energy.sum() > 0.3 * 50

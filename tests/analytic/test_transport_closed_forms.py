@@ -76,7 +76,7 @@ def test_no_voxel_attenuates_more_than_the_majorant():
 
 
 def test_a_cut_at_the_lowest_energy_reads_no_row_below_the_table():
-    """Electrons of 22 keV, cut at 15.6: each step takes a quarter of the energy, the second one's middle is below it."""
+    """Electrons of 22 keV, cut at 15.6: each of two steps takes a quarter of the energy, the second ends below it."""
     settings = tables.Settings(electron_cut_MeV=tables.LOWEST_MeV, rest_voxels=0.0)
     deposit, tally = shoot(box((5, 5, 5), 10.0, 1.0), (25, 25, 25, 0, 0, 1, 0.022, 1), 500, settings=settings)
     assert deposit.sum() == pytest.approx(500 * 0.022, rel=1e-4)

@@ -260,3 +260,18 @@ def test_columns_are_freed_as_they_are_copied():
     assert matrix.shape == (10, 2)
     assert matrix.nnz == 8
     assert all(a.size == 0 and a.base is None for a in (*index, *value))
+
+
+def test_energies_beyond_the_tables_are_refused():
+    edge = np.array([0.0, 8.0, 16.0])
+    with pytest.raises(PhysicsError, match="16 MeV"):
+        Emission.of(edge, np.ones(2), np.array([0.0, 100.0]), np.ones(2))
+    assert Emission.of(0.9 * edge, np.ones(2), np.array([0.0, 100.0]), np.ones(2)).edge_MeV[-1] == 14.4
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rest_voxels": -1.0}, {"max_q1": 1.0}, {"roulette_MeV": -1.0}, {"max_turn_rad": 2.0}]
+)
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(PhysicsError):
+        tables.Settings(**wrong)
