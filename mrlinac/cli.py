@@ -377,9 +377,9 @@ def _summary(result: Any, folder: Path) -> dict[str, Any]:
         "report": str(folder / "report.html"),
         "constraints_met": result.constraints_met,
         "escalation": None if result.escalation is None else dict(result.escalation),
-        "goals": json.loads(result.goals.to_json(orient="records")),
-        "skin": json.loads(result.skin.to_json(orient="records")),
-        "models": json.loads(result.models.to_json(orient="records")),
+        "goals": json.loads(result.goals.to_json(orient="records", double_precision=15)),
+        "skin": json.loads(result.skin.to_json(orient="records", double_precision=15)),
+        "models": json.loads(result.models.to_json(orient="records", double_precision=15)),
         "fingerprint": result.fingerprint,
         "statement": mrlinac.RESEARCH_ONLY,
     }
