@@ -93,18 +93,23 @@ def annihilation(kinetic, rng):
 
 @device
 def rotate(u, v, w, bx, by, bz, angle):
-    """Direction turned about the unit vector b by an angle: Rodrigues' formula."""
-    if abs(angle) < 1.0:
-        a2 = angle * angle
-        sin = angle * (1.0 - a2 / 6.0 * (1.0 - a2 / 20.0 * (1.0 - a2 / 42.0)))
-        versine = 0.5 * a2 * (1.0 - a2 / 12.0 * (1.0 - a2 / 30.0 * (1.0 - a2 / 56.0)))
-    else:  # seldom: an electron that lost most of its energy on its chord
-        sin = math.sin(angle)
-        versine = 1.0 - math.cos(angle)
-    dot = (bx * u + by * v + bz * w) * versine
+    """Direction turned about the unit vector b by an angle: Rodrigues' formula, in parts of less than 1 rad.
+
+    Seldom more than one part: an electron that lost most of its energy on its chord turns far. A call of the C library
+    would make the compiler save all registers at every turn.
+    """
+    parts = 1 + int(abs(angle))
+    if parts > 1:
+        angle /= parts
+    a2 = angle * angle
+    sin = angle * (1.0 - a2 / 6.0 * (1.0 - a2 / 20.0 * (1.0 - a2 / 42.0)))
+    versine = 0.5 * a2 * (1.0 - a2 / 12.0 * (1.0 - a2 / 30.0 * (1.0 - a2 / 56.0)))
     cos = 1.0 - versine
-    return (
-        u * cos + (by * w - bz * v) * sin + bx * dot,
-        v * cos + (bz * u - bx * w) * sin + by * dot,
-        w * cos + (bx * v - by * u) * sin + bz * dot,
-    )
+    for _ in range(parts):
+        dot = (bx * u + by * v + bz * w) * versine
+        u, v, w = (
+            u * cos + (by * w - bz * v) * sin + bx * dot,
+            v * cos + (bz * u - bx * w) * sin + by * dot,
+            w * cos + (bx * v - by * u) * sin + bz * dot,
+        )
+    return u, v, w

@@ -127,7 +127,7 @@ def test_a_turn_keeps_the_length_and_the_angle(angle):
     u = np.cross(b, [0.0, 0.0, 1.0])
     u /= np.linalg.norm(u)
     turned = np.array(electron.rotate.py_func(*u, *b, angle))
-    assert turned == pytest.approx(u * math.cos(angle) + np.cross(b, u) * math.sin(angle), abs=5e-6)
+    assert turned == pytest.approx(u * math.cos(angle) + np.cross(b, u) * math.sin(angle), abs=2e-5)
 
 
 def test_along_a_face_nothing_is_crossed():
