@@ -97,6 +97,7 @@ def rate(scene: Scene, photons: int, threads: int) -> str:
 
     Efficiency is 1/(relative variance × CPU time) of one voxel, the mean over those above half of the maximum dose.
     """
+    scene.run(1000, threads)  # compiles what is not yet
     few_cpu_s, few_wall_s, _ = scene.run(photons // 10, threads)
     cpu_s, wall_s, out = scene.run(photons, threads)
     more, cpu_s, wall_s = photons - photons // 10, cpu_s - few_cpu_s, wall_s - few_wall_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mrlinac.jit import kernel
-from mrlinac.transport import cpu, history, rng, stack
+from mrlinac.transport import cpu, history, rng, stack, voxels
 from mrlinac.transport.stack import Tally
 from mrlinac.transport.tables import Tables
 from mrlinac.transport.voxels import Geometry
@@ -50,7 +50,7 @@ def harvest(tally, gray_per_MeV, factor, solid, score, keep_above, name, index, 
 
 @dataclass(frozen=True)
 class Maker:
-    """What every column needs; arrays by beamlet where the first axis is theirs."""
+    """What every column needs; arrays by beamlet where the first axis is theirs, by flat voxel [z, y, x] otherwise."""
 
     rows: Array
     per_MU: Array
@@ -66,6 +66,7 @@ class Maker:
     roulette_names: NDArray[np.uint64]
     spread_names: NDArray[np.uint64]
     noise_beamlets: int = 8
+    flat: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))  # flat index by place
 
     def run(
         self,
@@ -75,6 +76,7 @@ class Maker:
         cancelled: Callable[[], bool] | None,
     ) -> tuple[sp.csc_array, float, int, int]:
         """All columns as one matrix, the typical relative σ of large entries, electrons cut short, particles lost."""
+        maker = self._by_place()
         beamlets = len(self.rows)
         workers = max(1, min(cpu.threads_or_default(threads), beamlets))
         index: list[NDArray[np.int32]] = []
@@ -91,7 +93,7 @@ class Maker:
             tally.counter[:] = 0
 
         with cpu.Pool(workers, tallies) as pool:
-            for done in pool.ordered(lambda j, tally: self.column(j, tally, pool), beamlets, add):
+            for done in pool.ordered(lambda j, tally: maker.column(j, tally, pool), beamlets, add):
                 if progress is not None:
                     progress(done + 1, beamlets, "influence")
                 if cancelled is not None and cancelled():
@@ -99,14 +101,29 @@ class Maker:
             sample = np.unique(np.linspace(0, max(beamlets - 1, 0), min(self.noise_beamlets, beamlets)).astype(int))
             spreads: list[float] = []
             for _ in pool.ordered(
-                lambda n, tally: self.spread(int(sample[n]), tally, pool),
+                lambda n, tally: maker.spread(int(sample[n]), tally, pool),
                 len(sample),
                 lambda n, tally, result: spreads.append(float(result)),  # type: ignore[arg-type]
             ):
                 pass
         found = [s for s in spreads if np.isfinite(s)]
         typical = float(np.mean(found)) if found else 1.0
-        return _assembled(index, value, len(code)), typical, truncated[0], overflow[0]
+        return _assembled(index, value, len(self.solid)), typical, truncated[0], overflow[0]
+
+    def _by_place(self) -> Maker:
+        """The same with the voxels' arrays as kernels have them (:mod:`mrlinac.transport.voxels`)."""
+        shape_zyx = self.geometry.shape[::-1]
+
+        def placed(values: NDArray[Any]) -> NDArray[Any]:
+            return voxels.to_bricks(values.reshape(shape_zyx))
+
+        return replace(
+            self,
+            gray_per_MeV=placed(self.gray_per_MeV),
+            solid=placed(self.solid),
+            score=None if self.score is None else placed(self.score),
+            flat=voxels.flat_index(shape_zyx.tolist()),
+        )
 
     def column(self, j: int, tally: Tally, pool: cpu.Pool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Beamlet ``j``: indices (increasing) and Gy per MU."""
@@ -128,8 +145,9 @@ class Maker:
         kept = harvest(
             tally, self.gray_per_MeV, factor, self.solid, score, self.keep_above, self.roulette_names[j], index, value
         )
-        order = np.argsort(index[:kept])
-        return index[:kept][order], value[:kept][order]
+        index, value = self.flat[index[:kept]], value[:kept]
+        order = np.argsort(index)
+        return index[order], value[order]
 
     def spread(self, j: int, tally: Tally, pool: cpu.Pool) -> float:
         """Mean relative σ of beamlet ``j``'s entries above half of its maximum, from parts with their own streams."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -26,11 +27,12 @@ Array = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
 
 ALIKE = 1.5  # densities of an even neighbourhood lie within this factor
+CACHE_LINE_bytes = 64
 CHUNK = 20_000  # primaries between two looks at the stop flag
 
 
 def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[Geometry, NDArray[np.uint32]]:
-    """The medium as kernels read it: what all share, and a code by voxel (see :func:`codes`).
+    """The medium as kernels read it: what all share, and a code by place (see :func:`codes`, :mod:`voxels`).
 
     Raises
     ------
@@ -54,6 +56,7 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[G
         size=shape * spacing,
         spacing=spacing,
         inverse_spacing=1 / spacing,
+        bricks=(shape + 1) // 2,
         inverse_majorant=np.stack(
             [
                 _inverse_majorant(np.where(dense, 0, density), medium.material, table),
@@ -63,11 +66,11 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[G
         dense_box=edges.reshape(-1),
         field=np.array([*(field / size if size > 0 else (0.0, 0.0, 1.0)), MOMENTUM_MeV_PER_T_mm * size]),
         shortest_mm=np.array([spacing.min()]),
-    ), code
+    ), voxels.to_bricks(code)
 
 
 def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """One number per voxel, flat, and the density it stands for [z, y, x].
+    """One number per voxel, and the density it stands for, both [z, y, x].
 
     Bits 0 … 5 are the material; bit 6 says that the 3 × 3 × 3 neighbourhood is nowhere denser or thinner than by
     ALIKE; the others are the upper bits of the float32 density, rounded to 4e-6.
@@ -80,7 +83,7 @@ def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     least = ndimage.minimum_filter(density, size=3, mode="nearest")
     even = (most <= np.float32(ALIKE) * density) & (density <= np.float32(ALIKE) * least)
     code = (bits << np.uint32(voxels.CODE_SHIFT)) | (even.astype(np.uint32) * voxels.EVEN_BIT) | medium.material
-    return np.ascontiguousarray(code.reshape(-1), np.uint32), density
+    return code.astype(np.uint32), density
 
 
 def dense_box(density: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -128,8 +131,8 @@ def _inverse_majorant(
 
 
 def new_tally(code: NDArray[np.uint32], touched: bool) -> Tally:
-    """A thread's scratch: the voxels' codes beside their deposits."""
-    cell = np.zeros((len(code), 2), np.uint32)
+    """A thread's scratch: the voxels' codes beside their deposits, each brick on one cache line."""
+    cell = _on_cache_lines(len(code), 2)
     cell[:, 0] = code
     return Tally(
         cell=cell,
@@ -141,8 +144,16 @@ def new_tally(code: NDArray[np.uint32], touched: bool) -> Tally:
     )
 
 
+def _on_cache_lines(*shape: int) -> NDArray[np.uint32]:
+    """Zeros that begin where a line of the cache does."""
+    spare = CACHE_LINE_bytes // 4
+    raw = np.zeros(math.prod(shape) + spare, np.uint32)
+    begin = -raw.ctypes.data % CACHE_LINE_bytes // 4
+    return raw[begin : begin + math.prod(shape)].reshape(shape)
+
+
 def deposits(tally: Tally) -> NDArray[np.float32]:
-    """The deposits in MeV by voxel, as a view into a tally."""
+    """The deposits in MeV by place, as a view into a tally."""
     return tally.cell.view(np.float32)[:, 1]
 
 

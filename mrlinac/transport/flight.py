@@ -10,6 +10,7 @@ from mrlinac.jit import device
 from mrlinac.transport import photon as ph
 from mrlinac.transport import rng as random
 from mrlinac.transport import tables
+from mrlinac.transport.elementary import exp, ln
 from mrlinac.transport.photon import MEC2, azimuth, turn
 from mrlinac.transport.rng import uniform
 from mrlinac.transport.stack import ELECTRON, ESCAPED, N_FLIGHTS, POSITRON, deposit, push, roulette
@@ -128,7 +129,7 @@ def coherent_cos(energy, form, rng):
     """Cosine of a coherent scattering angle: F²(x) by its cumulative table, Thomson's factor by rejection."""
     step = math.log(tables.X_HIGH / tables.X_LOW) / tables.FORM_NODES
     top = energy / tables.HC_MeV_ANGSTROM
-    position = math.log(max(top, tables.X_LOW * 1.001) / tables.X_LOW) / step
+    position = ln(max(top, tables.X_LOW * 1.001) / tables.X_LOW) / step
     k = min(int(position), tables.FORM_NODES - 1)
     whole = form[k] + (form[k + 1] - form[k]) * min(position - k, 1.0)
     while True:
@@ -140,9 +141,9 @@ def coherent_cos(energy, form, rng):
                 low = middle
             else:
                 high = middle
-        a2 = 0.0 if low < 0 else (tables.X_LOW * math.exp(step * low)) ** 2
+        a2 = 0.0 if low < 0 else (tables.X_LOW * exp(step * low)) ** 2
         a = 0.0 if low < 0 else np.float64(form[low])
-        b2 = (tables.X_LOW * math.exp(step * high)) ** 2
+        b2 = (tables.X_LOW * exp(step * high)) ** 2
         x2 = a2 + (b2 - a2) * (wanted - a) / (form[high] - a)
         cos = max(-1.0, 1.0 - 2.0 * x2 / (top * top))
         if 2.0 * uniform(rng) <= 1.0 + cos * cos:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from mrlinac.jit import device
+from mrlinac.transport.elementary import exp, ln
 from mrlinac.transport.rng import uniform
 
 MEC2 = 0.51099895
@@ -54,11 +55,11 @@ def klein_nishina(energy, rng):
     """
     alpha = energy / MEC2
     eps0 = 1.0 / (1.0 + 2.0 * alpha)
-    a1 = -math.log(eps0)
+    a1 = ln(1.0 + 2.0 * alpha)
     a2 = 0.5 * (1.0 - eps0 * eps0)
     while True:
         if uniform(rng) * (a1 + a2) < a1:
-            eps = math.exp(-a1 * uniform(rng))
+            eps = exp(-a1 * uniform(rng))
         else:
             eps = math.sqrt(eps0 * eps0 + (1.0 - eps0 * eps0) * uniform(rng))
         one_minus_cos = (1.0 - eps) / (alpha * eps)

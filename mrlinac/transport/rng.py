@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mrlinac.jit import device
+from mrlinac.transport.elementary import ln
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -60,22 +61,8 @@ def uniform(rng):
 
 @device
 def exponential(rng):
-    """Exponential number with mean 1: −ln of a uniform one in (0, 1].
-
-    The logarithm is written out (exponent, and ln m = 2 artanh((m − 1)/(m + 1)) to 1e-13), because a call of the C
-    library would make the compiler save all registers at every flight.
-    """
-    value = 1.0 - uniform(rng)
-    bits = np.float64(value).view(np.int64)
-    exponent = (bits >> 52) - 1023
-    m = value / np.int64((exponent + 1023) << 52).view(np.float64)
-    if m > 1.4142135623730951:
-        m *= 0.5
-        exponent += 1
-    r = (m - 1.0) / (m + 1.0)
-    q = r * r
-    series = 1.0 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q / 15))))))
-    return -(exponent * 0.6931471805599453 + 2.0 * r * series)
+    """Exponential number with mean 1: −ln of a uniform one in (0, 1]."""
+    return -ln(1.0 - uniform(rng))
 
 
 def words(seed: int, purpose: int, first: int, second: int, third: int) -> np.ndarray:

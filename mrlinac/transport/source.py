@@ -12,7 +12,8 @@ from mrlinac.errors import PhysicsError
 from mrlinac.jit import device
 from mrlinac.machine.beams import BeamletMap
 from mrlinac.machine.model import Machine
-from mrlinac.transport.rng import uniform
+from mrlinac.transport.photon import azimuth
+from mrlinac.transport.rng import exponential, uniform
 from mrlinac.transport.tables import HIGHEST_MeV
 
 Array = NDArray[np.float64]
@@ -107,10 +108,10 @@ def beamlet_rows(
 
 @device
 def normal_pair(rng):
-    """Two independent standard normal numbers (Box and Muller 1958)."""
-    radius = math.sqrt(-2.0 * math.log(1.0 - uniform(rng)))
-    angle = 6.283185307179586 * uniform(rng)
-    return radius * math.cos(angle), radius * math.sin(angle)
+    """Two independent standard normal numbers (Box and Muller 1958; the angle after von Neumann)."""
+    radius = math.sqrt(2.0 * exponential(rng))
+    c, s = azimuth(rng)
+    return radius * c, radius * s
 
 
 @device

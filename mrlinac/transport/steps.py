@@ -18,7 +18,7 @@ from mrlinac.transport.photon import MEC2, azimuth, turn
 from mrlinac.transport.rng import uniform
 from mrlinac.transport.stack import ELECTRON, ESCAPED, N_STEPS, N_TRUNCATED, POSITRON, deposit, push, radiate
 from mrlinac.transport.tables import row_of
-from mrlinac.transport.voxels import density_of, even_near, material_of, voxel_at
+from mrlinac.transport.voxels import density_of, even_near, material_of, place_of, voxel_at
 
 MAX_TURNS = 8000  # of one electron's direction: reached only on a long spiral through air or vacuum
 HIGHEST_REST_MeV = 0.6  # electrons above it are never given up
@@ -47,7 +47,13 @@ def charged(top, table, geometry, tally):
     if index < 0:
         tally.energy[ESCAPED] += weight * (kinetic + rest)
         return top
-    i, j, k = index % nx, index // nx % ny, index // (nx * ny)
+    i, j, k = (
+        int(x * geometry.inverse_spacing[0]),
+        int(y * geometry.inverse_spacing[1]),
+        int(z * geometry.inverse_spacing[2]),
+    )
+    # from the second voxel of a brick to the first of the next, along x, y, z; within a brick it is 1, 2, 4
+    on_x, on_y, on_z = 7, 8 * geometry.bricks[0] - 2, 8 * geometry.bricks[0] * geometry.bricks[1] - 4
     code = tally.cell[index, 0]
     density, m = density_of(code), material_of(code)
     if ends_at(code, kinetic, table, geometry):
@@ -106,36 +112,36 @@ def charged(top, table, geometry, tally):
                     fz -= d
                     fx = tu
                     if u > 0.0:
+                        index += on_x if i & 1 else 1
                         i += 1
-                        index += 1
                         outside = i >= nx
                     else:
                         i -= 1
-                        index -= 1
+                        index -= on_x if i & 1 else 1
                         outside = i < 0
                 elif fy <= fz:
                     fx -= d
                     fz -= d
                     fy = tv
                     if v > 0.0:
+                        index += on_y if j & 1 else 2
                         j += 1
-                        index += nx
                         outside = j >= ny
                     else:
                         j -= 1
-                        index -= nx
+                        index -= on_y if j & 1 else 2
                         outside = j < 0
                 else:
                     fx -= d
                     fy -= d
                     fz = tw
                     if w > 0.0:
+                        index += on_z if k & 1 else 4
                         k += 1
-                        index += nx * ny
                         outside = k >= nz
                     else:
                         k -= 1
-                        index -= nx * ny
+                        index -= on_z if k & 1 else 4
                         outside = k < 0
                 if outside:
                     tally.energy[ESCAPED] += weight * (kinetic + rest)
@@ -283,7 +289,7 @@ def settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally):
     """
     nx, ny, nz = geometry.shape[0], geometry.shape[1], geometry.shape[2]
     sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
-    index = (k * ny + j) * nx + i
+    index = place_of(i, j, k, geometry)
     code = tally.cell[index, 0]
     first = density_of(code)
     row, f = row_of(max(kinetic, tables.LOWEST_MeV))
@@ -314,7 +320,7 @@ def settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally):
             fz = sz / abs(w)
         if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
             break
-        there = (k * ny + j) * nx + i
+        there = place_of(i, j, k, geometry)
         code = tally.cell[there, 0]
         density = density_of(code)
         if density < 0.1 * first or density > 10.0 * first:

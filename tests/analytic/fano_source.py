@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.jit import kernel
-from mrlinac.transport import cpu, history, rng, stack, tables
+from mrlinac.transport import cpu, history, rng, stack, tables, voxels
 from mrlinac.transport.photon import azimuth
 from mrlinac.transport.rng import uniform
 
@@ -100,7 +100,7 @@ def uniformity(
         # Systematic sampling of the mass: every voxel gets the floor or ceiling of its share.
         number = np.diff(np.floor(share * per_batch + offset.random())).astype(np.int64)
         emit_per_mass(number, highest_MeV, rng.words(seed, 11, batch, 0, 0), table, geometry, tally)
-        energy = cpu.deposits(tally).astype(float)
+        energy = voxels.from_bricks(cpu.deposits(tally), shape).reshape(-1).astype(float)
         ratio[batch] = (
             np.bincount(label[used], energy[used], count) / group_mass * mass.sum() / tally.energy[stack.EMITTED]
         )

@@ -37,7 +37,7 @@ def shoot(medium, particle, repeats, field=(0.0, 0.0, 0.0), settings=None):
     geometry, code = cpu.pack(medium, table, field)
     tally = cpu.new_tally(code, False)
     follow_one(np.array(particle, float), repeats, rng.words(1, 9, 0, 0, 0), table, geometry, tally)
-    return cpu.deposits(tally).reshape(medium.grid.shape_zyx).astype(float), tally
+    return voxels.from_bricks(cpu.deposits(tally), medium.grid.shape_zyx).astype(float), tally
 
 
 def test_steps_in_vacuum_are_not_remembered():
@@ -160,7 +160,7 @@ def test_voxel_codes():
     density = np.exp(draw.uniform(np.log(1e-3), np.log(8), grid.shape_zyx)).astype(np.float32)
     material = draw.integers(0, 3, grid.shape_zyx).astype(np.uint8)
     medium = Medium(grid, density, material, ("water", "air-dry", "lung-icru"))
-    _, code = cpu.pack(medium, tables.load(medium.materials), (0, 0, 1))
+    code = cpu.codes(medium)[0].reshape(-1)
     for i in range(grid.size):
         assert voxels.material_of.py_func(code[i]) == material.reshape(-1)[i]
         assert voxels.density_of.py_func(code[i]) == pytest.approx(density.reshape(-1)[i], rel=1e-4)
@@ -176,5 +176,5 @@ def test_a_neighbourhood_is_even_up_to_its_bound(other, even):
     density[1, 1, 1] = other
     uniform = box((5, 5, 5), 2.0, 1.0)
     medium = Medium(uniform.grid, density, uniform.material, uniform.materials)
-    _, code = cpu.pack(medium, tables.load(medium.materials), (0, 0, 0))
-    assert voxels.even_near.py_func(code[(2 * 5 + 2) * 5 + 2]) == even
+    code, _ = cpu.codes(medium)
+    assert voxels.even_near.py_func(code[2, 2, 2]) == even
