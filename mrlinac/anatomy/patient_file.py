@@ -39,7 +39,8 @@ class PatientFile(Spec):
     rtstruct: str | None = None  # key, or a path relative to the folder
     position: Position | None = None
     target_base: Literal["ITV", "CTV"] | None = None
-    couch_top_y_mm: float | None = None
+    couch_top_y_mm: float | None = None  # of a patient on the back or the belly
+    couch_top_x_mm: float | None = None  # of a patient on the side
     structures: dict[str, StructureChoice] = Field(default_factory=dict)
     density_overrides: dict[str, Override] = Field(default_factory=dict)
     metal: MetalOverride | None = None
@@ -48,8 +49,12 @@ class PatientFile(Spec):
     @property
     def says_of_planning(self) -> dict[str, object]:
         """What it says beyond which files and names: empty where it says nothing that changes a plan."""
-        asked = ("target_base", "couch_top_y_mm", "density_overrides", "metal", "density_bands")
+        asked = ("target_base", "couch_top_y_mm", "couch_top_x_mm", "density_overrides", "metal", "density_bands")
         return {key: value for key in asked if (value := getattr(self, key)) not in (None, {})}
+
+    def couch_top_mm(self, axis: str) -> float | None:
+        """Where the couch's top lies on the axis that gravity follows, if a person said so."""
+        return self.couch_top_y_mm if axis == "y" else self.couch_top_x_mm
 
     def overrides(self, external: str, more: Mapping[str, Override]) -> dict[str, Override]:
         """Overrides in the order in which they have a voxel: single structures, more of them, bands, the body.

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Patient, Position
+from mrlinac.anatomy.patient import Patient, Position, side_below
 from mrlinac.anatomy.patient_file import PatientFile, decisions
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.choice import choose
@@ -160,6 +160,7 @@ def assemble(
             findings,
             names=names,
             choices=decided.structures,
+            unseen=read.image.unseen,
         )
         _note_unused_choices(decided, rois, findings)
         if text(chosen.header, "PatientID") != text(read.header, "PatientID"):
@@ -173,13 +174,10 @@ def assemble(
     for key, value in decided.says_of_planning.items():
         shown = ", ".join(value) if isinstance(value, dict) else value
         findings.note("info", f"patient.toml decides {key.replace('_', ' ')}: {shown}.")
-    if read.position in ("HFS", "FFS"):
-        findings.note("info", "Couch: removed by the outline; its top is taken from the posterior edge of External.")
-    else:
-        findings.note(
-            "decide",
-            f"Position {read.position}: the image is read; the plan is so far made for supine patients only.",
-        )
+    side = side_below(read.position)
+    findings.note(
+        "info", f"Couch: removed by the outline; the machine's goes to the {side} edge of External ({read.position})."
+    )
     patient = Patient(
         label=decided.label or _neutral_label(read),
         image=read.image,

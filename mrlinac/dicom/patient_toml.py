@@ -23,7 +23,7 @@ Every command takes this file, or the folder it lies in, as --patient. It names 
 
 VALUES = """\
 target_base = "CTV"      # what PTVs are made from: "ITV" or "CTV" (default: the protocol's order)
-couch_top_y_mm = 120.0   # y of the couch's top (default: the posterior edge of External)
+couch_top_y_mm = 120.0   # y of the couch's top (default: the edge of External that the patient lies on); on the side: x
 """
 
 STRUCTURES = """\

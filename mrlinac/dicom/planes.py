@@ -216,8 +216,19 @@ def aligned(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return np.asarray(directions, np.float64)
 
 
+def perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Direction cosines of tilted planes made exactly orthonormal (rows: rows' and columns' direction); None if not."""
+    row, column = axes.reshape(2, 3)
+    lengths = np.linalg.norm(axes.reshape(2, 3), axis=1)
+    if np.max(np.abs(lengths - 1)) > TILT_TOLERANCE or abs(float(row @ column)) > TILT_TOLERANCE:
+        return None
+    row = row / lengths[0]
+    column = column - (column @ row) * row
+    return np.stack([row, column / np.linalg.norm(column)])
+
+
 def plane_of(frame: Frame, findings: Findings) -> Plane | None:
-    """Geometry of one frame; None, with its problems noted, where it is missing, absurd or tilted."""
+    """Geometry of one frame; None, with its problems noted, where it is missing or absurd."""
     header, name = frame.found.header, frame.name
     before = findings.count
 
@@ -242,12 +253,15 @@ def plane_of(frame: Frame, findings: Findings) -> Plane | None:
         findings.problem(
             f"is {spacing[0]:g}\\{spacing[1]:g} mm: absurd", "Check the export", file=name, keyword="PixelSpacing"
         )
-    straight = aligned(axes) if np.all(np.isfinite(axes)) else axes
+    straight: NDArray[np.float64] | None = axes
+    if np.all(np.isfinite(axes)):
+        straight = aligned(axes)
+        straight = perpendicular(axes) if straight is None else straight
     if straight is None:
         shown = "\\".join(f"{a:.4g}" for a in axes)
         findings.problem(
-            f"is {shown}: not along the patient's axes (tilted gantry or oblique slices)",
-            "Resample to untilted axial slices where it was made; resampling here would hide the tilt",
+            f"is {shown}: not two directions at right angles",
+            "Export the series again",
             file=name,
             keyword="ImageOrientationPatient",
         )
@@ -268,12 +282,12 @@ def plane_of(frame: Frame, findings: Findings) -> Plane | None:
 
 
 def described_axes(plane: Plane) -> str:
-    """Plane and directions in words: ``axial, rows to the left, columns to the back``."""
+    """Plane and directions in words: ``axial, rows to the left, columns to the back``; the nearest, where tilted."""
     towards = {(0, 1): "left", (0, -1): "right", (1, 1): "back", (1, -1): "front", (2, 1): "head", (2, -1): "feet"}
     along = []
     for direction in plane.axes:
         axis = int(np.argmax(np.abs(direction)))
-        along.append(towards[axis, int(direction[axis])])
+        along.append(towards[axis, 1 if direction[axis] > 0 else -1])
     across = int(np.argmax(np.abs(np.cross(plane.axes[0], plane.axes[1]))))
     return f"{('sagittal', 'coronal', 'axial')[across]}, rows to the {along[0]}, columns to the {along[1]}"
 
@@ -286,6 +300,7 @@ __all__ = [
     "aligned",
     "described_axes",
     "image_series",
+    "perpendicular",
     "plane_of",
     "without_localisers",
 ]

@@ -34,6 +34,7 @@ def read_structures(
     *,
     names: Mapping[str, str] | None = None,
     choices: Mapping[str, StructureChoice] | None = None,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> dict[str, Roi]:
     """ROIs of a structure set under their TG-263 names, in file order.
 
@@ -51,10 +52,12 @@ def read_structures(
         Clinic name to TG-263 name, before the alias table.
     choices : mapping, optional
         Clinic name to what ``patient.toml`` says of it; goes before everything.
+    unseen : bool array [z, y, x], optional
+        Voxels of the image that the scanner did not image.
     """
     here = _reachable(rtstruct, moves, findings)
     missing = len(referenced_slices(rtstruct) - set(slice_uids))
-    if missing:
+    if missing and slice_uids:  # an image that was turned or resampled has no slices to refer to
         findings.note(
             "warning",
             f"The structure set refers to {missing} image(s) that are not among the {len(set(slice_uids))} slices read.",
@@ -63,6 +66,7 @@ def read_structures(
     types = interpreted_types(rtstruct)
     described_rois = {integer(i, "ROINumber"): i for i in rois_of(rtstruct)}
     rois: dict[str, Roi] = {}
+    tilted: list[str] = []
     chosen = _chosen_names(rtstruct, types, names, choices or {}, findings)
     for number, (clinic_name, as_named) in chosen.items():
         about = described_rois[number]
@@ -76,7 +80,10 @@ def read_structures(
             drawn = drawn_contours(item, clinic_name, grid, rtstruct.name, findings, own)
         note_unusable(clinic_name, drawn, findings)
         if not drawn.contours:
-            findings.note("warning", f"'{clinic_name}' has no closed contour: left out.")
+            if drawn.off_axial:
+                tilted.append(clinic_name)
+            else:
+                findings.note("warning", f"'{clinic_name}' has no closed contour: left out.")
             continue
         roi = Roi(
             as_named.name,
@@ -90,8 +97,25 @@ def read_structures(
         decided = clinic_name in (choices or {})
         _note_roi(roi, types.get(number, ""), as_named, findings, decided=decided)
         rois[roi.name] = roi
-    _note_external(rois, grid, findings)
+    _say_tilted(tilted, len(rois), rtstruct, findings)
+    _note_external(rois, grid, unseen, findings)
     return rois
+
+
+def _say_tilted(tilted: Sequence[str], kept: int, rtstruct: Found, findings: Findings) -> None:
+    """Structures drawn in planes that are not axial cannot be used; most of a set so drawn is a problem."""
+    if not tilted:
+        return
+    listed = ", ".join(f"'{name}'" for name in tilted)
+    if len(tilted) > kept:
+        findings.problem(
+            f"{len(tilted)} of {len(tilted) + kept} structures are drawn in planes that are not axial ({listed})",
+            "Copy them onto an axial image of the same frame of reference where they were drawn, and export again",
+            file=rtstruct.name,
+            keyword="ContourData",
+        )
+    else:
+        findings.note("decide", f"Drawn in planes that are not axial, and left out: {listed}. Redraw what is needed.")
 
 
 def _reachable(
@@ -216,17 +240,20 @@ def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings, 
         findings.note("decide", f"'{roi.original_name}' is typed EXTERNAL but its name says {roi.role}: {roi.role}.")
 
 
-def _note_external(rois: Mapping[str, Roi], grid: Grid, findings: Findings) -> None:
+def _note_external(
+    rois: Mapping[str, Roi], grid: Grid, unseen: NDArray[np.bool_] | None, findings: Findings
+) -> None:
     """Say whether there is one External and whether the image holds all of it."""
     outer = [roi for roi in rois.values() if roi.role == "external"]
     if len(outer) != 1:
         listed = ", ".join(f"'{roi.original_name}'" for roi in outer) or "none"
         findings.note("decide", f"One External is needed for planning; found: {listed}.")
     for roi in outer:
-        if cut := cut_planes_mm(roi, grid):
+        if cut := cut_planes_mm(roi, grid, unseen):
+            edge = "image" if unseen is None else "imaged part"
             findings.note(
                 "warning",
-                f"{roi.name} reaches the edge of the image ({described(cut)}): the field of view cuts the body.",
+                f"{roi.name} reaches the edge of the {edge} ({described(cut)}): the field of view cuts the body.",
             )
         else:
             findings.note("info", f"{roi.name} lies within the field of view in every slice.")
