@@ -87,7 +87,9 @@ def add_couch(mixture: Mixture, couch: CouchGeometry | None, patient: Patient, g
     lost -= total_cc(mixture.filled - before, grid)
     where = "" if couch.below == (1, 1) else f" on the patient's {SIDES[couch.below]} side"
     notes = [
-        Note("done", f"couch of {couch.thickness_mm:g} mm inserted{where} with its top at {'xy'[axis]} = {top:.1f} mm")
+        Note(
+            "done", f"couch of {couch.thickness_mm:g} mm inserted{where} with its top at {'xy'[axis]} = {top:.1f} mm"
+        )
     ]
     reach = sign * (lowest_mm(patient, couch.below) - top)
     if reach > 1.0:

@@ -19,6 +19,8 @@ from mrlinac.spec import Spec, read_toml, validate
 
 FILE_NAME = "patient.toml"
 
+Derivable = Literal["External", "CouchSurface", "Airway", "Lung_L", "Lung_R", "SpinalCanal"]  # of anatomy.derive
+
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(\.[0-9]+)?$")]
 
 
@@ -45,6 +47,7 @@ class PatientFile(Spec):
     density_overrides: dict[str, Override] = Field(default_factory=dict)
     metal: MetalOverride | None = None
     density_bands: dict[str, Override] = Field(default_factory=dict)  # for an MR: the body's last
+    derive: tuple[Derivable, ...] = ()  # from the CT, where not drawn; every report says which
 
     @property
     def says_of_planning(self) -> dict[str, object]:

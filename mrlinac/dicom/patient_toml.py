@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ VALUES = """\
 target_base = "CTV"      # what PTVs are made from: "ITV" or "CTV" (default: the protocol's order)
 couch_top_y_mm = 120.0   # y of the couch's top (default: the edge of External that the patient lies on); on the side: x
 """
+
+DERIVE = 'derive = ["External"]   # made from the CT where not drawn: External, CouchSurface, Airway, Lung_L, ...'
 
 STRUCTURES = """\
 The clinic's names, and what they are here. name: TG-263 where there is one; role: external, target, oar, support,
@@ -48,7 +51,15 @@ material = "lung-icru"
 """
 
 
-def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key: str, rtstruct: str | None) -> None:
+def write_patient_file(
+    patient: Patient,
+    path: Path,
+    folder: Path,
+    *,
+    series_key: str,
+    rtstruct: str | None,
+    derived: Sequence[str] = (),
+) -> None:
     """Write ``patient.toml`` for a patient just read. Refuses to replace a file.
 
     Parameters
@@ -62,6 +73,8 @@ def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key
         Key of the image series used.
     rtstruct : str or None
         Key of the structure set used, or where it lies.
+    derived : sequence of str
+        Structures that were derived from the CT: a decision to derive them again, not names of the clinic's.
     """
     if path.exists():
         raise DataError(f"{path}: exists. It is a person's file: edit it, or remove it first.")
@@ -75,13 +88,17 @@ def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key
     if rtstruct is not None:
         _add(document, "rtstruct", rtstruct, "the structure set used")
     document["position"] = patient.position
+    if derived:
+        document["derive"] = list(derived)
+    else:
+        document.add(tomlkit.comment(DERIVE))
     for line in VALUES.splitlines():
         document.add(tomlkit.comment(line))
     document.add(tomlkit.nl())
     table = tomlkit.table()
     for line in STRUCTURES.splitlines():
         table.add(tomlkit.comment(line))
-    for roi in patient.rois.values():
+    for roi in (roi for name, roi in patient.rois.items() if name not in derived):
         choice: InlineTable = tomlkit.inline_table()
         choice.update({"name": roi.name, "role": roi.role})
         choice.comment(f"{polygon_volume_cc(roi):.4g} cc")

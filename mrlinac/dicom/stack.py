@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.dicom.planes import POSITION_TOLERANCE_mm, TILT_TOLERANCE, Plane
+from mrlinac.dicom.planes import TILT_TOLERANCE, Plane, POSITION_TOLERANCE_mm
 from mrlinac.dicom.problems import Findings
 
 MOST_VOXELS = 600_000_000
@@ -83,7 +83,8 @@ class Stack:
 
     def resampled(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Values of tilted planes [z, y, x] on their own grid, linear on the patient's axes; NaN beside them."""
-        assert self.tilt is not None and self.own is not None
+        assert self.tilt is not None
+        assert self.own is not None
         to, of = np.array(self.grid.spacing_zyx_mm), np.array(self.own.spacing_zyx_mm)
         turn = self.tilt[::-1, ::-1]  # of z, y, x
         start = (self.tilt @ np.array(self.grid.origin_xyz_mm) - np.array(self.own.origin_xyz_mm))[::-1]

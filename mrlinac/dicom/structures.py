@@ -240,14 +240,14 @@ def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings, 
         findings.note("decide", f"'{roi.original_name}' is typed EXTERNAL but its name says {roi.role}: {roi.role}.")
 
 
-def _note_external(
-    rois: Mapping[str, Roi], grid: Grid, unseen: NDArray[np.bool_] | None, findings: Findings
-) -> None:
+def _note_external(rois: Mapping[str, Roi], grid: Grid, unseen: NDArray[np.bool_] | None, findings: Findings) -> None:
     """Say whether there is one External and whether the image holds all of it."""
     outer = [roi for roi in rois.values() if roi.role == "external"]
-    if len(outer) != 1:
-        listed = ", ".join(f"'{roi.original_name}'" for roi in outer) or "none"
-        findings.note("decide", f"One External is needed for planning; found: {listed}.")
+    if len(outer) > 1:
+        listed = ", ".join(f"'{roi.original_name}'" for roi in outer)
+        findings.note(
+            "decide", f"One External is needed for planning; found: {listed}. Give one the role in patient.toml."
+        )
     for roi in outer:
         if cut := cut_planes_mm(roi, grid, unseen):
             edge = "image" if unseen is None else "imaged part"

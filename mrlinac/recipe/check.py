@@ -83,7 +83,9 @@ def patient_problems(patient: Patient) -> list[str]:
     problems = []
     problems += couch_problems(patient)
     if not any(roi.role == "external" for roi in patient.rois.values()):
-        problems.append("no structure has the role 'external': draw External (the skin)")
+        remedy = ', or have it derived from the CT: derive = ["External"] in patient.toml (mrlinac import --derive)'
+        remedy = remedy if patient.image.quantity == "HU" else ""
+        problems.append(f"no structure has the role 'external': draw External (the skin){remedy}")
     for roi in patient.rois.values():
         planes_mm = np.unique([contour.z_mm for contour in roi.contours])
         gap = int(np.argmax(np.diff(planes_mm))) if len(planes_mm) > 1 else 0

@@ -207,7 +207,7 @@ def series(
 
 
 def tilted(turn: NDArray, *, modality: str = "MR", shear_mm: float = 0.0, count: int = 6) -> Export:
-    """The scene on planes turned by a rotation matrix; ``shear_mm`` shifts each against the one before (a tilted gantry)."""
+    """The scene on planes turned by a rotation matrix; ``shear_mm`` shifts each against the one before (tilted gantry)."""
     export = series(modality=modality)
     export.images = export.images[:count]
     row, column, normal = turn.T

@@ -115,8 +115,12 @@ def turned(patient, position):
     axes = [int(np.argmax(np.abs(row))) for row in turn]  # the old axis along each new one
     signs = [int(row[axis]) for row, axis in zip(turn, axes, strict=True)]
     grid = patient.image.grid
-    values = np.transpose(patient.image.values, [2 - axes[a] for a in (2, 1, 0)])[tuple(np.s_[::s] for s in signs[::-1])]
-    corners = turn @ np.array([grid.position_xyz_mm(np.array(i)) for i in ((0, 0, 0), np.array(grid.shape_zyx) - 1.0)]).T
+    values = np.transpose(patient.image.values, [2 - axes[a] for a in (2, 1, 0)])[
+        tuple(np.s_[::s] for s in signs[::-1])
+    ]
+    corners = (
+        turn @ np.array([grid.position_xyz_mm(np.array(i)) for i in ((0, 0, 0), np.array(grid.shape_zyx) - 1.0)]).T
+    )
     steps = np.array(grid.spacing_zyx_mm)[::-1][axes]
     new = Grid(values.shape, tuple(steps[::-1].tolist()), tuple(corners.min(axis=1).tolist()))
 
@@ -165,7 +169,9 @@ def test_a_patient_turned_in_the_room_has_the_same_plan_turned(patient, lying_su
 
 
 def test_the_side_a_patient_lies_on_is_where_gravity_points():
-    for position, matrix in ((p, fixed_to_patient(p)) for p in ("HFS", "FFS", "HFP", "FFP", "HFDL", "HFDR", "FFDL", "FFDR")):
+    for position, matrix in (
+        (p, fixed_to_patient(p)) for p in ("HFS", "FFS", "HFP", "FFP", "HFDL", "HFDR", "FFDL", "FFDR")
+    ):
         axis, sign = lies_on(position)
         assert (matrix @ (0, 0, -1))[axis] == sign
     assert side_below("HFDR") == "right"
@@ -179,7 +185,6 @@ def test_a_couch_height_is_given_on_the_axis_that_gravity_follows(patient):
     assert (prone.top_mm, prone.below) == (-140.0, (1, -1))
     low, high = prone.extent_xy_mm(patient)
     assert (low[1], high[1]) == (-140.0 - prone.thickness_mm, -140.0)
-
 
 
 def test_the_patients_file_goes_before_the_plan_and_the_command_line_before_both(patient):
