@@ -44,11 +44,25 @@ material = "titanium-alloy"
 [density_overrides.Stomach_gas] # a structure whose CT numbers do not hold
 density_g_cm3 = 1.0
 material = "water"
-
-[density_bands.Lungs]           # for an MR, which has no densities: bands by structure; External for all the rest
-density_g_cm3 = 0.26
-material = "lung-icru"
 """
+
+BANDS = """\
+An MR has no densities. Give each part of the body one, by structure (they have a voxel in this order), and External's for
+all the rest; without these tables nothing can be planned. The figures are for you to decide:
+"""
+
+LUNG_LIKE = ("Lung_L", "Lung_R", "Lungs")
+AIR_LIKE = ("Trachea", "Airway", "Bronchus_Main")
+
+
+def _bands(patient: Patient) -> str:
+    """Density bands to be filled in, for the structures that this patient has."""
+    kinds = ((AIR_LIKE, 0.0012, "air-dry"), (LUNG_LIKE, 0.26, "lung-icru"))
+    of_kind = [(name, density, material) for names, density, material in kinds for name in names if name in patient.rois]
+    bodies = [name for name, roi in patient.rois.items() if roi.role == "external"] or ["External"]
+    tables = [*of_kind, (bodies[0], 1.0, "water")]
+    lines = [f'[density_bands.{n}]\ndensity_g_cm3 = {d:g}\nmaterial = "{m}"\n' for n, d, m in tables]
+    return BANDS + "\n" + "\n".join(lines)
 
 
 def write_patient_file(
@@ -106,7 +120,7 @@ def write_patient_file(
             table[roi.original_name or roi.name] = choice
     document["structures"] = table
     document.add(tomlkit.nl())
-    for line in REST.splitlines():
+    for line in (REST if patient.image.quantity == "HU" else _bands(patient)).splitlines():
         document.add(tomlkit.comment(line) if line else tomlkit.comment(""))
     _save(tomlkit.dumps(document), path)
 
