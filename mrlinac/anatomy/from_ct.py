@@ -150,7 +150,9 @@ def medium_of(
     overrides = dict(overrides or {})
     table = materials.hu_curve(hu_curve)
     raise_all(
-        DataError, "the image cannot be turned into densities:", _problems(patient, structures, overrides, metal, couch)
+        DataError,
+        "the image cannot be turned into densities:",
+        _problems(patient, structures, overrides, metal, couch),
     )
     external = patient.external
     ct, hu = _cropped(patient, grid)

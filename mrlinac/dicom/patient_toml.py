@@ -58,7 +58,9 @@ AIR_LIKE = ("Trachea", "Airway", "Bronchus_Main")
 def _bands(patient: Patient) -> str:
     """Density bands to be filled in, for the structures that this patient has."""
     kinds = ((AIR_LIKE, 0.0012, "air-dry"), (LUNG_LIKE, 0.26, "lung-icru"))
-    of_kind = [(name, density, material) for names, density, material in kinds for name in names if name in patient.rois]
+    of_kind = [
+        (name, density, material) for names, density, material in kinds for name in names if name in patient.rois
+    ]
     bodies = [name for name, roi in patient.rois.items() if roi.role == "external"] or ["External"]
     tables = [*of_kind, (bodies[0], 1.0, "water")]
     lines = [f'[density_bands.{n}]\ndensity_g_cm3 = {d:g}\nmaterial = "{m}"\n' for n, d, m in tables]

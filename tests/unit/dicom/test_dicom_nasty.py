@@ -1,5 +1,6 @@
 """Nasty exports: images of any orientation, order, spacing, coding; made by ``nasty.py``."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -485,13 +486,58 @@ def test_a_stream_of_another_size_is_not_decoded(tmp_path: Path, syntax: str) ->
     assert "which could not be decoded here (ValueError)" in refused(export, tmp_path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    assert "gone: cannot be read (No such file or directory). Check its permissions" in refused(series(), tmp_path)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").write_bytes(b"")
+    opened = Path.open
+
+    def refusing(path: Path, *given: object, **more: object) -> object:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *given, **more)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    assert "locked: cannot be read (Permission denied). Check its permissions" in refused(series(), tmp_path)
 
 
 def test_after_some_slices_without_pixels_the_rest_is_not_tried(tmp_path: Path) -> None:
     text = refused(series().set(PixelData=b"\0\0"), tmp_path)
     assert text.count("2 bytes instead of 2376: the file is cut off") == 4
     assert "after 4 slices without pixels the other 2 were not tried" in text
+
+
+# --- things beside the files ----------------------------------------------------------------------------------------
+
+
+def whole() -> Export:
+    export = series()
+    export.others.append(structure_set({"External": body(), "CTV": body(5.0)}, export))
+    return export
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_archives_and_links_are_named(tmp_path: Path) -> None:
+    for name, stuff in (("zipped", "export.ZIP"), ("linked", "inner")):
+        (tmp_path / name).mkdir()
+        if stuff == "inner":
+            (tmp_path / name / stuff).symlink_to(whole().write(tmp_path / "real"), target_is_directory=True)
+        else:
+            (tmp_path / name / stuff).write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="1 of them are archives: unpack them first"):
+        read_patient(tmp_path / "zipped")
+    with pytest.raises(DataError, match="1 linked folder"):
+        read_patient(tmp_path / "linked")
+    (tmp_path / "real" / "later.tar.gz").write_bytes(b"\x1f\x8b")
+    assert said(read_patient(tmp_path / "real"), "1 of them are archives, which were not looked into")
+    (tmp_path / "real" / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="gone: is a link to a file that is not there"):
+        read_patient(tmp_path / "real")
+
+
+def test_an_image_cut_off_in_its_header_is_an_error(tmp_path: Path) -> None:
+    """It must not pass for a missing slice, which would be interpolated."""
+    path = next(p for p in whole().write(tmp_path).rglob("00*") if b"RTSTRUCT" not in p.read_bytes())
+    path.write_bytes(path.read_bytes()[: path.read_bytes().index(b"ID4711") + 6])
+    with pytest.raises(DataError) as caught:
+        read_patient(tmp_path)
+    assert "Series Instance UID (0020,000E): missing" in str(caught.value)
+    assert "the file is cut off or damaged" in str(caught.value)

@@ -109,8 +109,9 @@ def test_what_is_commented_out_is_valid_when_uncommented(export: Path) -> None:
     _, told, _ = decisions(export)
     assert told.target_base == "CTV"
     assert told.couch_top_y_mm == 120.0
+    assert told.derive == ("External",)
     assert told.metal is not None
-    assert list(told.overrides("External", {})) == ["Stomach_gas", "Lungs"]
+    assert list(told.overrides("External", {})) == ["Stomach_gas"]
 
 
 def test_a_persons_edits_and_comments_stay(export: Path) -> None:
