@@ -74,7 +74,11 @@ def cut_planes_mm(external: Roi, image: Grid, unseen: NDArray[np.bool_] | None =
     low, high = np.array(image.lower_xyz_mm[:2]) + pixel, np.array(image.upper_xyz_mm[:2]) - pixel
     cut = {c.z_mm for c in external.contours if np.any(c.points_xy_mm < low) or np.any(c.points_xy_mm > high)}
     if unseen is not None:
-        near = np.stack([ndimage.binary_dilation(plane, ndimage.generate_binary_structure(2, 2)) for plane in unseen])
+        wide = ndimage.generate_binary_structure(2, 2)
+        if unseen.strides[0] == 0:  # one circle for all slices
+            near = np.broadcast_to(ndimage.binary_dilation(unseen[0], wide), unseen.shape)
+        else:
+            near = np.stack([ndimage.binary_dilation(plane, wide) for plane in unseen])
         for contour in external.contours:
             points = np.column_stack([contour.points_xy_mm, np.full(len(contour.points_xy_mm), contour.z_mm)])
             if np.any(near[_voxels(points, image)]):

@@ -120,7 +120,7 @@ def _beyond_circle(volume: NDArray[np.float32], findings: Findings) -> NDArray[n
     if outside is None or not outside.any():
         return None
     findings.note(
-        "info", f"The scanner imaged a circle; {outside.mean():.0%} of each slice lie outside it and show nothing."
+        "info", f"The scanner imaged a circle: the {outside.mean():.0%} of each slice outside it show nothing."
     )
     return np.broadcast_to(outside, volume.shape)
 
@@ -144,6 +144,7 @@ def _untilted(
     )
     if unseen is not None:
         beside |= ~(stacked.resampled((~unseen).astype(np.float32)) > 0.5)
+    beside.setflags(write=False)
     return result, beside
 
 
