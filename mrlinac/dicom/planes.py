@@ -218,6 +218,8 @@ def aligned(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
 def perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Direction cosines of tilted planes made exactly orthonormal (rows: rows' and columns' direction); None if not."""
+    if np.max(np.abs(axes)) > 2:
+        return None  # far from a cosine; its square may be too large for a number
     row, column = axes.reshape(2, 3)
     lengths = np.linalg.norm(axes.reshape(2, 3), axis=1)
     if np.max(np.abs(lengths - 1)) > TILT_TOLERANCE or abs(float(row @ column)) > TILT_TOLERANCE:

@@ -19,6 +19,7 @@ from mrlinac.dicom.names import Naming, known, naming
 from mrlinac.dicom.problems import Findings, integer, numbers, text
 from mrlinac.dicom.scan import Found
 from mrlinac.dicom.structure_set import frame_of, frames, interpreted_types, referenced_slices, roi_name, rois_of
+from mrlinac.dicom.tilted import in_axial_planes
 
 SURENESS = ("exact", "alias", "pattern", "type", "none")
 
@@ -78,12 +79,17 @@ def read_structures(
         drawn = Drawn()
         if item is not None:
             drawn = drawn_contours(item, clinic_name, grid, rtstruct.name, findings, own)
+        leaves_planes = own is not None and not registration.keeps_planes(own)
+        # Small loops of slightly tilted planes pass for axial ones: what most of the loops are decides for all.
+        if drawn.loops and (leaves_planes or drawn.off_axial > len(drawn.contours)):
+            redrawn = _redrawn(drawn, clinic_name, as_named, grid, findings)
+            if redrawn is None:
+                tilted.append(clinic_name)
+                continue
+            drawn = redrawn
         note_unusable(clinic_name, drawn, findings)
         if not drawn.contours:
-            if drawn.off_axial:
-                tilted.append(clinic_name)
-            else:
-                findings.note("warning", f"'{clinic_name}' has no closed contour: left out.")
+            findings.note("warning", f"'{clinic_name}' has no closed contour: left out.")
             continue
         roi = Roi(
             as_named.name,
@@ -102,20 +108,37 @@ def read_structures(
     return rois
 
 
+def _redrawn(drawn: Drawn, clinic_name: str, as_named: Naming, grid: Grid, findings: Findings) -> Drawn | None:
+    """A structure of tilted planes, drawn in the image's; None where it cannot be."""
+    made = in_axial_planes(drawn.loops, grid, as_named.name, as_named.role)
+    if made is None:
+        return None
+    findings.note(
+        "decide",
+        f"'{clinic_name}' lies in {made.planes} plane(s) at {made.tilt_deg:.1f}° to the axial ones"
+        f" ({made.as_drawn_cc:.1f} cc): redrawn in the image's axial planes. Look at it.",
+    )
+    low, high = grid.lower_xyz_mm[2], grid.upper_xyz_mm[2]
+    outside = sum(not low < contour.z_mm < high for contour in made.contours)
+    return Drawn(contours=list(made.contours), other_kinds=drawn.other_kinds, too_few=drawn.too_few, outside=outside)
+
+
 def _say_tilted(tilted: Sequence[str], kept: int, rtstruct: Found, findings: Findings) -> None:
-    """Structures drawn in planes that are not axial cannot be used; most of a set so drawn is a problem."""
+    """Structures whose loops are neither axial nor of flat, parallel planes; most of a set so drawn is a problem."""
     if not tilted:
         return
     listed = ", ".join(f"'{name}'" for name in tilted)
     if len(tilted) > kept:
         findings.problem(
-            f"{len(tilted)} of {len(tilted) + kept} structures are drawn in planes that are not axial ({listed})",
+            f"{len(tilted)} of {len(tilted) + kept} structures are drawn neither in axial planes nor in flat planes"
+            f" parallel to one another ({listed})",
             "Copy them onto an axial image of the same frame of reference where they were drawn, and export again",
             file=rtstruct.name,
             keyword="ContourData",
         )
     else:
-        findings.note("decide", f"Drawn in planes that are not axial, and left out: {listed}. Redraw what is needed.")
+        text = f"Drawn neither in axial planes nor in flat planes parallel to one another, left out: {listed}."
+        findings.note("decide", f"{text} Redraw what is needed.")
 
 
 def _reachable(
@@ -134,15 +157,6 @@ def _reachable(
     here = {}
     for frame in sorted(found & set(moves)):
         move = moves[frame]
-        if not registration.keeps_planes(move):
-            findings.problem(
-                f"lies in a frame registered to the image's with a tilt ({registration.described(move)}): its contours"
-                " would leave their planes",
-                "Resample the structures onto this image where the registration was made",
-                file=rtstruct.name,
-                keyword="ReferencedFrameOfReferenceUID",
-            )
-            continue
         here[frame] = move
         if not np.array_equal(move, np.eye(4)):
             findings.note(

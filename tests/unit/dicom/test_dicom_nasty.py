@@ -39,7 +39,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mrlinac.anatomy.contours import polygon_volume_cc
+from mrlinac.anatomy.contours import occupancy, polygon_volume_cc
+from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dicom import jpeg_lossless, read_patient
 from mrlinac.errors import DataError
@@ -164,10 +165,10 @@ def test_directions_that_are_not_at_right_angles_are_refused(tmp_path: Path) -> 
     assert "is 1\\0\\0\\0.1\\0.995\\0: not two directions at right angles" in refused(skewed, tmp_path)
 
 
-def on_tilted_planes(dataset: Dataset) -> None:
+def turn_contours(dataset: Dataset, matrix: np.ndarray) -> None:
     for roi in dataset.ROIContourSequence:
         for contour in roi.ContourSequence:
-            points = np.array(contour.ContourData, float).reshape(-1, 3) @ turn(6.0).T
+            points = np.array(contour.ContourData, float).reshape(-1, 3) @ matrix.T
             contour.ContourData = [f"{v:.4f}" for v in points.ravel()]
 
 
@@ -179,14 +180,56 @@ def test_a_body_is_cut_where_tilted_slices_end(tmp_path: Path) -> None:
     assert not said(patient, "refers to")
 
 
-def test_a_set_drawn_on_tilted_planes_is_refused(tmp_path: Path) -> None:
-    export = tilted(turn(6.0))
-    sets = structure_set({"External": body(15.0), "CTV": body(5.0)}, export)
-    on_tilted_planes(sets)
+SAGITTAL = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("matrix", [turn(6.0), turn(-20.0, 15.0), SAGITTAL], ids=["6°", "25°", "sagittal"])
+def test_structures_drawn_on_other_planes_are_redrawn_on_axial_ones(tmp_path: Path, matrix: np.ndarray) -> None:
+    """A ball of 14 mm radius about a point, and a box with a hole, on planes turned about the origin."""
+    centre, radius = np.array([3.0, 2.0, -1.0]), 14.0
+    angle = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    ball = []
+    for z in np.arange(-14.0, 13.0, 2.0):
+        r = np.sqrt(max(radius**2 - (z - centre[2]) ** 2, 0.0))
+        if r > 1:
+            ball.append((z, np.column_stack([centre[0] + r * np.cos(angle), centre[1] + r * np.sin(angle)]).tolist()))
+    holed = [(z, square(h)) for z in (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0) for h in (13.0, 7.0)]
+    export = series(where_mm=np.arange(-24.0, 25.0, 2.0))
+    sets = structure_set({"External": ball, "CTV": holed}, export)
+    turn_contours(sets, matrix)
+    export.others.append(sets)
+    patient = read_patient(export.write(tmp_path))
+    assert said(patient, "'External' lies in 14 plane(s) at")
+    found = patient.external
+    assert {c.z_mm for c in found.contours} <= set(np.round(patient.image.grid.z_mm, 3).tolist())
+    assert polygon_volume_cc(found) == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.02)
+    fine = Grid.covering((-30.0, -30.0, -30.0), (30.0, 30.0, 30.0), (1.0, 1.0, 1.0))
+    inside = occupancy(found, fine)
+    z, y, x = np.meshgrid(fine.z_mm, fine.y_mm, fine.x_mm, indexing="ij")
+    middle = [float((inside * along).sum() / inside.sum()) for along in (x, y, z)]
+    assert middle == pytest.approx(matrix @ centre, abs=0.3)
+    away = np.sqrt(sum((a - c) ** 2 for a, c in zip((x, y, z), matrix @ centre, strict=True)))
+    assert inside[away < radius - 2].min() > 0.9
+    assert inside[away > radius + 2.5].max() < 0.1
+    box, own = patient.rois["CTV"], np.stack([x, y, z], -1) @ matrix
+    assert polygon_volume_cc(box) == pytest.approx((26.0**2 - 14.0**2) * 14.0 / 1000, rel=0.02)
+    assert occupancy(box, fine)[np.all(np.abs(own) < (4, 4, 20), axis=-1)].max() < 0.1
+
+
+def test_loops_of_no_common_plane_are_left_out_or_refused(tmp_path: Path) -> None:
+    export = series()
+    sets = structure_set({"External": body(15.0), "CTV": body(5.0), "Heart": body(6.0)}, export)
+    for roi in sets.ROIContourSequence[1:]:  # every loop turned otherwise
+        for number, contour in enumerate(roi.ContourSequence):
+            points = np.array(contour.ContourData, float).reshape(-1, 3) @ turn(5.0 * (number + 1)).T
+            contour.ContourData = [f"{v:.4f}" for v in points.ravel()]
     export.others.append(sets)
     text = refused(export, tmp_path, structures=True)
-    assert "2 of 2 structures are drawn in planes that are not axial ('External', 'CTV')" in text
-    assert "axial image of the same frame of reference" in text
+    assert "2 of 3 structures are drawn neither in axial planes nor in flat planes parallel" in text
+    del sets.ROIContourSequence[2], sets.StructureSetROISequence[2]
+    patient = read_patient(export.write(tmp_path))
+    assert list(patient.rois) == ["External"]
+    assert said(patient, "left out: 'CTV'. Redraw what is needed.")
 
 
 def test_sheared_slices_are_refused(tmp_path: Path) -> None:
@@ -422,10 +465,22 @@ def test_matrices_apply_in_their_order(tmp_path: Path) -> None:
     assert patient.rois["CTV"].contours[0].points_xy_mm.mean(axis=0) == pytest.approx([-1 + 6, 2])
 
 
-def test_registration_with_a_tilt_is_refused(tmp_path: Path) -> None:
-    text = refused(registered(tmp_path, shift(about_x_deg=3)), tmp_path, structures=True)
-    assert "with a tilt" in text
-    assert "rotation 3.00°" in text
+def test_registration_with_a_tilt_redraws_what_it_moves(tmp_path: Path) -> None:
+    move = shift(0, 0, -1, about_x_deg=8)
+    patient = read_patient(registered(tmp_path, move).write(tmp_path))
+    assert said(patient, "'External' lies in 6 plane(s) at 8.0° to the axial ones")
+    own = read_patient(registered(tmp_path / "other", np.eye(4)).write(tmp_path / "other"))
+    for name, roi in own.rois.items():
+        moved = patient.rois[name]
+        assert polygon_volume_cc(moved) == pytest.approx(polygon_volume_cc(roi), rel=0.03)
+        fine = Grid.covering((-40.0, -40.0, -40.0), (40.0, 40.0, 40.0), (1.0, 1.0, 1.0))
+        points = np.stack(np.meshgrid(fine.z_mm, fine.y_mm, fine.x_mm, indexing="ij")[::-1], -1)
+        middles = [
+            (occupancy(one, fine)[..., None] * points).sum((0, 1, 2)) / occupancy(one, fine).sum()
+            for one in (roi, moved)
+        ]
+        # Flat ends move to whole slices, which are 4 mm thick here.
+        assert middles[1] == pytest.approx(move[:3, :3] @ middles[0] + move[:3, 3], abs=1.0)
 
 
 def test_registration_that_is_not_rigid_is_not_used(tmp_path: Path) -> None:
