@@ -183,6 +183,11 @@ def assemble(
     for key, value in decided.says_of_planning.items():
         shown = ", ".join(value) if isinstance(value, dict) else value
         findings.note("info", f"patient.toml decides {key.replace('_', ' ')}: {shown}.")
+    if read.image.quantity != "HU" and not decided.density_bands:
+        findings.note(
+            "decide",
+            "An MR holds no density: planning on it needs density bands in patient.toml, or a synthetic CT.",
+        )
     side = side_below(read.position)
     findings.note(
         "info", f"Couch: removed by the outline; the machine's goes to the {side} edge of External ({read.position})."

@@ -16,6 +16,9 @@ from mrlinac.dicom.scan import Found, series_key
 TILT_TOLERANCE = 1e-3
 """Direction cosines may be rounded; 1e-3 moves the corner of a 500 mm slice by half a millimetre."""
 
+LARGEST_COSINE = 2.0
+"""What is larger is no direction cosine, and its square may be too large for a number."""
+
 POSITION_TOLERANCE_mm = 0.05
 """Slice positions may be rounded by this much before a spacing counts as uneven or a slice as shifted."""
 
@@ -202,13 +205,16 @@ def without_localisers(frames: Sequence[Frame], findings: Findings) -> list[Fram
 def _normal_axis(frame: Frame) -> int | None:
     """The world axis nearest to a plane's normal."""
     axes = frame.numbers("ImageOrientationPatient")
-    if axes is None or axes.size != 6:
-        return None
-    return int(np.argmax(np.abs(np.cross(axes[:3], axes[3:]))))
+    straight = None if axes is None or axes.size != 6 else perpendicular(axes)
+    if straight is None:
+        return None  # damage, which is said when the plane is read: it must not pass for a localiser
+    return int(np.argmax(np.abs(np.cross(*straight))))
 
 
 def aligned(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Direction cosines rounded to axis-aligned ones (rows: rows' and columns' direction); None where tilted."""
+    if np.max(np.abs(axes)) > LARGEST_COSINE:
+        return None
     directions = np.round(axes).reshape(2, 3)
     right = np.abs(directions).sum(axis=1).tolist() == [1, 1] and not np.any(np.abs(directions).prod(axis=0))
     if not right or np.max(np.abs(axes.reshape(2, 3) - directions)) > TILT_TOLERANCE:
@@ -218,8 +224,8 @@ def aligned(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
 def perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Direction cosines of tilted planes made exactly orthonormal (rows: rows' and columns' direction); None if not."""
-    if np.max(np.abs(axes)) > 2:
-        return None  # far from a cosine; its square may be too large for a number
+    if np.max(np.abs(axes)) > LARGEST_COSINE:
+        return None
     row, column = axes.reshape(2, 3)
     lengths = np.linalg.norm(axes.reshape(2, 3), axis=1)
     if np.max(np.abs(lengths - 1)) > TILT_TOLERANCE or abs(float(row @ column)) > TILT_TOLERANCE:

@@ -362,10 +362,6 @@ def _note_mr(stacked: Stack, values: NDArray[np.float32], findings: Findings) ->
         f"MR values lie between {values.min():g} and {values.max():g} in the scanner's own units; they never go"
         " through an HU curve.",
     )
-    findings.note(
-        "decide",
-        "An MR holds no density: planning on it needs density bands in patient.toml, or a synthetic CT.",
-    )
     kinds = set(text(header, "ImageType").upper().replace("'", " ").replace("[", " ").replace(",", " ").split())
     if kinds & {"DIS2D", "DIS3D"}:
         corrected = "in three dimensions" if "DIS3D" in kinds else "in the slices' planes only"

@@ -50,6 +50,7 @@ def test_an_mr_is_planned_on_its_bands_only(mr_folder, spec, store, tmp_path, mo
     assert any("MR: density and material are those of the bands" in note for note in said["notes"])
 
     person = mr.patient_of(plan)
+    assert not any("An MR holds no density" in text for text in person.notes.texts())  # it has been decided
     result = mr.make_plan(plan, person, store=store, threads=2)
     density = result.medium.density_g_cm3
     deep = {name: result.structures[name].occupancy > 0.999 for name in ("Lung_L", "Heart")}

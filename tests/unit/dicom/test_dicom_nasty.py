@@ -172,6 +172,11 @@ def turn_contours(dataset: Dataset, matrix: np.ndarray) -> None:
             contour.ContourData = [f"{v:.4f}" for v in points.ravel()]
 
 
+@pytest.mark.parametrize("axes", [["0"] * 6, ["1.9"] * 6, ["1e308"] * 6, ["3", "-7", "1", "1e308", "-1e30", "-1"]])
+def test_damaged_directions_do_not_pass_for_a_localiser(tmp_path: Path, axes: list[str]) -> None:
+    assert "not two directions at right angles" in refused(series().set(0, ImageOrientationPatient=axes), tmp_path)
+
+
 def test_a_body_is_cut_where_tilted_slices_end(tmp_path: Path) -> None:
     export = tilted(turn(20.0))
     export.others.append(structure_set({"External": body(15.0, [-4, 0, 4])}, export))
