@@ -104,7 +104,7 @@ def import_folder(
     position : str, optional
         Patient position, where the files lack it.
     derive : bool or sequence of str
-        As in :func:`load_patient`; derived structures are no decisions and do not enter ``patient.toml``.
+        As in :func:`load_patient`; to use them is a decision, and goes into ``patient.toml``.
     write : bool
         Write ``patient.toml`` where there is none; where there is one, change in it what is given here, and nothing
         else. Nothing is written where there are problems.
@@ -119,24 +119,30 @@ def import_folder(
     place, _, old = decisions(Path(folder))
     path = Path(file) if file is not None else old or place / FILE_NAME
     read_from = path if file is not None and path.is_file() else Path(folder)
-    found = dicom.import_folder(read_from, rtstruct=rtstruct, series=series, position=position, structures=not derive)
-    drawn = found.patient
-    if drawn is None:
-        return found
-    if derive:
-        patient = with_derived(drawn, derive if isinstance(derive, bool) else tuple(derive))
-        said = patient.notes.entries[len(drawn.notes.entries) :]
-        found = replace(found, patient=patient, notes=Notes((*found.notes.entries, *said)))
-    if not write:
+    found = dicom.import_folder(read_from, rtstruct=rtstruct, series=series, position=position, derive=derive)
+    patient = found.patient
+    if patient is None or not write:
         return found
     inside = rtstruct is None or not Path(rtstruct).is_file()
     chosen = found.used["rtstruct"] if inside else os.path.relpath(Path(str(rtstruct)).resolve(), place.resolve())
     if path.is_file():
-        given = {"series": series and found.used["series"], "rtstruct": rtstruct and chosen, "position": position}
+        given: dict[str, Any] = {
+            "series": series and found.used["series"],
+            "rtstruct": rtstruct and chosen,
+            "position": position,
+        }
+        given["derive"] = list(found.derived) if derive and found.derived else None
         dicom.change_patient_file(path, {key: value for key, value in given.items() if value is not None})
     else:
         try:
-            dicom.write_patient_file(drawn, path, place, series_key=str(found.used["series"]), rtstruct=chosen)
+            dicom.write_patient_file(
+                patient,
+                path,
+                place,
+                series_key=str(found.used["series"]),
+                rtstruct=chosen,
+                derived=found.derived,
+            )
         except OSError as error:
             if file is not None:
                 raise

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.mixture import Mixture, total_cc
-from mrlinac.anatomy.patient import Note, Patient
+from mrlinac.anatomy.patient import SIDES, Note, Patient
 from mrlinac.errors import DataError
 
 
@@ -22,15 +22,20 @@ class CouchGeometry:
     ----------
     layers : sequence of (thickness_mm, density_g_cm3, material)
     width_mm : float
-    midline_x_mm : float
-    top_y_mm : float or None
-        None: in contact, at the external's posterior-most point.
+    midline_mm : float
+        Where its middle lies on the axis across it: x under a patient on the back or the belly, else y.
+    top_mm : float or None
+        Where its top lies on the axis that gravity follows. None: in contact, at the external's lowest point.
+    below : (axis, sign)
+        Which way is down in patient coordinates (:func:`mrlinac.anatomy.patient.lies_on`): ``(1, 1)`` is +y, a supine
+        patient's back.
     """
 
     layers: Sequence[tuple[float, float, str]]
     width_mm: float
-    midline_x_mm: float = 0.0
-    top_y_mm: float | None = None
+    midline_mm: float = 0.0
+    top_mm: float | None = None
+    below: tuple[int, int] = (1, 1)
 
     @property
     def thickness_mm(self) -> float:
@@ -38,42 +43,60 @@ class CouchGeometry:
         return float(sum(thickness for thickness, _, _ in self.layers))
 
     def top_of_mm(self, patient: Patient) -> float:
-        """Where the couch's top lies under a patient."""
-        if self.top_y_mm is not None:
-            return self.top_y_mm
-        return float(patient.external.extent_xy_mm()[1][1])
+        """Where the couch's top lies under a patient, on the axis that gravity follows."""
+        return lowest_mm(patient, self.below) if self.top_mm is None else self.top_mm
+
+    def extent_xy_mm(self, patient: Patient) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Smallest and largest x, y of the couch under a patient."""
+        axis, sign = self.below
+        low, high = np.full(2, self.midline_mm - self.width_mm / 2), np.full(2, self.midline_mm + self.width_mm / 2)
+        top = self.top_of_mm(patient)
+        low[axis], high[axis] = sorted((top, top + sign * self.thickness_mm))
+        return low, high
+
+
+def lowest_mm(patient: Patient, below: tuple[int, int]) -> float:
+    """The external's lowest point on the axis that gravity follows."""
+    axis, sign = below
+    return float(patient.external.extent_xy_mm()[0 if sign < 0 else 1][axis])
 
 
 def add_couch(mixture: Mixture, couch: CouchGeometry | None, patient: Patient, grid: Grid) -> list[Note]:
     """Insert the layers; the body keeps its part of shared voxels."""
     if couch is None:
-        return [Note("warning", "no couch: posterior skin sees air, which in a magnetic field is wrong")]
+        return [Note("warning", "no couch: the skin below sees air, which in a magnetic field is wrong")]
+    axis, sign = couch.below
     top = couch.top_of_mm(patient)
-    half = couch.width_mm / 2
-    low, high = grid.lower_xyz_mm, grid.upper_xyz_mm
-    fits_x = low[0] <= couch.midline_x_mm - half and couch.midline_x_mm + half <= high[0]
-    if not fits_x or not (low[1] <= top and top + couch.thickness_mm <= high[1]):
+    low, high = couch.extent_xy_mm(patient)
+    if np.any(low < grid.lower_xyz_mm[:2]) or np.any(high > grid.upper_xyz_mm[:2]):
         raise DataError(
-            f"the couch (x {couch.midline_x_mm - half:g} … {couch.midline_x_mm + half:g}, "
-            f"y {top:g} … {top + couch.thickness_mm:g} mm) does not fit the grid; make it with calculation_grid()"
+            f"the couch (x {low[0]:g} … {high[0]:g}, y {low[1]:g} … {high[1]:g} mm) does not fit the grid; make it with "
+            "calculation_grid()"
         )
-    across = _interval(grid.x_mm, grid.spacing_zyx_mm[2], couch.midline_x_mm - half, couch.midline_x_mm + half)
+    centres, steps = (grid.x_mm, grid.y_mm), grid.spacing_zyx_mm[:0:-1]
+    across = _interval(centres[1 - axis], steps[1 - axis], low[1 - axis], high[1 - axis])
     before = mixture.filled.copy()
-    y = top
+    depth = 0.0
     for thickness, density, material in couch.layers:
-        down = _interval(grid.y_mm, grid.spacing_zyx_mm[1], y, y + thickness)
-        share = np.broadcast_to((down[:, None] * across[None, :]), grid.shape_zyx).astype(np.float32)
-        mixture.add(share, density, material)
-        y += thickness
+        edges = sorted((top + sign * depth, top + sign * (depth + thickness)))
+        down = _interval(centres[axis], steps[axis], edges[0], edges[1])
+        plane = down[:, None] * across[None, :] if axis == 1 else across[:, None] * down[None, :]
+        mixture.add(np.broadcast_to(plane, grid.shape_zyx).astype(np.float32), density, material)
+        depth += thickness
     lost = couch.width_mm * couch.thickness_mm * grid.shape_zyx[0] * grid.spacing_zyx_mm[0] / 1000
     lost -= total_cc(mixture.filled - before, grid)
-    posterior = float(patient.external.extent_xy_mm()[1][1])
-    notes = [Note("done", f"couch of {couch.thickness_mm:g} mm inserted with its top at y = {top:.1f} mm")]
-    if posterior - top > 1.0:
-        text = f"the external reaches {posterior - top:.1f} mm into the couch; the body keeps {lost:.0f} cc"
+    where = "" if couch.below == (1, 1) else f" on the patient's {SIDES[couch.below]} side"
+    notes = [
+        Note(
+            "done", f"couch of {couch.thickness_mm:g} mm inserted{where} with its top at {'xy'[axis]} = {top:.1f} mm"
+        )
+    ]
+    reach = sign * (lowest_mm(patient, couch.below) - top)
+    if reach > 1.0:
+        text = f"the external reaches {reach:.1f} mm into the couch; the body keeps {lost:.0f} cc"
         notes.append(Note("warning", text))
-    elif top - posterior > 1.0:
-        notes.append(Note("warning", f"there are {top - posterior:.1f} mm of air between external and couch"))
+    elif reach < -1.0:
+        notes.append(Note("warning", f"there are {-reach:.1f} mm of air between external and couch"))
     return notes
 
 

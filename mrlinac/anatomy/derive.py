@@ -15,17 +15,19 @@ from scipy import ndimage
 
 from mrlinac.anatomy import regions
 from mrlinac.anatomy.contours import contours_of, occupancy, polygon_volume_cc
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.patient import Note, Notes, Patient, lies_on
 from mrlinac.anatomy.regions import Mask
 from mrlinac.anatomy.structures import Roi, Role
 from mrlinac.errors import DataError, SpecError
 
 BODY_HU, COUCH_HU, LUNG_HU, BONE_HU = -300.0, -700.0, -400.0, 180.0
 """Half-way between air and tissue (a little below, for fat); shells and foam; lung against tissue; cortical bone."""
+ALL_BODY = 0.98
+"""A body that fills more of the image than this has no air about it: its outline is not in the image."""
 THIN_mm = 5.0
 """What is thinner than twice this goes away from the body: couch shells, tubes, clothes."""
 BESIDE_mm = 10.0
-"""Beside the body the couch is sought from so far in front of the body's hindmost point."""
+"""Beside the body the couch is sought from so far above the body's lowest point."""
 AIRWAY_HU = tuple(range(-800, -985, -15))
 """Thresholds tried for the airway, highest first; lung of low density joins it at the higher ones."""
 AIRWAY_cc = (5.0, 90.0)
@@ -169,7 +171,7 @@ class _Derivation:
         solid = self.hu > BODY_HU
         opened = regions.opened(solid, THIN_mm / self.pixel_mm)
         whole = regions.largest(opened)
-        if whole is None:
+        if whole is None or whole.mean() > ALL_BODY:
             return None
         filled = np.stack([ndimage.binary_fill_holes(plane) for plane in whole])
         # Opening rounds the skin's convex corners: give back what is solid and touches, but nothing thin beyond.
@@ -179,7 +181,16 @@ class _Derivation:
         return regions.largest(regions.opened(joined, 2.0))
 
     def _below(self, body: Mask) -> Mask:
-        """What lies behind the body, column by column, and beside its hindmost rows: there is the couch."""
+        """What lies beneath the body, column by column, and beside its lowest rows: there is the couch."""
+        axis, sign = lies_on(self.patient.position)
+        if (axis, sign) != (1, 1):  # turned so that down is towards the last row
+            lying = body if axis == 1 else body.swapaxes(1, 2)
+            found = self._beneath(lying if sign > 0 else lying[:, ::-1])
+            found = found if sign > 0 else found[:, ::-1]
+            return found if axis == 1 else found.swapaxes(1, 2)
+        return self._beneath(body)
+
+    def _beneath(self, body: Mask) -> Mask:
         seen = np.cumsum(body[:, ::-1, :], axis=1)[:, ::-1, :]
         rows = np.arange(body.shape[1])[None, :]
         hindmost = np.where(body.any(axis=2), rows, -1).max(axis=1)
@@ -188,7 +199,7 @@ class _Derivation:
         return below
 
     def _couch(self) -> Mask | None:
-        """What is denser than foam behind the body, on most slices, and its inside."""
+        """What is denser than foam beneath the body, on most slices, and its inside."""
         body = self._of("External", self._external)
         if not body.any():
             return None

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Note, Patient
 from mrlinac.anatomy.rules import StructureRule, Term
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
@@ -21,12 +23,78 @@ SLIVER = 0.01
 """Less of a voxel than this does not count as reaching the edge."""
 
 
-def cut_planes_mm(external: Roi, image: Grid) -> tuple[float, ...]:
-    """Planes in which an outline comes within one pixel of the edge of the image, in x or y."""
+CIRCLE_FIT_pixels = 1.0
+"""The edge of a reconstruction circle is a circle within this (root mean square)."""
+
+CIRCLE_SPAN = 0.9
+"""A reconstruction circle spans at least this share of the image's shorter side; less is something round in air."""
+
+CIRCLE_POINTS = 20
+
+
+def beyond_circle(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Pixels [y, x] outside a CT's circle of reconstruction; None where it has none.
+
+    Scanners fill what lies outside with one value. The circle is fitted to where, over all slices, that value ends. Air
+    must not be constant itself: in a scan without noise the value ends at the body, which is no circle.
+    """
+    padding = values[0, 0, 0]
+    if any(np.any(values[:, y, x] != padding) for y in (0, -1) for x in (0, -1)):
+        return None
+    seen = np.zeros(values.shape[1:], bool)
+    for plane in values:
+        seen |= plane != padding
+    rim = seen & ~ndimage.binary_erosion(ndimage.binary_fill_holes(seen), border_value=1)
+    rim[[0, -1]] = rim[:, [0, -1]] = False
+    y, x = (along.astype(float) for along in np.nonzero(rim))
+    if len(x) < CIRCLE_POINTS:
+        return None
+    # Least squares for x² + y² = 2 a x + 2 b y + c (Kåsa): centre a, b; c = r² − a² − b².
+    (a, b, c), *_ = np.linalg.lstsq(np.column_stack([2 * x, 2 * y, np.ones_like(x)]), x**2 + y**2, rcond=None)
+    radius = float(np.sqrt(max(c + a**2 + b**2, 0.0)))
+    off = float(np.sqrt(np.mean((np.hypot(x - a, y - b) - radius) ** 2)))
+    if off > CIRCLE_FIT_pixels or 2 * radius + 1 < CIRCLE_SPAN * min(seen.shape):
+        return None
+    rows, columns = np.indices(seen.shape)
+    outside: NDArray[np.bool_] = np.hypot(columns - a, rows - b) > radius + 0.5
+    return outside
+
+
+def cut_planes_mm(external: Roi, image: Grid, unseen: NDArray[np.bool_] | None = None) -> tuple[float, ...]:
+    """Planes in which an outline comes within one pixel of the edge of the image, in x or y, or of what is not imaged.
+
+    Parameters
+    ----------
+    external : Roi
+    image : Grid
+    unseen : bool array [z, y, x], optional
+        Of :class:`~mrlinac.anatomy.image.Image`.
+    """
     pixel = np.array(image.spacing_zyx_mm[:0:-1])
     low, high = np.array(image.lower_xyz_mm[:2]) + pixel, np.array(image.upper_xyz_mm[:2]) - pixel
     cut = {c.z_mm for c in external.contours if np.any(c.points_xy_mm < low) or np.any(c.points_xy_mm > high)}
+    if unseen is not None:
+        wide = ndimage.generate_binary_structure(2, 2)
+        if unseen.strides[0] == 0:  # one circle for all slices
+            near = np.broadcast_to(ndimage.binary_dilation(unseen[0], wide), unseen.shape)
+        else:
+            near = np.stack([ndimage.binary_dilation(plane, wide) for plane in unseen])
+        for contour in external.contours:
+            points = np.column_stack([contour.points_xy_mm, np.full(len(contour.points_xy_mm), contour.z_mm)])
+            if np.any(near[_voxels(points, image)]):
+                cut.add(contour.z_mm)
     return tuple(sorted(cut))
+
+
+def cut_planes_of(external: Roi, image: Image) -> tuple[float, ...]:
+    """As :func:`cut_planes_mm`, of an image."""
+    return cut_planes_mm(external, image.grid, image.unseen)
+
+
+def _voxels(points_xyz_mm: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.int64], ...]:
+    """Indices z, y, x of the voxels nearest to points."""
+    index = np.rint(grid.index_zyx(points_xyz_mm)).astype(int)
+    return tuple(np.clip(index[:, axis], 0, grid.shape_zyx[axis] - 1) for axis in range(3))
 
 
 def rinds(rules: Mapping[str, StructureRule], external: str) -> frozenset[str]:
@@ -73,7 +141,7 @@ def mark_cut_skin(
     Notes
         One warning where something was flawed.
     """
-    planes = cut_planes_mm(patient.external, patient.image.grid)
+    planes = cut_planes_of(patient.external, patient.image)
     if not planes:
         return structures, ()
     at_edge = _at_edge(structures.grid, patient, planes)
@@ -107,4 +175,23 @@ def _at_edge(grid: Grid, patient: Patient, planes_mm: tuple[float, ...]) -> NDAr
     z |= (grid.z_mm < min(drawn)) if planes_mm[0] == min(drawn) else False
     z |= (grid.z_mm > max(drawn)) if planes_mm[-1] == max(drawn) else False
     at_edge: NDArray[np.bool_] = z[:, None, None] & (y[:, None] | x)
+    if patient.image.unseen is not None:
+        at_edge |= z[:, None, None] & _near_unseen(grid, patient.image, patient.image.unseen)
     return at_edge
+
+
+def _near_unseen(grid: Grid, image: Image, unseen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels [z, y, x] of a grid that come within one pixel of what is not imaged."""
+    (_, dy, dx), (_, py, px) = grid.spacing_zyx_mm, image.grid.spacing_zyx_mm
+    reach = (2 * int(np.ceil(dy / 2 / py)) + 3, 2 * int(np.ceil(dx / 2 / px)) + 3)
+    at_z, at_y, at_x = (
+        np.clip(np.rint((to - of[0]) / step).astype(int), 0, len(of) - 1)
+        for to, of, step in zip(
+            (grid.z_mm, grid.y_mm, grid.x_mm),
+            (image.grid.z_mm, image.grid.y_mm, image.grid.x_mm),
+            image.grid.spacing_zyx_mm,
+            strict=True,
+        )
+    )
+    near = {z: ndimage.maximum_filter(unseen[z], reach)[np.ix_(at_y, at_x)] for z in set(at_z.tolist())}
+    return np.stack([near[z] for z in at_z.tolist()])

@@ -18,7 +18,7 @@ from mrlinac import spec
 from mrlinac.anatomy import materials
 from mrlinac.anatomy.contours import occupancy
 from mrlinac.anatomy.couch import CouchGeometry, add_couch
-from mrlinac.anatomy.field_of_view import cut_planes_mm, described
+from mrlinac.anatomy.field_of_view import cut_planes_of, described
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.materials import HuCurve, known_materials
 from mrlinac.anatomy.medium import Medium
@@ -92,10 +92,8 @@ def calculation_grid(
     """
     lower, upper = patient.external.extent_xy_mm()
     if couch is not None:
-        top = couch.top_of_mm(patient)
-        half = np.array([couch.width_mm / 2, 0.0])
-        lower = np.minimum(lower, np.array([couch.midline_x_mm, top]) - half)
-        upper = np.maximum(upper, np.array([couch.midline_x_mm, top + couch.thickness_mm]) + half)
+        low, high = couch.extent_xy_mm(patient)
+        lower, upper = np.minimum(lower, low), np.maximum(upper, high)
     first = np.floor((lower - air_mm) / spacing_mm + 0.5)
     last = np.ceil((upper + air_mm) / spacing_mm - 0.5)
     nx, ny = (int(n) for n in last - first + 1)
@@ -152,7 +150,9 @@ def medium_of(
     overrides = dict(overrides or {})
     table = materials.hu_curve(hu_curve)
     raise_all(
-        DataError, "the CT cannot be turned into densities:", _problems(patient, structures, overrides, metal, couch)
+        DataError,
+        "the image cannot be turned into densities:",
+        _problems(patient, structures, overrides, metal, couch),
     )
     external = patient.external
     ct, hu = _cropped(patient, grid)
@@ -319,8 +319,8 @@ def _outside_notes(hu: Floats, body: Floats, ct: Grid) -> list[Note]:
 
 
 def _field_of_view_notes(external: Roi, patient: Patient) -> list[Note]:
-    """A body that touches the image's edge was cut by the field of view."""
-    cut = cut_planes_mm(external, patient.image.grid)
+    """A body that touches the image's edge, or what was not imaged, was cut by the field of view."""
+    cut = cut_planes_of(external, patient.image)
     if not cut:
         return []
     where = f"the external is cut by the field of view ({described(cut)})"

@@ -19,6 +19,8 @@ from mrlinac.spec import Spec, read_toml, validate
 
 FILE_NAME = "patient.toml"
 
+Derivable = Literal["External", "CouchSurface", "Airway", "Lung_L", "Lung_R", "SpinalCanal"]  # of anatomy.derive
+
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(\.[0-9]+)?$")]
 
 
@@ -39,17 +41,23 @@ class PatientFile(Spec):
     rtstruct: str | None = None  # key, or a path relative to the folder
     position: Position | None = None
     target_base: Literal["ITV", "CTV"] | None = None
-    couch_top_y_mm: float | None = None
+    couch_top_y_mm: float | None = None  # of a patient on the back or the belly
+    couch_top_x_mm: float | None = None  # of a patient on the side
     structures: dict[str, StructureChoice] = Field(default_factory=dict)
     density_overrides: dict[str, Override] = Field(default_factory=dict)
     metal: MetalOverride | None = None
     density_bands: dict[str, Override] = Field(default_factory=dict)  # for an MR: the body's last
+    derive: tuple[Derivable, ...] = ()  # from the CT, where not drawn; every report says which
 
     @property
     def says_of_planning(self) -> dict[str, object]:
         """What it says beyond which files and names: empty where it says nothing that changes a plan."""
-        asked = ("target_base", "couch_top_y_mm", "density_overrides", "metal", "density_bands")
+        asked = ("target_base", "couch_top_y_mm", "couch_top_x_mm", "density_overrides", "metal", "density_bands")
         return {key: value for key in asked if (value := getattr(self, key)) not in (None, {})}
+
+    def couch_top_mm(self, axis: str) -> float | None:
+        """Where the couch's top lies on the axis that gravity follows, if a person said so."""
+        return self.couch_top_y_mm if axis == "y" else self.couch_top_x_mm
 
     def overrides(self, external: str, more: Mapping[str, Override]) -> dict[str, Override]:
         """Overrides in the order in which they have a voxel: single structures, more of them, bands, the body.

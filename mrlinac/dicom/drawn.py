@@ -30,9 +30,13 @@ FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 @dataclass
 class Drawn:
-    """Contours of one ROI as found, with counts of what could not be used."""
+    """Contours of one ROI as found, with counts of what could not be used.
+
+    ``loops`` are the points (n, 3) of all that enclose area, whatever plane they lie in.
+    """
 
     contours: list[Contour] = field(default_factory=list)
+    loops: list[NDArray[np.float64]] = field(default_factory=list)
     other_kinds: Counter[str] = field(default_factory=Counter)
     too_few: int = 0
     off_axial: int = 0
@@ -59,7 +63,7 @@ def drawn_contours(
     findings : Findings
         Gets contour data that contradict themselves as problems.
     move : array (4, 4), optional
-        Rigid move into the image's frame of reference; it keeps planes axial.
+        Rigid move into the image's frame of reference.
     """
     drawn = Drawn()
     planes = grid.z_mm
@@ -78,7 +82,9 @@ def drawn_contours(
             drawn.too_few += 1
         elif np.ptp(points[:, 2]) > PLANE_TOLERANCE_mm:
             drawn.off_axial += 1
+            drawn.loops.append(points)
         else:
+            drawn.loops.append(points)
             z = float(np.mean(points[:, 2]))
             nearest = float(planes[np.argmin(np.abs(planes - z))])
             if abs(nearest - z) <= PLANE_TOLERANCE_mm:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mrlinac.anatomy.contours import polygon_volume_cc
+from mrlinac.anatomy.derive import DERIVABLE, with_derived
 from mrlinac.anatomy.patient import Notes, Patient
 from mrlinac.anatomy.patient_file import decisions
 from mrlinac.dicom.patient import HEADING, assemble
 from mrlinac.dicom.problems import Findings, quiet_pydicom
 from mrlinac.dicom.scan import scan
 from mrlinac.dicom.survey import Row, survey
-from mrlinac.errors import DataError, raise_all
+from mrlinac.errors import DataError, SpecError, raise_all
 
 TITLES = {
     "info": "What was found",
@@ -41,6 +42,8 @@ class ImportReport:
         None where there are problems.
     used : mapping
         Keys of the ``series`` and the ``rtstruct`` that the patient was made from.
+    derived : tuple of str
+        Structures of the patient that nobody drew.
     file : Path or None
         The ``patient.toml`` that was written, or was there.
     """
@@ -50,6 +53,7 @@ class ImportReport:
     problems: tuple[str, ...]
     patient: Patient | None
     used: Mapping[str, str | None] = field(default_factory=dict)
+    derived: tuple[str, ...] = ()
     file: Path | None = None
 
     def raise_problems(self) -> None:
@@ -91,6 +95,8 @@ class ImportReport:
         patient = self.patient
         return {
             "label": None if patient is None else patient.label,
+            "used": dict(self.used),
+            "derived": list(self.derived),
             "image": None if patient is None else _image(patient),
             "structures": [] if patient is None else _structures(patient),
             "objects": [dict(row) for row in self.objects],
@@ -143,7 +149,7 @@ def import_folder(
     rtstruct: str | Path | None = None,
     series: str | None = None,
     position: str | None = None,
-    structures: bool = True,
+    derive: bool | Sequence[str] = False,
 ) -> ImportReport:
     """Look at a folder of DICOM files and say everything that there is to say.
 
@@ -151,8 +157,10 @@ def import_folder(
     ----------
     path : path
         The folder, or its ``patient.toml``.
-    rtstruct, series, position, structures
+    rtstruct, series, position
         As in :func:`~mrlinac.dicom.patient.read_patient`.
+    derive : bool or sequence of str
+        Derive from the CT what was not drawn, all that can be or these, beside what ``patient.toml`` says.
 
     Returns
     -------
@@ -176,8 +184,51 @@ def import_folder(
     if count > 1:
         findings.note("decide", f"The objects belong to {count} patients (by Patient ID): see the letters above.")
     chosen = rtstruct if rtstruct is not None else decided.rtstruct
-    read = assemble(folder, catalogue, decided, findings, rtstruct=chosen, structures=structures)
+    if derive:
+        decided = decided.model_copy(update={"derive": DERIVABLE if derive is True else _known(derive)})
+    read = assemble(folder, catalogue, decided, findings, rtstruct=chosen)
+    if read is not None and not _has_body(read.patient):
+        _say_of_body(read.patient, findings)
+        read = read if not findings.problems else None
     used = {} if read is None else {"series": read.series_key, "rtstruct": read.rtstruct_key}
     return ImportReport(
-        tuple(objects), findings.notes(), tuple(findings.listed()), None if read is None else read.patient, used
+        tuple(objects),
+        findings.notes(),
+        tuple(findings.listed()),
+        None if read is None else replace(read.patient, notes=findings.notes()),
+        used,
+        () if read is None else read.derived,
+    )
+
+
+def _known(wanted: Sequence[str]) -> tuple[str, ...]:
+    if unknown := sorted(set(wanted) - set(DERIVABLE)):
+        raise SpecError(f"{', '.join(unknown)} cannot be derived from a CT; what can: {', '.join(DERIVABLE)}")
+    return tuple(wanted)
+
+
+def _has_body(patient: Patient) -> bool:
+    return any(roi.role == "external" for roi in patient.rois.values())
+
+
+def _say_of_body(patient: Patient, findings: Findings) -> None:
+    """No outline of the body: whether one can be derived is tried; to use it is for a person to decide."""
+    if patient.image.quantity != "HU":
+        findings.problem(
+            "no External, and none can be derived from an MR",
+            "Draw the body's outline, or give it the role external in patient.toml",
+        )
+        return
+    made = with_derived(patient, ("External",)).rois.get("External")
+    if made is None:
+        findings.problem(
+            "no External, and none could be derived from the CT",
+            "Draw the body's outline, or give it the role external in patient.toml",
+        )
+        return
+    findings.note(
+        "decide",
+        f"No External was drawn, which planning needs. One can be derived from the CT ({polygon_volume_cc(made):.0f} cc on"
+        f" {len({c.z_mm for c in made.contours})} planes) and is not used unless you say so: --derive, or"
+        ' derive = ["External"] in patient.toml; every report then calls it derived.',
     )

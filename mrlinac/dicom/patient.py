@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from mrlinac.anatomy.derive import with_derived
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Patient, Position
+from mrlinac.anatomy.patient import Note, Notes, Patient, Position, side_below
 from mrlinac.anatomy.patient_file import PatientFile, decisions
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.choice import choose
@@ -34,6 +35,8 @@ IDENTIFIERS = (
     "ReferringPhysicianName",
 )
 """What is needed to write objects back into the same patient and study."""
+
+NO_BODY = "One External is needed for planning; none was drawn, and patient.toml does not want it derived."
 
 HEADING = "this folder cannot be imported:"
 
@@ -96,16 +99,20 @@ def read_patient(
     read = assemble(folder, catalogue, decided, findings, rtstruct=given, names=names, structures=structures)
     findings.raise_problems(HEADING)
     assert read is not None  # None always comes with a problem
-    return read.patient
+    patient = read.patient
+    if structures and not any(roi.role == "external" for roi in patient.rois.values()):
+        patient = replace(patient, notes=Notes((*patient.notes.entries, Note("decide", NO_BODY))))
+    return patient
 
 
 @dataclass(frozen=True)
 class Read:
-    """A patient and the keys of what was used."""
+    """A patient, the keys of what was used, and the names of what was derived."""
 
     patient: Patient
     series_key: str
     rtstruct_key: str | None
+    derived: tuple[str, ...] = ()
 
 
 def assemble(
@@ -137,9 +144,11 @@ def assemble(
         findings.problem("no CT or MR slices found", "Give the folder that holds the planning image")
         return None
     sets = _structure_sets(folder, catalogue, rtstruct, findings)
-    if not sets and structures and not findings.problems:
+    if not sets and structures and not decided.derive and not findings.problems:
         findings.problem(
-            "no RTSTRUCT found", 'Export the structures too, or name the file: rtstruct="path/to/file.dcm"'
+            "no RTSTRUCT found",
+            'Export the structures too, or name the file: rtstruct="path/to/file.dcm"; what a CT shows by itself can be'
+            ' derived: --derive, or derive = ["External"] in patient.toml',
         )
     registrations = catalogue.of_kind(REGISTRATION)
     if findings.problems:
@@ -160,6 +169,7 @@ def assemble(
             findings,
             names=names,
             choices=decided.structures,
+            unseen=read.image.unseen,
         )
         _note_unused_choices(decided, rois, findings)
         if text(chosen.header, "PatientID") != text(read.header, "PatientID"):
@@ -173,13 +183,15 @@ def assemble(
     for key, value in decided.says_of_planning.items():
         shown = ", ".join(value) if isinstance(value, dict) else value
         findings.note("info", f"patient.toml decides {key.replace('_', ' ')}: {shown}.")
-    if read.position in ("HFS", "FFS"):
-        findings.note("info", "Couch: removed by the outline; its top is taken from the posterior edge of External.")
-    else:
+    if read.image.quantity != "HU" and not decided.density_bands:
         findings.note(
             "decide",
-            f"Position {read.position}: the image is read; the plan is so far made for supine patients only.",
+            "An MR holds no density: planning on it needs density bands in patient.toml, or a synthetic CT.",
         )
+    side = side_below(read.position)
+    findings.note(
+        "info", f"Couch: removed by the outline; the machine's goes to the {side} edge of External ({read.position})."
+    )
     patient = Patient(
         label=decided.label or _neutral_label(read),
         image=read.image,
@@ -189,11 +201,33 @@ def assemble(
         study_uid=read.study_uid,
         series_uid=read.series_uid,
         slice_uids=read.slice_uids,
-        notes=findings.notes(),
         identifiers=_identifiers(read.header),
         decisions=decided if decided.says_of_planning else None,
     )
-    return Read(patient, image.key, None if chosen is None else chosen.key)
+    drawn = set(patient.rois)
+    patient = _with_derived(patient, decided.derive, findings)
+    if findings.problems:
+        return None
+    patient = replace(patient, notes=findings.notes())
+    derived = tuple(name for name in patient.rois if name not in drawn)
+    return Read(patient, image.key, None if chosen is None else chosen.key, derived)
+
+
+def _with_derived(patient: Patient, wanted: Sequence[str], findings: Findings) -> Patient:
+    """The patient with what ``patient.toml`` wants derived; what was drawn stays."""
+    if not wanted:
+        return patient
+    try:
+        made = with_derived(patient, wanted)
+    except DataError as error:
+        findings.problem(str(error), "Take derive out of patient.toml, or give the CT")
+        return patient
+    for note in made.notes.entries[len(patient.notes.entries) :]:
+        findings.note(note.severity, note.text)
+    kept = ", ".join(name for name in wanted if name in patient.rois)
+    if kept:
+        findings.note("info", f"patient.toml wants derived what was drawn: the drawn one stays ({kept}).")
+    return made
 
 
 def _look_at(all_series: Sequence[ImageSeries], findings: Findings, position: str | None) -> None:

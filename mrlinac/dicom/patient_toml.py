@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ Every command takes this file, or the folder it lies in, as --patient. It names 
 
 VALUES = """\
 target_base = "CTV"      # what PTVs are made from: "ITV" or "CTV" (default: the protocol's order)
-couch_top_y_mm = 120.0   # y of the couch's top (default: the posterior edge of External)
+couch_top_y_mm = 120.0   # y of the couch's top (default: the edge of External that the patient lies on); on the side: x
 """
+
+DERIVE = 'derive = ["External"]   # made from the CT where not drawn: External, CouchSurface, Airway, Lung_L, ...'
 
 STRUCTURES = """\
 The clinic's names, and what they are here. name: TG-263 where there is one; role: external, target, oar, support,
@@ -41,14 +44,38 @@ material = "titanium-alloy"
 [density_overrides.Stomach_gas] # a structure whose CT numbers do not hold
 density_g_cm3 = 1.0
 material = "water"
-
-[density_bands.Lungs]           # for an MR, which has no densities: bands by structure; External for all the rest
-density_g_cm3 = 0.26
-material = "lung-icru"
 """
 
+BANDS = """\
+An MR has no densities. Give each part of the body one, by structure (they have a voxel in this order), and External's for
+all the rest; without these tables nothing can be planned. The figures are for you to decide:
+"""
 
-def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key: str, rtstruct: str | None) -> None:
+LUNG_LIKE = ("Lung_L", "Lung_R", "Lungs")
+AIR_LIKE = ("Trachea", "Airway", "Bronchus_Main")
+
+
+def _bands(patient: Patient) -> str:
+    """Density bands to be filled in, for the structures that this patient has."""
+    kinds = ((AIR_LIKE, 0.0012, "air-dry"), (LUNG_LIKE, 0.26, "lung-icru"))
+    of_kind = [
+        (name, density, material) for names, density, material in kinds for name in names if name in patient.rois
+    ]
+    bodies = [name for name, roi in patient.rois.items() if roi.role == "external"] or ["External"]
+    tables = [*of_kind, (bodies[0], 1.0, "water")]
+    lines = [f'[density_bands.{n}]\ndensity_g_cm3 = {d:g}\nmaterial = "{m}"\n' for n, d, m in tables]
+    return BANDS + "\n" + "\n".join(lines)
+
+
+def write_patient_file(
+    patient: Patient,
+    path: Path,
+    folder: Path,
+    *,
+    series_key: str,
+    rtstruct: str | None,
+    derived: Sequence[str] = (),
+) -> None:
     """Write ``patient.toml`` for a patient just read. Refuses to replace a file.
 
     Parameters
@@ -62,6 +89,8 @@ def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key
         Key of the image series used.
     rtstruct : str or None
         Key of the structure set used, or where it lies.
+    derived : sequence of str
+        Structures that were derived from the CT: a decision to derive them again, not names of the clinic's.
     """
     if path.exists():
         raise DataError(f"{path}: exists. It is a person's file: edit it, or remove it first.")
@@ -75,13 +104,17 @@ def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key
     if rtstruct is not None:
         _add(document, "rtstruct", rtstruct, "the structure set used")
     document["position"] = patient.position
+    if derived:
+        document["derive"] = list(derived)
+    else:
+        document.add(tomlkit.comment(DERIVE))
     for line in VALUES.splitlines():
         document.add(tomlkit.comment(line))
     document.add(tomlkit.nl())
     table = tomlkit.table()
     for line in STRUCTURES.splitlines():
         table.add(tomlkit.comment(line))
-    for roi in patient.rois.values():
+    for roi in (roi for name, roi in patient.rois.items() if name not in derived):
         choice: InlineTable = tomlkit.inline_table()
         choice.update({"name": roi.name, "role": roi.role})
         choice.comment(f"{polygon_volume_cc(roi):.4g} cc")
@@ -89,7 +122,7 @@ def write_patient_file(patient: Patient, path: Path, folder: Path, *, series_key
             table[roi.original_name or roi.name] = choice
     document["structures"] = table
     document.add(tomlkit.nl())
-    for line in REST.splitlines():
+    for line in (REST if patient.image.quantity == "HU" else _bands(patient)).splitlines():
         document.add(tomlkit.comment(line) if line else tomlkit.comment(""))
     _save(tomlkit.dumps(document), path)
 

@@ -16,6 +16,9 @@ from mrlinac.dicom.scan import Found, series_key
 TILT_TOLERANCE = 1e-3
 """Direction cosines may be rounded; 1e-3 moves the corner of a 500 mm slice by half a millimetre."""
 
+LARGEST_COSINE = 2.0
+"""What is larger is no direction cosine, and its square may be too large for a number."""
+
 POSITION_TOLERANCE_mm = 0.05
 """Slice positions may be rounded by this much before a spacing counts as uneven or a slice as shifted."""
 
@@ -202,13 +205,16 @@ def without_localisers(frames: Sequence[Frame], findings: Findings) -> list[Fram
 def _normal_axis(frame: Frame) -> int | None:
     """The world axis nearest to a plane's normal."""
     axes = frame.numbers("ImageOrientationPatient")
-    if axes is None or axes.size != 6:
-        return None
-    return int(np.argmax(np.abs(np.cross(axes[:3], axes[3:]))))
+    straight = None if axes is None or axes.size != 6 else perpendicular(axes)
+    if straight is None:
+        return None  # damage, which is said when the plane is read: it must not pass for a localiser
+    return int(np.argmax(np.abs(np.cross(*straight))))
 
 
 def aligned(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Direction cosines rounded to axis-aligned ones (rows: rows' and columns' direction); None where tilted."""
+    if np.max(np.abs(axes)) > LARGEST_COSINE:
+        return None
     directions = np.round(axes).reshape(2, 3)
     right = np.abs(directions).sum(axis=1).tolist() == [1, 1] and not np.any(np.abs(directions).prod(axis=0))
     if not right or np.max(np.abs(axes.reshape(2, 3) - directions)) > TILT_TOLERANCE:
@@ -216,8 +222,21 @@ def aligned(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return np.asarray(directions, np.float64)
 
 
+def perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Direction cosines of tilted planes made exactly orthonormal (rows: rows' and columns' direction); None if not."""
+    if np.max(np.abs(axes)) > LARGEST_COSINE:
+        return None
+    row, column = axes.reshape(2, 3)
+    lengths = np.linalg.norm(axes.reshape(2, 3), axis=1)
+    if np.max(np.abs(lengths - 1)) > TILT_TOLERANCE or abs(float(row @ column)) > TILT_TOLERANCE:
+        return None
+    row = row / lengths[0]
+    column = column - (column @ row) * row
+    return np.stack([row, column / np.linalg.norm(column)])
+
+
 def plane_of(frame: Frame, findings: Findings) -> Plane | None:
-    """Geometry of one frame; None, with its problems noted, where it is missing, absurd or tilted."""
+    """Geometry of one frame; None, with its problems noted, where it is missing or absurd."""
     header, name = frame.found.header, frame.name
     before = findings.count
 
@@ -242,12 +261,15 @@ def plane_of(frame: Frame, findings: Findings) -> Plane | None:
         findings.problem(
             f"is {spacing[0]:g}\\{spacing[1]:g} mm: absurd", "Check the export", file=name, keyword="PixelSpacing"
         )
-    straight = aligned(axes) if np.all(np.isfinite(axes)) else axes
+    straight: NDArray[np.float64] | None = axes
+    if np.all(np.isfinite(axes)):
+        straight = aligned(axes)
+        straight = perpendicular(axes) if straight is None else straight
     if straight is None:
         shown = "\\".join(f"{a:.4g}" for a in axes)
         findings.problem(
-            f"is {shown}: not along the patient's axes (tilted gantry or oblique slices)",
-            "Resample to untilted axial slices where it was made; resampling here would hide the tilt",
+            f"is {shown}: not two directions at right angles",
+            "Export the series again",
             file=name,
             keyword="ImageOrientationPatient",
         )
@@ -268,12 +290,12 @@ def plane_of(frame: Frame, findings: Findings) -> Plane | None:
 
 
 def described_axes(plane: Plane) -> str:
-    """Plane and directions in words: ``axial, rows to the left, columns to the back``."""
+    """Plane and directions in words: ``axial, rows to the left, columns to the back``; the nearest, where tilted."""
     towards = {(0, 1): "left", (0, -1): "right", (1, 1): "back", (1, -1): "front", (2, 1): "head", (2, -1): "feet"}
     along = []
     for direction in plane.axes:
         axis = int(np.argmax(np.abs(direction)))
-        along.append(towards[axis, int(direction[axis])])
+        along.append(towards[axis, 1 if direction[axis] > 0 else -1])
     across = int(np.argmax(np.abs(np.cross(plane.axes[0], plane.axes[1]))))
     return f"{('sagittal', 'coronal', 'axial')[across]}, rows to the {along[0]}, columns to the {along[1]}"
 
@@ -286,6 +308,7 @@ __all__ = [
     "aligned",
     "described_axes",
     "image_series",
+    "perpendicular",
     "plane_of",
     "without_localisers",
 ]

@@ -47,6 +47,8 @@ MULTI_FRAME = (ENHANCED_CT, CONVERTED_CT, ENHANCED_MR, CONVERTED_MR)
 CT_KINDS = (CT_IMAGE, ENHANCED_CT, CONVERTED_CT)
 MR_KINDS = (MR_IMAGE, ENHANCED_MR, CONVERTED_MR)
 
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".iso")
+
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MOST_INFLATED_bytes = 1 << 30
 """A deflated file that unpacks to more than this is damage, or made to fill the memory."""
@@ -126,26 +128,36 @@ def scan(folder: Path, findings: Findings) -> Catalogue:
         remedy = "Unpack it first and give the folder." if folder.is_file() else "Check the path."
         raise DataError(f"{folder}: not a folder. {remedy}")
     files: list[Found] = []
-    other = 0
+    other, archives, links = 0, 0, 0
     for root, folders, names in os.walk(folder):
         folders.sort()
+        links += sum((Path(root) / name).is_symlink() for name in folders)
         for file_name in sorted(names):
             path = Path(root) / file_name
             found = examine(path, path.relative_to(folder).as_posix(), findings)
             if found is None:
                 other += 1
+                archives += path.name.lower().endswith(ARCHIVES)
             elif found.kind != DICOMDIR:
                 files.append(found)
     if not files and not findings.problems:
-        raise DataError(
-            f"{folder}: no DICOM file among {other} file(s). Give the folder of an unpacked export"
-            " (CT slices and an RTSTRUCT, in any subfolders)."
-        )
+        remedy = "Give the folder of an unpacked export (CT slices and an RTSTRUCT, in any subfolders)."
+        if archives:
+            remedy = f"{archives} of them are archives: unpack them first."
+        elif links:
+            remedy = f"{links} linked folder(s) were not followed: give the folder that they lead to."
+        raise DataError(f"{folder}: no DICOM file among {other} file(s). {remedy}")
     count = Counter(KNOWN.get(found.kind, "other DICOM object") for found in files)
     listed = ", ".join(f"{number} {kind}" for kind, number in sorted(count.items()))
     findings.note("info", f"The folder holds {listed or 'no readable DICOM file'}.")
     if other:
         findings.note("info", f"{other} file(s) that are not DICOM were left alone.")
+    if archives:
+        findings.note(
+            "decide", f"{archives} of them are archives, which were not looked into: unpack what belongs here."
+        )
+    if links:
+        findings.note("decide", f"{links} linked folder(s) were not followed: give what they lead to by itself.")
     return Catalogue(tuple(files))
 
 
@@ -157,6 +169,11 @@ def examine(path: Path, name: str, findings: Findings) -> Found | None:
         with path.open("rb") as file:
             start = file.read(132)
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            findings.problem(
+                "is a link to a file that is not there", "Copy the export again, or remove it", file=name
+            )
+            return None
         findings.problem(
             f"cannot be read ({error.strerror})", "Check its permissions or copy the export again", file=name
         )
@@ -191,6 +208,15 @@ def examine(path: Path, name: str, findings: Findings) -> Found | None:
                 file=name,
                 keyword="SOPClassUID",
             )
+        return None
+    if kind in CT_KINDS + MR_KINDS and not text(header, "SeriesInstanceUID"):
+        # Elements stand in the order of their tags: without this one a file ends before its geometry and its pixels.
+        findings.problem(
+            "missing, so the image belongs to nothing: the file is cut off or damaged",
+            "Export it again or remove it",
+            file=name,
+            keyword="SeriesInstanceUID",
+        )
         return None
     return Found(path, name, kind, header)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from mrlinac.anatomy.field_of_view import beyond_circle
 from mrlinac.anatomy.image import Image, Quantity
 from mrlinac.anatomy.patient import Position
 from mrlinac.dicom.pixels import stored_values
@@ -97,9 +98,13 @@ def read_series(series: ImageSeries, findings: Findings, *, position: str | None
         _note_mr(stacked, values, findings)
     header = stacked.planes[0].frame.found.header
     # Planes that are not axial were turned: the image is no longer that series, and its slices are not to be referred to.
-    same = stacked.axis == 2
+    same = stacked.axis == 2 and stacked.tilt is None
+    volume = stacked.volume(values)
+    unseen = _beyond_circle(volume, findings) if quantity == "HU" else None
+    if stacked.tilt is not None:
+        volume, unseen = _untilted(stacked, volume, unseen, quantity, findings)
     return Series(
-        Image(stacked.grid, stacked.volume(values), quantity),
+        Image(stacked.grid, volume, quantity, unseen),
         lying,
         stacked.planes[0].frame_uid,
         text(header, "StudyInstanceUID"),
@@ -107,6 +112,40 @@ def read_series(series: ImageSeries, findings: Findings, *, position: str | None
         stacked.slice_uids(),
         header,
     )
+
+
+def _beyond_circle(volume: NDArray[np.float32], findings: Findings) -> NDArray[np.bool_] | None:
+    """What lies outside a CT's circle of reconstruction, in every slice."""
+    outside = beyond_circle(volume)
+    if outside is None or not outside.any():
+        return None
+    findings.note(
+        "info", f"The scanner imaged a circle: the {outside.mean():.0%} of each slice outside it show nothing."
+    )
+    return np.broadcast_to(outside, volume.shape)
+
+
+def _untilted(
+    stacked: Stack,
+    volume: NDArray[np.float32],
+    unseen: NDArray[np.bool_] | None,
+    quantity: Quantity,
+    findings: Findings,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Tilted slices resampled along the patient's axes, and what they do not reach."""
+    result = stacked.resampled(volume)
+    beside = np.isnan(result)
+    result[beside] = AIR_FLOOR_HU if quantity == "HU" else 0.0
+    findings.note(
+        "done",
+        f"Slices are tilted by {stacked.tilt_deg:.1f}° against the patient's axes: resampled linearly onto these;"
+        f" {beside.mean():.0%} of the box are corners that the slices do not reach"
+        f" ({'air' if quantity == 'HU' else 'zero'} there). Small things and edges are blurred by up to a slice.",
+    )
+    if unseen is not None:
+        beside |= ~(stacked.resampled((~unseen).astype(np.float32)) > 0.5)
+    beside.setflags(write=False)
+    return result, beside
 
 
 def _position(frames: Sequence[Frame], stated: str | None, findings: Findings) -> Position | None:
@@ -322,10 +361,6 @@ def _note_mr(stacked: Stack, values: NDArray[np.float32], findings: Findings) ->
         "info",
         f"MR values lie between {values.min():g} and {values.max():g} in the scanner's own units; they never go"
         " through an HU curve.",
-    )
-    findings.note(
-        "decide",
-        "An MR holds no density: planning on it needs density bands in patient.toml, or a synthetic CT.",
     )
     kinds = set(text(header, "ImageType").upper().replace("'", " ").replace("[", " ").replace(",", " ").split())
     if kinds & {"DIS2D", "DIS3D"}:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.dicom.planes import Plane, POSITION_TOLERANCE_mm
+from mrlinac.dicom.planes import TILT_TOLERANCE, Plane, POSITION_TOLERANCE_mm
 from mrlinac.dicom.problems import Findings
 
 MOST_VOXELS = 600_000_000
@@ -32,23 +34,36 @@ class Stack:
     Attributes
     ----------
     planes : tuple of Plane
-        By increasing coordinate along ``axis``, each place once.
+        By increasing coordinate along ``axis``, each place once; tilted ones in coordinates of their own.
     axis : int
-        The world axis across the planes: 0 x, 1 y, 2 z.
+        The axis across the planes: 0 x, 1 y, 2 z.
     grid : Grid
-        Axis-aligned with increasing coordinates.
+        Along the patient's axes, with increasing coordinates.
     even_mm : array or None
-        Where resampling is needed: coordinates along ``axis`` of the grid's planes.
+        Where resampling is needed: coordinates along ``axis`` of even planes.
+    tilt : array (3, 3) or None
+        Of tilted planes: turns patient coordinates into those in which the planes are straight.
+    own : Grid or None
+        Of tilted planes: their grid, in those coordinates.
     """
 
     planes: tuple[Plane, ...]
     axis: int
     grid: Grid
     even_mm: NDArray[np.float64] | None
+    tilt: NDArray[np.float64] | None = None
+    own: Grid | None = None
+
+    @property
+    def tilt_deg(self) -> float:
+        """Angle of the turn that takes the planes' axes to the patient's; 0 where they are straight."""
+        if self.tilt is None:
+            return 0.0
+        return float(np.degrees(np.arccos(np.clip((np.trace(self.tilt) - 1) / 2, -1, 1))))
 
     def slice_uids(self) -> tuple[str, ...]:
         """SOP Instance UID for every plane along z (the nearest, where planes were interpolated); none if not axial."""
-        if self.axis != 2:
+        if self.axis != 2 or self.tilt is not None:
             return ()
         where = self._along_mm()
         nearest = np.argmin(np.abs(where[:, None] - self.grid.z_mm[None, :]), axis=0)
@@ -65,6 +80,18 @@ class Stack:
         if row.sum() < 0:
             planes = planes[:, :, ::-1]
         return np.ascontiguousarray(np.transpose(planes, [axes.index(axis) for axis in (2, 1, 0)]))
+
+    def resampled(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of tilted planes [z, y, x] on their own grid, linear on the patient's axes; NaN beside them."""
+        assert self.tilt is not None
+        assert self.own is not None
+        to, of = np.array(self.grid.spacing_zyx_mm), np.array(self.own.spacing_zyx_mm)
+        turn = self.tilt[::-1, ::-1]  # of z, y, x
+        start = (self.tilt @ np.array(self.grid.origin_xyz_mm) - np.array(self.own.origin_xyz_mm))[::-1]
+        result: NDArray[np.float32] = ndimage.affine_transform(
+            values, turn * to / of[:, None], start / of, self.grid.shape_zyx, order=1, cval=np.nan
+        )
+        return result
 
     def _along_mm(self) -> NDArray[np.float64]:
         return np.array([plane.position_xyz_mm[self.axis] for plane in self.planes])
@@ -83,7 +110,10 @@ def stack(
         Whether two planes in one place hold the same pixels, and one of them can go.
     """
     before = findings.count
-    _check_uniform(planes, findings)
+    tilt = _tilt(planes)
+    if tilt is not None:
+        planes = [_straightened(plane, tilt) for plane in planes]
+    _check_uniform(planes, findings, tilted=tilt is not None)
     if findings.count > before:
         return None
     axis = int(np.argmax(np.abs(np.cross(*planes[0].axes)))) if planes else 2
@@ -101,7 +131,11 @@ def stack(
     first = ordered[0]
     rows, columns = first.shape_yx
     count = len(ordered) if even_mm is None else len(even_mm)
-    if count * rows * columns > MOST_VOXELS:
+    own = grid_of(
+        first.axes, first.position_xyz_mm, first.shape_yx, first.spacing_yx_mm, axis, where[0], spacing_mm, count
+    )
+    grid = own if tilt is None else _around(own, tilt)
+    if max(count * rows * columns, int(np.prod(grid.shape_zyx))) > MOST_VOXELS:
         findings.problem(
             f"{count} slices of {columns}×{rows} pixels would take {count * rows * columns * 4 / 1e9:.0f} GB",
             "Give a series of an ordinary size",
@@ -110,10 +144,37 @@ def stack(
         )
     if findings.count > before:
         return None
-    grid = grid_of(
-        first.axes, first.position_xyz_mm, first.shape_yx, first.spacing_yx_mm, axis, where[0], spacing_mm, count
-    )
-    return Stack(tuple(ordered), axis, grid, even_mm)
+    return Stack(tuple(ordered), axis, grid, even_mm, tilt, None if tilt is None else own)
+
+
+def _tilt(planes: Sequence[Plane]) -> NDArray[np.float64] | None:
+    """Turns patient coordinates into those of tilted planes, each axis the nearest; None where planes are straight."""
+    if not planes or set(np.abs(planes[0].axes).ravel().tolist()) == {0.0, 1.0}:
+        return None
+    row, column = planes[0].axes
+    own = np.stack([row, column, np.cross(row, column)])
+    nearest = max(itertools.permutations(range(3)), key=lambda order: float(np.abs(np.diag(own[list(order)])).sum()))
+    chosen = own[list(nearest)]
+    return np.asarray(chosen * np.sign(np.diag(chosen))[:, None], np.float64)
+
+
+def _straightened(plane: Plane, tilt: NDArray[np.float64]) -> Plane:
+    """The plane in coordinates in which the first is straight; what is tilted otherwise stays tilted there."""
+    axes = plane.axes @ tilt.T
+    rounded = np.round(axes)
+    straight = np.max(np.abs(axes - rounded)) < TILT_TOLERANCE
+    return replace(plane, axes=rounded + 0.0 if straight else axes, position_xyz_mm=tilt @ plane.position_xyz_mm)
+
+
+def _around(own: Grid, tilt: NDArray[np.float64]) -> Grid:
+    """The grid along the patient's axes, of the same spacing, about one in tilted coordinates."""
+    last = np.array(own.shape_zyx) - 1.0
+    index = np.array([[a, b, c] for a in (0.0, last[0]) for b in (0.0, last[1]) for c in (0.0, last[2])])
+    corners = own.position_xyz_mm(index) @ tilt
+    low, high, step = corners.min(axis=0), corners.max(axis=0), np.array(own.spacing_zyx_mm)[::-1]
+    nx, ny, nz = (np.floor((high - low) / step + 1e-6).astype(int) + 1).tolist()
+    x, y, z = low.tolist()
+    return Grid((nz, ny, nx), own.spacing_zyx_mm, (x, y, z))
 
 
 def grid_of(
@@ -137,7 +198,7 @@ def grid_of(
     return Grid((shape[2], shape[1], shape[0]), (step[2], step[1], step[0]), (origin[0], origin[1], origin[2]))
 
 
-def _check_uniform(planes: Sequence[Plane], findings: Findings) -> None:
+def _check_uniform(planes: Sequence[Plane], findings: Findings, *, tilted: bool) -> None:
     """All planes must lie on one lattice in one frame; compared with the first in name order."""
     if not planes:
         return
@@ -165,8 +226,12 @@ def _check_uniform(planes: Sequence[Plane], findings: Findings) -> None:
         if not found["ImageOrientationPatient"] and shifted > POSITION_TOLERANCE_mm:
             axes = " or ".join("xyz"[axis] for axis in within)
             findings.problem(
-                f"{axes} {same}: the slices are shifted against each other",
-                "Export untilted slices of one reconstruction",
+                f"tilted, and not stacked at right angles to its plane like {first.name} (a tilted gantry)"
+                if tilted
+                else f"{axes} {same}: the slices are shifted against each other",
+                "Resample to untilted axial slices where it was made"
+                if tilted
+                else "Export untilted slices of one reconstruction",
                 file=one.name,
                 keyword="ImagePositionPatient",
             )

@@ -19,6 +19,7 @@ from mrlinac.dicom.names import Naming, known, naming
 from mrlinac.dicom.problems import Findings, integer, numbers, text
 from mrlinac.dicom.scan import Found
 from mrlinac.dicom.structure_set import frame_of, frames, interpreted_types, referenced_slices, roi_name, rois_of
+from mrlinac.dicom.tilted import in_axial_planes
 
 SURENESS = ("exact", "alias", "pattern", "type", "none")
 
@@ -34,6 +35,7 @@ def read_structures(
     *,
     names: Mapping[str, str] | None = None,
     choices: Mapping[str, StructureChoice] | None = None,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> dict[str, Roi]:
     """ROIs of a structure set under their TG-263 names, in file order.
 
@@ -51,10 +53,12 @@ def read_structures(
         Clinic name to TG-263 name, before the alias table.
     choices : mapping, optional
         Clinic name to what ``patient.toml`` says of it; goes before everything.
+    unseen : bool array [z, y, x], optional
+        Voxels of the image that the scanner did not image.
     """
     here = _reachable(rtstruct, moves, findings)
     missing = len(referenced_slices(rtstruct) - set(slice_uids))
-    if missing:
+    if missing and slice_uids:  # an image that was turned or resampled has no slices to refer to
         findings.note(
             "warning",
             f"The structure set refers to {missing} image(s) that are not among the {len(set(slice_uids))} slices read.",
@@ -63,6 +67,7 @@ def read_structures(
     types = interpreted_types(rtstruct)
     described_rois = {integer(i, "ROINumber"): i for i in rois_of(rtstruct)}
     rois: dict[str, Roi] = {}
+    tilted: list[str] = []
     chosen = _chosen_names(rtstruct, types, names, choices or {}, findings)
     for number, (clinic_name, as_named) in chosen.items():
         about = described_rois[number]
@@ -74,6 +79,14 @@ def read_structures(
         drawn = Drawn()
         if item is not None:
             drawn = drawn_contours(item, clinic_name, grid, rtstruct.name, findings, own)
+        leaves_planes = own is not None and not registration.keeps_planes(own)
+        # Small loops of slightly tilted planes pass for axial ones: what most of the loops are decides for all.
+        if drawn.loops and (leaves_planes or drawn.off_axial > len(drawn.contours)):
+            redrawn = _redrawn(drawn, clinic_name, as_named, grid, findings)
+            if redrawn is None:
+                tilted.append(clinic_name)
+                continue
+            drawn = redrawn
         note_unusable(clinic_name, drawn, findings)
         if not drawn.contours:
             findings.note("warning", f"'{clinic_name}' has no closed contour: left out.")
@@ -90,8 +103,42 @@ def read_structures(
         decided = clinic_name in (choices or {})
         _note_roi(roi, types.get(number, ""), as_named, findings, decided=decided)
         rois[roi.name] = roi
-    _note_external(rois, grid, findings)
+    _say_tilted(tilted, len(rois), rtstruct, findings)
+    _note_external(rois, grid, unseen, findings)
     return rois
+
+
+def _redrawn(drawn: Drawn, clinic_name: str, as_named: Naming, grid: Grid, findings: Findings) -> Drawn | None:
+    """A structure of tilted planes, drawn in the image's; None where it cannot be."""
+    made = in_axial_planes(drawn.loops, grid, as_named.name, as_named.role)
+    if made is None:
+        return None
+    findings.note(
+        "decide",
+        f"'{clinic_name}' lies in {made.planes} plane(s) at {made.tilt_deg:.1f}° to the axial ones"
+        f" ({made.as_drawn_cc:.1f} cc): redrawn in the image's axial planes. Look at it.",
+    )
+    low, high = grid.lower_xyz_mm[2], grid.upper_xyz_mm[2]
+    outside = sum(not low < contour.z_mm < high for contour in made.contours)
+    return Drawn(contours=list(made.contours), other_kinds=drawn.other_kinds, too_few=drawn.too_few, outside=outside)
+
+
+def _say_tilted(tilted: Sequence[str], kept: int, rtstruct: Found, findings: Findings) -> None:
+    """Structures whose loops are neither axial nor of flat, parallel planes; most of a set so drawn is a problem."""
+    if not tilted:
+        return
+    listed = ", ".join(f"'{name}'" for name in tilted)
+    if len(tilted) > kept:
+        findings.problem(
+            f"{len(tilted)} of {len(tilted) + kept} structures are drawn neither in axial planes nor in flat planes"
+            f" parallel to one another ({listed})",
+            "Copy them onto an axial image of the same frame of reference where they were drawn, and export again",
+            file=rtstruct.name,
+            keyword="ContourData",
+        )
+    else:
+        text = f"Drawn neither in axial planes nor in flat planes parallel to one another, left out: {listed}."
+        findings.note("decide", f"{text} Redraw what is needed.")
 
 
 def _reachable(
@@ -110,15 +157,6 @@ def _reachable(
     here = {}
     for frame in sorted(found & set(moves)):
         move = moves[frame]
-        if not registration.keeps_planes(move):
-            findings.problem(
-                f"lies in a frame registered to the image's with a tilt ({registration.described(move)}): its contours"
-                " would leave their planes",
-                "Resample the structures onto this image where the registration was made",
-                file=rtstruct.name,
-                keyword="ReferencedFrameOfReferenceUID",
-            )
-            continue
         here[frame] = move
         if not np.array_equal(move, np.eye(4)):
             findings.note(
@@ -216,17 +254,20 @@ def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings, 
         findings.note("decide", f"'{roi.original_name}' is typed EXTERNAL but its name says {roi.role}: {roi.role}.")
 
 
-def _note_external(rois: Mapping[str, Roi], grid: Grid, findings: Findings) -> None:
+def _note_external(rois: Mapping[str, Roi], grid: Grid, unseen: NDArray[np.bool_] | None, findings: Findings) -> None:
     """Say whether there is one External and whether the image holds all of it."""
     outer = [roi for roi in rois.values() if roi.role == "external"]
-    if len(outer) != 1:
-        listed = ", ".join(f"'{roi.original_name}'" for roi in outer) or "none"
-        findings.note("decide", f"One External is needed for planning; found: {listed}.")
+    if len(outer) > 1:
+        listed = ", ".join(f"'{roi.original_name}'" for roi in outer)
+        findings.note(
+            "decide", f"One External is needed for planning; found: {listed}. Give one the role in patient.toml."
+        )
     for roi in outer:
-        if cut := cut_planes_mm(roi, grid):
+        if cut := cut_planes_mm(roi, grid, unseen):
+            edge = "image" if unseen is None else "imaged part"
             findings.note(
                 "warning",
-                f"{roi.name} reaches the edge of the image ({described(cut)}): the field of view cuts the body.",
+                f"{roi.name} reaches the edge of the {edge} ({described(cut)}): the field of view cuts the body.",
             )
         else:
             findings.note("info", f"{roi.name} lies within the field of view in every slice.")

@@ -111,8 +111,9 @@ def _series_row(series: ImageSeries) -> Row:
     grid = stacked.grid
     (dz, dy, dx), (nz, ny, nx) = grid.spacing_zyx_mm, grid.shape_zyx
     size = [round(top - low, 1) for low, top in zip(grid.lower_xyz_mm, grid.upper_xyz_mm, strict=True)]
+    tilted = f", tilted by {stacked.tilt_deg:.1f}°" if stacked.tilt is not None else ""
     words = (
-        f"{len(series.frames)} slices, {described_axes(stacked.planes[0])}, {nx}×{ny}×{nz} voxels of"
+        f"{len(series.frames)} slices, {described_axes(stacked.planes[0])}{tilted}, {nx}×{ny}×{nz} voxels of"
         f" {dx:.4g}×{dy:.4g}×{dz:.4g} mm, {size[0]:g}×{size[1]:g}×{size[2]:g} mm, {lying}"
     )
     values = {
@@ -120,6 +121,7 @@ def _series_row(series: ImageSeries) -> Row:
         "spacing_xyz_mm": [dx, dy, dz],
         "origin_xyz_mm": list(grid.origin_xyz_mm),
         "field_of_view_mm": size,
+        "tilt_deg": round(stacked.tilt_deg, 2),
     }
     return {**row, **values, "text": words, "remarks": findings.notes().texts()}
 

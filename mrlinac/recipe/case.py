@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrlinac.anatomy.contours import rasterise
-from mrlinac.anatomy.couch import CouchGeometry
+from mrlinac.anatomy.couch import CouchGeometry, lowest_mm
 from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.from_ct import calculation_grid, medium_of, metal_in
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.patient import Note, Notes, Patient, lies_on
 from mrlinac.anatomy.rules import StructureRule, derive
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.errors import DataError
@@ -140,15 +140,21 @@ def imaged_z_mm(patient: Patient) -> tuple[float, float]:
 
 
 def couch_of(machine: Machine, patient: Patient) -> CouchGeometry:
-    """The machine's couch in contact with the patient, or where patient.toml says; its midline under the body's."""
+    """The machine's couch in contact beneath the patient, or where patient.toml says; its midline under the body's.
+
+    Beneath is where gravity points for the patient's position: behind a supine patient, in front of a prone one, beside
+    one on the side.
+    """
     layers = tuple((layer.thickness_mm, layer.density_g_cm3, layer.material) for layer in machine.couch.layers)
+    axis, sign = lies_on(patient.position)
     lower_xy_mm, upper_xy_mm = patient.external.extent_xy_mm()
-    told = None if patient.decisions is None else patient.decisions.couch_top_y_mm
+    told = None if patient.decisions is None else patient.decisions.couch_top_mm("xy"[axis])
     return CouchGeometry(
         layers=layers,
         width_mm=machine.couch.width_mm,
-        top_y_mm=float(upper_xy_mm[1]) if told is None else told,
-        midline_x_mm=float(np.round((lower_xy_mm[0] + upper_xy_mm[0]) / 2)),
+        top_mm=lowest_mm(patient, (axis, sign)) if told is None else told,
+        midline_mm=float(np.round((lower_xy_mm[1 - axis] + upper_xy_mm[1 - axis]) / 2)),
+        below=(axis, sign),
     )
 
 
@@ -160,11 +166,13 @@ def isocentre_of(machine: Machine, structures: StructureSet, couch: CouchGeometr
     """
     x, y, z = structures.centroid_xyz_mm("CTV")
     if machine.isocentre.rule == "fixed-table":
-        height_mm, top_mm = machine.isocentre.height_above_table_mm, couch.top_y_mm
+        height_mm, top_mm = machine.isocentre.height_above_table_mm, couch.top_mm
         assert height_mm is not None  # the schema refuses a rule without it
         assert top_mm is not None
         planes_mm = structures.grid.z_mm[structures["CTV"].occupancy.any((1, 2))]
-        return (couch.midline_x_mm, top_mm - height_mm, float(np.round((planes_mm[0] + planes_mm[-1]) / 2)))
+        axis, sign = couch.below
+        above_mm, z = top_mm - sign * height_mm, float(np.round((planes_mm[0] + planes_mm[-1]) / 2))
+        return (couch.midline_mm, above_mm, z) if axis == 1 else (above_mm, couch.midline_mm, z)
     return (float(np.round(x)), float(np.round(y)), float(np.round(z)))
 
 

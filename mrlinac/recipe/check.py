@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mrlinac import transport
-from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.patient import Patient, lies_on, side_below
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.errors import DataError, MrlinacError, raise_all
 from mrlinac.protocol.kinds import DoseKind
@@ -81,13 +81,11 @@ def gantry_problems(spec: PlanSpec) -> list[str]:
 def patient_problems(patient: Patient) -> list[str]:
     """What every plan needs of a patient."""
     problems = []
-    if patient.position not in ("HFS", "FFS"):
-        problems.append(
-            f"patient position {patient.position}: the couch is put under a supine patient only; a plan for another "
-            "position would have it in the wrong place"
-        )
+    problems += couch_problems(patient)
     if not any(roi.role == "external" for roi in patient.rois.values()):
-        problems.append("no structure has the role 'external': draw External (the skin)")
+        remedy = ', or have it derived from the CT: derive = ["External"] in patient.toml (mrlinac import --derive)'
+        remedy = remedy if patient.image.quantity == "HU" else ""
+        problems.append(f"no structure has the role 'external': draw External (the skin){remedy}")
     for roi in patient.rois.values():
         planes_mm = np.unique([contour.z_mm for contour in roi.contours])
         gap = int(np.argmax(np.diff(planes_mm))) if len(planes_mm) > 1 else 0
@@ -99,6 +97,18 @@ def patient_problems(patient: Patient) -> list[str]:
     if "CTV" not in patient.rois:
         problems.append("no CTV: the isocentre and the PTV are made from it; draw CTV or map its name")
     return problems
+
+
+def couch_problems(patient: Patient) -> list[str]:
+    """A height of the couch that is none for the way the patient lies."""
+    axis, _ = lies_on(patient.position)
+    used, other = ("couch_top_y_mm", "couch_top_x_mm") if axis == 1 else ("couch_top_x_mm", "couch_top_y_mm")
+    if patient.decisions is None or getattr(patient.decisions, other) is None:
+        return []
+    return [
+        f"patient.toml: {other} is no height of the couch for a patient who lies {patient.position}, on the"
+        f" {side_below(patient.position)} side: give {used}, or neither"
+    ]
 
 
 def flawed_structure_problems(protocol: Protocol, structures: StructureSet) -> list[str]:

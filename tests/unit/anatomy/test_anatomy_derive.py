@@ -9,6 +9,7 @@ import pytest
 
 from mrlinac.anatomy.contours import occupancy, rasterise
 from mrlinac.anatomy.derive import DERIVABLE, with_derived
+from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.phantom import thorax
@@ -50,6 +51,25 @@ def test_organs_of_the_digital_thorax(known: Patient, derived: Patient, name: st
     grid = known.image.grid
     true = np.max([occupancy(known.rois[one], grid) for one in as_known], axis=0)
     assert dice(occupancy(derived.rois[name], grid), true) > least
+
+
+@pytest.mark.parametrize("position", ["HFP", "FFDL", "HFDR"])
+def test_body_and_couch_are_parted_in_every_position(known: Patient, position: str) -> None:
+    """The thorax and its table turned about the long axis: what lies below is another side of the patient."""
+    quarters = {"HFP": 2, "FFDL": 1, "HFDR": 3}[position]  # of a turn, in the plane of rows y and columns x
+    edge = max(known.image.grid.shape_zyx[1:])
+    square = np.full((known.image.grid.shape_zyx[0], edge, edge), -1000.0, np.float32)
+    square[:, : known.image.grid.shape_zyx[1], : known.image.grid.shape_zyx[2]] = known.image.values
+    grid = Grid(square.shape, known.image.grid.spacing_zyx_mm, known.image.grid.origin_xyz_mm)
+    wanted = ("External", "CouchSurface")
+    supine = with_derived(Patient("as it was", Image(grid, square), {}), wanted)
+    turned = Image(grid, np.ascontiguousarray(np.rot90(square, quarters, axes=(1, 2))))
+    found = with_derived(Patient("turned", turned, {}, position=position), wanted)
+    for name in wanted:
+        as_it_was = np.rot90(occupancy(supine.rois[name], grid), quarters, axes=(1, 2))
+        assert dice(occupancy(found.rois[name], grid), as_it_was) > 0.99
+    other = with_derived(Patient("turned", turned, {}), ("CouchSurface",)).rois  # as if on the back: no table there
+    assert "CouchSurface" not in other or dice(occupancy(other["CouchSurface"], grid), as_it_was) < 0.5
 
 
 def test_what_is_derived_says_so(derived: Patient) -> None:

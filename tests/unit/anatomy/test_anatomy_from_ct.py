@@ -134,9 +134,9 @@ def test_the_couch_touches_the_posterior_skin_layer_by_layer():
 
 def test_a_couch_at_a_given_height_and_one_that_does_not_fit():
     patient = water_patient()
-    _, notes, _ = made(patient, couch=dataclasses.replace(COUCH, top_y_mm=20.0))
+    _, notes, _ = made(patient, couch=dataclasses.replace(COUCH, top_mm=20.0))
     assert any("5.8 mm into the couch" in text for text in notes.of("warning"))
-    _, notes, _ = made(patient, couch=dataclasses.replace(COUCH, top_y_mm=31.0))
+    _, notes, _ = made(patient, couch=dataclasses.replace(COUCH, top_mm=31.0))
     assert any("5.2 mm of air between" in text for text in notes.of("warning"))
     grid = calculation_grid(patient, None, 3.0)
     with pytest.raises(DataError, match="does not fit the grid"):

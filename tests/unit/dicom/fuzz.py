@@ -24,6 +24,7 @@ from nasty import (
     shift,
     square,
     structure_set,
+    tilted,
 )
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
@@ -180,7 +181,7 @@ def whole() -> Export:
 
 
 def exports(folder: Path) -> dict[str, Path]:
-    """Folders to damage: as it is, without preambles, and compressed in four ways."""
+    """Folders to damage: as it is, without preambles, compressed in four ways, and tilted."""
     folders = {"plain": whole().write(folder / "plain"), "bare": whole().write(folder / "bare", bare=True)}
     for name, syntax in (("rle", RLELossless), ("jpeg-ls", JPEGLSLossless), ("jpeg2000", JPEG2000Lossless)):
         export = compressed(series(), syntax)
@@ -189,6 +190,9 @@ def exports(folder: Path) -> dict[str, Path]:
     export = series().edit(compress_jpeg_lossless)
     export.others.append(structure_set({"External": body()}, export))
     folders["jpeg"] = export.write(folder / "jpeg")
+    export = tilted(shift(about_x_deg=8.0)[:3, :3])
+    export.others.append(structure_set({"External": body(12.0, (-4, 0, 4))}, export))
+    folders["tilted"] = export.write(folder / "tilted")
     return folders
 
 

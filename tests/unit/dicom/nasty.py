@@ -206,6 +206,22 @@ def series(
     return export
 
 
+def tilted(turn: NDArray, *, modality: str = "MR", shear_mm: float = 0.0, count: int = 6) -> Export:
+    """The scene on planes turned by a rotation matrix; ``shear_mm`` shifts each against the one before (tilted gantry)."""
+    export = series(modality=modality)
+    export.images = export.images[:count]
+    row, column, normal = turn.T
+    columns, rows = SHAPE[0], SHAPE[1]
+    for number, ds in enumerate(export.images):
+        corner = turn @ np.array(ORIGIN) + number * (STEP[2] * normal + shear_mm * column)
+        c, r = np.meshgrid(np.arange(columns) * STEP[0], np.arange(rows) * STEP[1])
+        points = corner + c[..., None] * row + r[..., None] * column
+        put_pixels(ds, np.rint(hu(*np.moveaxis(points, -1, 0))).astype("<i2"))
+        ds.ImagePositionPatient = [f"{v:.6f}" for v in corner]
+        ds.ImageOrientationPatient = [f"{v:.9f}" for v in (*row, *column)]
+    return export
+
+
 def put_pixels(ds: Dataset, values: NDArray) -> None:
     """Pixels of 16 bits, signed as the array is."""
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"

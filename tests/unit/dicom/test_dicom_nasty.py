@@ -1,5 +1,6 @@
 """Nasty exports: images of any orientation, order, spacing, coding; made by ``nasty.py``."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 from nasty import (
     AXIAL,
+    ORIGIN,
+    SHAPE,
+    STEP,
     Export,
     body,
     compress_jpeg_lossless,
@@ -20,9 +24,11 @@ from nasty import (
     shift,
     square,
     structure_set,
+    tilted,
 )
 from nasty import jpeg_lossless as lossless_stream
 from nasty import registration as reg
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -33,7 +39,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mrlinac.anatomy.contours import polygon_volume_cc
+from mrlinac.anatomy.contours import occupancy, polygon_volume_cc
+from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dicom import jpeg_lossless, read_patient
 from mrlinac.errors import DataError
@@ -110,11 +117,124 @@ def test_rounded_direction_cosines_are_straight(tmp_path: Path) -> None:
     image(series().set(ImageOrientationPatient=[1, 0, "-1.224647e-16", 0, "0.99999", "0.0001"]), tmp_path)
 
 
+def turn(about_x_deg: float, about_y_deg: float = 0.0) -> np.ndarray:
+    a, b = np.deg2rad(about_x_deg), np.deg2rad(about_y_deg)
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    return np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]]) @ about_x
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+@pytest.mark.parametrize("angles", [(6.0, 0.0), (3.0, -9.0), (40.0, 0.0)])
+def test_oblique_slices_are_resampled_onto_the_axes(tmp_path: Path, modality: str, angles: tuple) -> None:
+    patient = read_patient(tilted(turn(*angles), modality=modality).write(tmp_path), structures=False)
+    grid, unseen = patient.image.grid, patient.image.unseen
+    assert grid.spacing_zyx_mm == pytest.approx((4, 2, 3))
+    z, y, x = np.meshgrid(grid.z_mm, grid.y_mm, grid.x_mm, indexing="ij")
+    # Linear interpolation is exact in this scene but for the rounding of stored values.
+    assert np.max(np.abs(patient.image.values - hu(x, y, z))[~unseen]) <= 0.51
+    # What is imaged is the tilted box, and nothing else.
+    own = (np.column_stack([x.ravel(), y.ravel(), z.ravel()]) @ turn(*angles) - ORIGIN) / STEP
+    inside = np.all((own > -1e-6) & (own < np.array(SHAPE) - 1 + 1e-6), axis=1).reshape(x.shape)
+    assert np.mean(inside != ~unseen) < 1e-3
+    assert inside.sum() > 0.4 * np.prod(SHAPE)
+    assert not patient.slice_uids
+    assert not patient.series_uid
+    assert said(patient, "resampled linearly onto these")
+
+
+def test_unevenly_spaced_oblique_slices_are_resampled_too(tmp_path: Path) -> None:
+    export = tilted(turn(7.0))
+    del export.images[2]
+    patient = read_patient(export.write(tmp_path), structures=False)
+    grid = patient.image.grid
+    z, y, x = np.meshgrid(grid.z_mm, grid.y_mm, grid.x_mm, indexing="ij")
+    assert np.max(np.abs(patient.image.values - hu(x, y, z))[~patient.image.unseen]) <= 0.51
+    assert said(patient, "interpolated linearly from their")
+
+
 def test_tilted_gantry_is_refused(tmp_path: Path) -> None:
-    tilted = series().set(ImageOrientationPatient=[1, 0, 0, 0, "0.9961947", "-0.0871557"])
-    text = refused(tilted, tmp_path)
-    assert "Image Orientation (Patient) (0020,0037): is 1\\0\\0\\0\\0.9962\\-0.08716" in text
-    assert "Resample to untilted axial slices" in text
+    """Planes tilted, the table moved along z: they are not stacked at right angles to themselves."""
+    gantry = tilted(turn(5.0), modality="CT", shear_mm=4 * np.tan(np.deg2rad(5.0)))
+    text = refused(gantry, tmp_path)
+    assert "tilted, and not stacked at right angles to its plane" in text
+    assert "Resample to untilted axial slices where it was made" in text
+
+
+def test_directions_that_are_not_at_right_angles_are_refused(tmp_path: Path) -> None:
+    skewed = series().set(ImageOrientationPatient=[1, 0, 0, "0.1", "0.9949874", 0])
+    assert "is 1\\0\\0\\0.1\\0.995\\0: not two directions at right angles" in refused(skewed, tmp_path)
+
+
+def turn_contours(dataset: Dataset, matrix: np.ndarray) -> None:
+    for roi in dataset.ROIContourSequence:
+        for contour in roi.ContourSequence:
+            points = np.array(contour.ContourData, float).reshape(-1, 3) @ matrix.T
+            contour.ContourData = [f"{v:.4f}" for v in points.ravel()]
+
+
+@pytest.mark.parametrize("axes", [["0"] * 6, ["1.9"] * 6, ["1e308"] * 6, ["3", "-7", "1", "1e308", "-1e30", "-1"]])
+def test_damaged_directions_do_not_pass_for_a_localiser(tmp_path: Path, axes: list[str]) -> None:
+    assert "not two directions at right angles" in refused(series().set(0, ImageOrientationPatient=axes), tmp_path)
+
+
+def test_a_body_is_cut_where_tilted_slices_end(tmp_path: Path) -> None:
+    export = tilted(turn(20.0))
+    export.others.append(structure_set({"External": body(15.0, [-4, 0, 4])}, export))
+    patient = read_patient(export.write(tmp_path))
+    assert said(patient, "External reaches the edge of the imaged part (1 slice, z -4 mm)")
+    assert not said(patient, "refers to")
+
+
+SAGITTAL = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("matrix", [turn(6.0), turn(-20.0, 15.0), SAGITTAL], ids=["6°", "25°", "sagittal"])
+def test_structures_drawn_on_other_planes_are_redrawn_on_axial_ones(tmp_path: Path, matrix: np.ndarray) -> None:
+    """A ball of 14 mm radius about a point, and a box with a hole, on planes turned about the origin."""
+    centre, radius = np.array([3.0, 2.0, -1.0]), 14.0
+    angle = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    ball = []
+    for z in np.arange(-14.0, 13.0, 2.0):
+        r = np.sqrt(max(radius**2 - (z - centre[2]) ** 2, 0.0))
+        if r > 1:
+            ball.append((z, np.column_stack([centre[0] + r * np.cos(angle), centre[1] + r * np.sin(angle)]).tolist()))
+    holed = [(z, square(h)) for z in (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0) for h in (13.0, 7.0)]
+    export = series(where_mm=np.arange(-24.0, 25.0, 2.0))
+    sets = structure_set({"External": ball, "CTV": holed}, export)
+    turn_contours(sets, matrix)
+    export.others.append(sets)
+    patient = read_patient(export.write(tmp_path))
+    assert said(patient, "'External' lies in 14 plane(s) at")
+    found = patient.external
+    assert {c.z_mm for c in found.contours} <= set(np.round(patient.image.grid.z_mm, 3).tolist())
+    assert polygon_volume_cc(found) == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.02)
+    fine = Grid.covering((-30.0, -30.0, -30.0), (30.0, 30.0, 30.0), (1.0, 1.0, 1.0))
+    inside = occupancy(found, fine)
+    z, y, x = np.meshgrid(fine.z_mm, fine.y_mm, fine.x_mm, indexing="ij")
+    middle = [float((inside * along).sum() / inside.sum()) for along in (x, y, z)]
+    assert middle == pytest.approx(matrix @ centre, abs=0.3)
+    away = np.sqrt(sum((a - c) ** 2 for a, c in zip((x, y, z), matrix @ centre, strict=True)))
+    assert inside[away < radius - 2].min() > 0.9
+    assert inside[away > radius + 2.5].max() < 0.1
+    box, own = patient.rois["CTV"], np.stack([x, y, z], -1) @ matrix
+    assert polygon_volume_cc(box) == pytest.approx((26.0**2 - 14.0**2) * 14.0 / 1000, rel=0.02)
+    assert occupancy(box, fine)[np.all(np.abs(own) < (4, 4, 20), axis=-1)].max() < 0.1
+
+
+def test_loops_of_no_common_plane_are_left_out_or_refused(tmp_path: Path) -> None:
+    export = series()
+    sets = structure_set({"External": body(15.0), "CTV": body(5.0), "Heart": body(6.0)}, export)
+    for roi in sets.ROIContourSequence[1:]:  # every loop turned otherwise
+        for number, contour in enumerate(roi.ContourSequence):
+            points = np.array(contour.ContourData, float).reshape(-1, 3) @ turn(5.0 * (number + 1)).T
+            contour.ContourData = [f"{v:.4f}" for v in points.ravel()]
+    export.others.append(sets)
+    text = refused(export, tmp_path, structures=True)
+    assert "2 of 3 structures are drawn neither in axial planes nor in flat planes parallel" in text
+    del sets.ROIContourSequence[2], sets.StructureSetROISequence[2]
+    patient = read_patient(export.write(tmp_path))
+    assert list(patient.rois) == ["External"]
+    assert said(patient, "left out: 'CTV'. Redraw what is needed.")
 
 
 def test_sheared_slices_are_refused(tmp_path: Path) -> None:
@@ -350,10 +470,22 @@ def test_matrices_apply_in_their_order(tmp_path: Path) -> None:
     assert patient.rois["CTV"].contours[0].points_xy_mm.mean(axis=0) == pytest.approx([-1 + 6, 2])
 
 
-def test_registration_with_a_tilt_is_refused(tmp_path: Path) -> None:
-    text = refused(registered(tmp_path, shift(about_x_deg=3)), tmp_path, structures=True)
-    assert "with a tilt" in text
-    assert "rotation 3.00°" in text
+def test_registration_with_a_tilt_redraws_what_it_moves(tmp_path: Path) -> None:
+    move = shift(0, 0, -1, about_x_deg=8)
+    patient = read_patient(registered(tmp_path, move).write(tmp_path))
+    assert said(patient, "'External' lies in 6 plane(s) at 8.0° to the axial ones")
+    own = read_patient(registered(tmp_path / "other", np.eye(4)).write(tmp_path / "other"))
+    for name, roi in own.rois.items():
+        moved = patient.rois[name]
+        assert polygon_volume_cc(moved) == pytest.approx(polygon_volume_cc(roi), rel=0.03)
+        fine = Grid.covering((-40.0, -40.0, -40.0), (40.0, 40.0, 40.0), (1.0, 1.0, 1.0))
+        points = np.stack(np.meshgrid(fine.z_mm, fine.y_mm, fine.x_mm, indexing="ij")[::-1], -1)
+        middles = [
+            (occupancy(one, fine)[..., None] * points).sum((0, 1, 2)) / occupancy(one, fine).sum()
+            for one in (roi, moved)
+        ]
+        # Flat ends move to whole slices, which are 4 mm thick here.
+        assert middles[1] == pytest.approx(move[:3, :3] @ middles[0] + move[:3, 3], abs=1.0)
 
 
 def test_registration_that_is_not_rigid_is_not_used(tmp_path: Path) -> None:
@@ -414,13 +546,58 @@ def test_a_stream_of_another_size_is_not_decoded(tmp_path: Path, syntax: str) ->
     assert "which could not be decoded here (ValueError)" in refused(export, tmp_path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    assert "gone: cannot be read (No such file or directory). Check its permissions" in refused(series(), tmp_path)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").write_bytes(b"")
+    opened = Path.open
+
+    def refusing(path: Path, *given: object, **more: object) -> object:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *given, **more)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    assert "locked: cannot be read (Permission denied). Check its permissions" in refused(series(), tmp_path)
 
 
 def test_after_some_slices_without_pixels_the_rest_is_not_tried(tmp_path: Path) -> None:
     text = refused(series().set(PixelData=b"\0\0"), tmp_path)
     assert text.count("2 bytes instead of 2376: the file is cut off") == 4
     assert "after 4 slices without pixels the other 2 were not tried" in text
+
+
+# --- things beside the files ----------------------------------------------------------------------------------------
+
+
+def whole() -> Export:
+    export = series()
+    export.others.append(structure_set({"External": body(), "CTV": body(5.0)}, export))
+    return export
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_archives_and_links_are_named(tmp_path: Path) -> None:
+    for name, stuff in (("zipped", "export.ZIP"), ("linked", "inner")):
+        (tmp_path / name).mkdir()
+        if stuff == "inner":
+            (tmp_path / name / stuff).symlink_to(whole().write(tmp_path / "real"), target_is_directory=True)
+        else:
+            (tmp_path / name / stuff).write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="1 of them are archives: unpack them first"):
+        read_patient(tmp_path / "zipped")
+    with pytest.raises(DataError, match="1 linked folder"):
+        read_patient(tmp_path / "linked")
+    (tmp_path / "real" / "later.tar.gz").write_bytes(b"\x1f\x8b")
+    assert said(read_patient(tmp_path / "real"), "1 of them are archives, which were not looked into")
+    (tmp_path / "real" / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="gone: is a link to a file that is not there"):
+        read_patient(tmp_path / "real")
+
+
+def test_an_image_cut_off_in_its_header_is_an_error(tmp_path: Path) -> None:
+    """It must not pass for a missing slice, which would be interpolated."""
+    path = next(p for p in whole().write(tmp_path).rglob("00*") if b"RTSTRUCT" not in p.read_bytes())
+    path.write_bytes(path.read_bytes()[: path.read_bytes().index(b"ID4711") + 6])
+    with pytest.raises(DataError) as caught:
+        read_patient(tmp_path)
+    assert "Series Instance UID (0020,000E): missing" in str(caught.value)
+    assert "the file is cut off or damaged" in str(caught.value)

@@ -2,16 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from nasty import body, dose, multi_frame, registration, save, series, shift, square, structure_set
 
 import mrlinac as mr
 from mrlinac.anatomy.patient_file import PatientFile, decisions
-from mrlinac.dicom import change_patient_file, import_folder, read_patient
+from mrlinac.anatomy.phantom import thorax
+from mrlinac.dicom import change_patient_file, import_folder, read_patient, write_patient
 from mrlinac.errors import DataError, SpecError
+from mrlinac.recipe.check import patient_problems as check_patient
 
 PLANES = (-4.0, 0.0, 4.0, 8.0)
 
@@ -105,8 +109,9 @@ def test_what_is_commented_out_is_valid_when_uncommented(export: Path) -> None:
     _, told, _ = decisions(export)
     assert told.target_base == "CTV"
     assert told.couch_top_y_mm == 120.0
+    assert told.derive == ("External",)
     assert told.metal is not None
-    assert list(told.overrides("External", {})) == ["Stomach_gas", "Lungs"]
+    assert list(told.overrides("External", {})) == ["Stomach_gas"]
 
 
 def test_a_persons_edits_and_comments_stay(export: Path) -> None:
@@ -210,3 +215,67 @@ def test_loss_is_said(tmp_path: Path) -> None:
     assert any(
         "compressed with loss" in text for text in read_patient(made.write(tmp_path), structures=False).notes.texts()
     )
+
+
+# --- an outline that nobody drew --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_outline(tmp_path: Path) -> Path:
+    """The digital thorax, coarse, with a structure set that has a target only."""
+    whole = thorax(3, spacing_zyx_mm=(8.0, 4.0, 4.0))
+    write_patient(replace(whole, rois={"CTV": whole.rois["CTV"]}), tmp_path / "case")
+    return tmp_path / "case"
+
+
+def test_an_outline_is_derived_only_when_a_person_says_so(without_outline: Path) -> None:
+    found = mr.import_folder(without_outline, write=True)
+    assert list(found.patient.rois) == ["CTV"]
+    assert any("No External was drawn" in text and "derive = " in text for text in found.notes.of("decide"))
+    plan = mr.load_plan("unity-66in33")
+    (problem,) = mr.check(plan, mr.load_patient(without_outline)).problems
+    assert 'derive = ["External"] in patient.toml' in problem
+    again = mr.import_folder(without_outline, derive=["External"], write=True)
+    assert again.derived == ("External",)
+    assert again.as_dict()["derived"] == ["External"]
+    assert any("External: derived from the CT, drawn by nobody" in text for text in again.notes.of("decide"))
+    text = (without_outline / "patient.toml").read_text(encoding="utf-8")
+    assert 'derive = ["External"]' in text.splitlines()
+    person = mr.load_patient(without_outline)
+    assert person.external.derived
+    assert person.notes.entries == again.notes.entries
+    assert check_patient(person) == []
+
+
+def test_the_file_of_a_derived_outline_does_not_name_it_as_the_clinics(without_outline: Path) -> None:
+    mr.import_folder(without_outline, derive=True, write=True)
+    _, told, _ = decisions(without_outline)
+    assert list(told.structures) == ["CTV"]
+    assert "External" in told.derive
+    assert mr.load_patient(without_outline).rois.keys() == {"CTV", *told.derive}
+
+
+def test_a_drawn_outline_stays(without_outline: Path) -> None:
+    (without_outline / "patient.toml").write_text('derive = ["External"]\n', encoding="utf-8")
+    body_only = structure_set({"BODY": [(0.0, square(40)), (8.0, square(40))]}, uid="1.9.52")
+    own = pydicom.dcmread(without_outline / "RTSTRUCT.dcm")
+    body_only.ReferencedFrameOfReferenceSequence = own.ReferencedFrameOfReferenceSequence
+    for roi in body_only.StructureSetROISequence:
+        roi.ReferencedFrameOfReferenceUID = own.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
+    save(body_only, without_outline.parent / "body.dcm")
+    found = import_folder(without_outline, rtstruct=without_outline.parent / "body.dcm")
+    assert found.problems == ()
+    assert not found.patient.external.derived
+    assert any("the drawn one stays (External)" in text for text in found.notes.texts())
+
+
+def test_no_outline_and_none_to_be_derived_is_an_error(tmp_path: Path) -> None:
+    for modality in ("CT", "MR"):
+        export = series(modality=modality)
+        export.others.append(structure_set({"Heart": body(5.0)}, export))
+        found = mr.import_folder(export.write(tmp_path / modality), write=True)
+        assert found.patient is None
+        assert any("no External, and none c" in problem for problem in found.problems)
+        assert not (tmp_path / modality / "patient.toml").exists()
+    (tmp_path / "MR" / "patient.toml").write_text('derive = ["External"]\n', encoding="utf-8")
+    assert any("from a CT in HU only" in problem for problem in import_folder(tmp_path / "MR").problems)

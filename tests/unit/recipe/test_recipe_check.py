@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 import mrlinac as mr
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.patient import lies_on, side_below
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.anatomy.phantom import thorax
+from mrlinac.anatomy.structures import Contour
 from mrlinac.dose.dose import Dose
+from mrlinac.machine.beams import fixed_to_patient
 from mrlinac.protocol.model import Objective
 from mrlinac.provenance import Provenance
 from mrlinac.recipe import case, check, judge, planning
@@ -93,7 +98,7 @@ def test_the_fixed_table_leaves_only_the_length_free(patient):
     }
     couch = case.couch_of(unity.machine, patient)
     x, y, _ = prepared["unity"].isocentre_xyz_mm
-    assert (x, y) == (couch.midline_x_mm, couch.top_y_mm - 140)
+    assert (x, y) == (couch.midline_mm, couch.top_mm - 140)
     centre = prepared["agility"].structures.centroid_xyz_mm("CTV")
     assert prepared["agility"].isocentre_xyz_mm == pytest.approx(centre, abs=0.51)
     assert prepared["unity"].field_xyz_T == (0.0, 0.0, 1.5)
@@ -104,9 +109,82 @@ def decided(patient, **told):
     return replace(patient, decisions=PatientFile.model_validate(told))
 
 
-def test_a_prone_patient_is_not_planned_on_a_couch_at_the_back(patient):
-    (problem,) = check.patient_problems(replace(patient, position="HFP"))
-    assert "HFP" in problem
+def turned(patient, position):
+    """The patient's anatomy turned so that, lying in another position, it is to the room as it was head-first supine."""
+    turn = fixed_to_patient(position) @ fixed_to_patient("HFS").T
+    axes = [int(np.argmax(np.abs(row))) for row in turn]  # the old axis along each new one
+    signs = [int(row[axis]) for row, axis in zip(turn, axes, strict=True)]
+    grid = patient.image.grid
+    values = np.transpose(patient.image.values, [2 - axes[a] for a in (2, 1, 0)])[
+        tuple(np.s_[::s] for s in signs[::-1])
+    ]
+    corners = (
+        turn @ np.array([grid.position_xyz_mm(np.array(i)) for i in ((0, 0, 0), np.array(grid.shape_zyx) - 1.0)]).T
+    )
+    steps = np.array(grid.spacing_zyx_mm)[::-1][axes]
+    new = Grid(values.shape, tuple(steps[::-1].tolist()), tuple(corners.min(axis=1).tolist()))
+
+    def moved(contour):
+        points = np.column_stack([contour.points_xy_mm, np.full(len(contour.points_xy_mm), contour.z_mm)]) @ turn.T
+        return Contour(float(points[0, 2]), points[:, :2])
+
+    rois = {name: replace(roi, contours=tuple(map(moved, roi.contours))) for name, roi in patient.rois.items()}
+    image = Image(new, np.ascontiguousarray(values))
+    return replace(patient, image=image, rois=rois, position=position), turn
+
+
+@pytest.fixture(scope="module")
+def lying_supine(patient):
+    """A plan without the many structures of the protocol, and its case for the patient on the back."""
+    spec = mr.load_plan("unity-66in33", {"numerics.grid_mm": 10, "technique.gantry_deg": [20, 300]})
+    rules = {"PTV": spec.protocol.structures["PTV"]}
+    prescription = spec.protocol.prescription.model_copy(update={"target": "PTV"})
+    bare = spec.protocol.model_copy(update={"structures": rules, "prescription": prescription})
+    spec = spec.model_copy(update={"protocol": bare})
+    return spec, case.prepare(spec, patient)
+
+
+@pytest.mark.parametrize("position", ["HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR"])
+def test_a_patient_turned_in_the_room_has_the_same_plan_turned(patient, lying_supine, position):
+    spec, here = lying_supine
+    person, turn = turned(patient, position)
+    assert check.patient_problems(person) == []
+    there = case.prepare(spec, person)
+    assert there.isocentre_xyz_mm == pytest.approx(turn @ here.isocentre_xyz_mm, abs=1e-6)
+    assert there.field_xyz_T == pytest.approx(turn @ here.field_xyz_T)
+    for one, other in zip(here.maps, there.maps, strict=True):
+        np.testing.assert_allclose(other.beam.source_xyz_mm(), turn @ one.beam.source_xyz_mm(), atol=1e-6)
+        np.testing.assert_allclose(other.beam.axes_xyz(), one.beam.axes_xyz() @ turn.T, atol=1e-9)
+        assert len(set(map(tuple, one.lattice_uv)) ^ set(map(tuple, other.lattice_uv))) <= 0.02 * len(one)
+    # The medium, couch included, at the same points of the room; rasterising along other axes rounds a little.
+    index = np.argwhere(np.ones(there.grid.shape_zyx, bool)).astype(float)
+    back = np.rint(here.grid.index_zyx(there.grid.position_xyz_mm(index) @ turn)).astype(int)
+    held = np.all((back >= 0) & (back < np.array(here.grid.shape_zyx)), axis=1)
+    assert held.mean() > 0.95
+    density = here.medium.density_g_cm3[tuple(back[held].T)]
+    off = np.abs(there.medium.density_g_cm3.ravel()[held] - density)
+    assert off.max() < 0.05
+    assert off.mean() < 1e-3
+    assert there.medium.density_g_cm3.sum() == pytest.approx(here.medium.density_g_cm3.sum(), rel=1e-3)
+
+
+def test_the_side_a_patient_lies_on_is_where_gravity_points():
+    for position, matrix in (
+        (p, fixed_to_patient(p)) for p in ("HFS", "FFS", "HFP", "FFP", "HFDL", "HFDR", "FFDL", "FFDR")
+    ):
+        axis, sign = lies_on(position)
+        assert (matrix @ (0, 0, -1))[axis] == sign
+    assert side_below("HFDR") == "right"
+
+
+def test_a_couch_height_is_given_on_the_axis_that_gravity_follows(patient):
+    (problem,) = check.patient_problems(decided(replace(patient, position="HFDL"), couch_top_y_mm=100.0))
+    assert "give couch_top_x_mm" in problem
+    machine = mr.load_plan("unity-66in33").machine
+    prone = case.couch_of(machine, decided(replace(patient, position="HFP"), couch_top_y_mm=-140.0))
+    assert (prone.top_mm, prone.below) == (-140.0, (1, -1))
+    low, high = prone.extent_xy_mm(patient)
+    assert (low[1], high[1]) == (-140.0 - prone.thickness_mm, -140.0)
 
 
 def test_the_patients_file_goes_before_the_plan_and_the_command_line_before_both(patient):
@@ -135,8 +213,8 @@ def test_the_patients_file_says_what_the_ptv_is_made_of(patient):
 
 def test_the_patients_file_says_where_the_couch_is(patient):
     machine = mr.load_plan("unity-66in33").machine
-    assert case.couch_of(machine, decided(patient, couch_top_y_mm=133.0)).top_y_mm == 133.0
-    assert case.couch_of(machine, patient).top_y_mm == pytest.approx(patient.external.extent_xy_mm()[1][1])
+    assert case.couch_of(machine, decided(patient, couch_top_y_mm=133.0)).top_mm == 133.0
+    assert case.couch_of(machine, patient).top_mm == pytest.approx(patient.external.extent_xy_mm()[1][1])
 
 
 def test_what_the_patients_file_says_changes_the_fingerprint(patient):
