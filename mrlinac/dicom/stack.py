@@ -167,14 +167,15 @@ def _straightened(plane: Plane, tilt: NDArray[np.float64]) -> Plane:
 
 
 def _around(own: Grid, tilt: NDArray[np.float64]) -> Grid:
-    """The grid along the patient's axes, of the same spacing, about one in tilted coordinates."""
+    """The grid along the patient's axes, of the same spacing, in one in tilted coordinates; on whole multiples of it."""
     last = np.array(own.shape_zyx) - 1.0
     index = np.array([[a, b, c] for a in (0.0, last[0]) for b in (0.0, last[1]) for c in (0.0, last[2])])
     corners = own.position_xyz_mm(index) @ tilt
-    low, high, step = corners.min(axis=0), corners.max(axis=0), np.array(own.spacing_zyx_mm)[::-1]
-    nx, ny, nz = (np.floor((high - low) / step + 1e-6).astype(int) + 1).tolist()
-    x, y, z = low.tolist()
-    return Grid((nz, ny, nx), own.spacing_zyx_mm, (x, y, z))
+    step = np.round(np.array(own.spacing_zyx_mm)[::-1], 4)  # positions are rounded, and spacings come from them
+    first, last_of = np.ceil(corners.min(axis=0) / step - 1e-6), np.floor(corners.max(axis=0) / step + 1e-6)
+    nx, ny, nz = (max(1, int(n)) for n in last_of - first + 1)
+    (x, y, z), (dx, dy, dz) = (first * step).tolist(), step.tolist()
+    return Grid((nz, ny, nx), (dz, dy, dx), (x, y, z))
 
 
 def grid_of(

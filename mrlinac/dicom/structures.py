@@ -14,7 +14,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient_file import StructureChoice
 from mrlinac.anatomy.structures import Roi, Role
 from mrlinac.dicom import registration
-from mrlinac.dicom.drawn import Drawn, drawn_contours, note_unusable, slice_spacing_mm
+from mrlinac.dicom.drawn import Drawn, PLANE_TOLERANCE_mm, drawn_contours, note_unusable, slice_spacing_mm
 from mrlinac.dicom.names import Naming, known, naming
 from mrlinac.dicom.problems import Findings, integer, numbers, text
 from mrlinac.dicom.scan import Found
@@ -271,7 +271,7 @@ def _note_external(rois: Mapping[str, Roi], grid: Grid, unseen: NDArray[np.bool_
             )
         else:
             findings.note("info", f"{roi.name} lies within the field of view in every slice.")
-        planes = {round(c.z_mm, 2) for c in roi.contours}
-        empty = [z for z in grid.z_mm if round(float(z), 2) not in planes]
+        planes, half = np.array(sorted({c.z_mm for c in roi.contours})), grid.spacing_zyx_mm[0] / 2
+        empty = [z for z in grid.z_mm if np.min(np.abs(planes - z)) > half + PLANE_TOLERANCE_mm]
         if empty:
             findings.note("warning", f"{roi.name} is missing on {len(empty)} of {grid.shape_zyx[0]} slices.")

@@ -144,7 +144,7 @@ def lying_supine(patient):
     return spec, case.prepare(spec, patient)
 
 
-@pytest.mark.parametrize("position", ["HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR"])
+@pytest.mark.parametrize("position", ["HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL"])
 def test_a_patient_turned_in_the_room_has_the_same_plan_turned(patient, lying_supine, position):
     spec, here = lying_supine
     person, turn = turned(patient, position)
