@@ -1,8 +1,9 @@
-"""Plan one patient on several arms and set them side by side: machine × PTV margin.
+"""Plan one patient on several arms and set them side by side: machine × PTV margin, conventional or isotoxic.
 
     python benchmarks/arms.py                                    # the digital patient, seed 1
     python benchmarks/arms.py --patient FOLDER [--rtstruct FILE] # a patient's DICOM
     python benchmarks/arms.py --set numerics=demo --arms unity-7 # fewer and coarser
+    python benchmarks/arms.py --arms agility-7-isotoxic unity-7-isotoxic unity-3-isotoxic
 
 Writes a folder a plan, a comparison, and `arms.md` with goals, skin, cost by stage and photons per CPU-second.
 """
@@ -10,13 +11,25 @@ Writes a folder a plan, a comparison, and `arms.md` with goals, skin, cost by st
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 import mrlinac as mr
 
-ARMS = {"unity-7": ("unity-66in33", 7.0), "unity-3": ("unity-66in33", 3.0), "agility-7": ("agility-66in33", 7.0)}
+CONVENTIONAL = {
+    "unity-7": ("unity-66in33", 7.0),
+    "unity-3": ("unity-66in33", 3.0),
+    "agility-7": ("agility-66in33", 7.0),
+}
+ISOTOXIC = {
+    "unity-7-isotoxic": ("unity-isotoxic", 7.0),
+    "unity-3-isotoxic": ("unity-3mm-isotoxic", 3.0),
+    "agility-7-isotoxic": ("agility-isotoxic", 7.0),
+}
+ARMS = {**CONVENTIONAL, **ISOTOXIC}
 
 
 def main() -> None:
@@ -24,7 +37,7 @@ def main() -> None:
     parser.add_argument("--patient", help="folder of DICOM files")
     parser.add_argument("--rtstruct", help="structure set to use")
     parser.add_argument("--seed", type=int, default=1, help="digital patient")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(CONVENTIONAL))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("results/arms"))
     options = parser.parse_args()
@@ -51,6 +64,9 @@ def main() -> None:
 def page(results: dict[str, mr.PlanResult]) -> str:
     """The tables as Markdown."""
     parts = ["## Goals", markdown(mr.compare(results).goals)]
+    escalated = {arm: result.escalation for arm, result in results.items() if result.escalation}
+    if escalated:
+        parts += ["## Isotoxic prescription", markdown(isotoxic(escalated))]
     for arm, result in results.items():
         parts += [
             f"## {arm}",
@@ -63,6 +79,19 @@ def page(results: dict[str, mr.PlanResult]) -> str:
         parts += ["### Constraints", markdown(result.constraints), "### Skin", markdown(result.skin)]
         parts += [f"- {key}: {value}" for key, value in result.made_from.items() if key != "versions"]
     return "\n\n".join(parts) + "\n"
+
+
+def isotoxic(escalated: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One column an arm: the prescription, what stopped it, the model's bounds, and what stands next in the way."""
+    rows = ("dose_Gy", "fractions", "eligible", "driver", "allowed_Gy", "second_pass_Gy", "bound_Gy", "reasons")
+    table = {"": [*rows, "limits in order: allows, Gy of prescription per Gy of limit"]}
+    for arm, record in escalated.items():
+        first = "; ".join(
+            f"{limit['name']} {limit['allows_Gy']:.1f}, {limit['gain_Gy_per_Gy']:.2g}"
+            for limit in record["limits"][:3]
+        )
+        table[arm] = [record[row] for row in rows] + [first]
+    return pd.DataFrame(table)
 
 
 def markdown(frame: pd.DataFrame) -> str:
