@@ -59,20 +59,6 @@ EIGHT = 8
 """Numbers of a block: one register of AVX-512, two of AVX2, four of NEON."""
 
 
-def add_blocks(total: Any, place: Any, data: Any, first: Any, last: Any, factor: Any) -> None:
-    """For blocks a in first…last-1: ``total[place[a] + k] += factor * data[a, k]``, k = 0…7.
-
-    Inside kernels only. numba's own compilation leaves such loops to single numbers; here the vectors are written out.
-    ``total`` float64, ``data`` float32, ``place`` unsigned.
-    """
-    raise NotImplementedError("inside kernels only")
-
-
-def dot_blocks(x: Any, place: Any, data: Any, first: Any, last: Any) -> float:
-    """The sum over blocks a in first…last-1 and k of ``x[place[a] + k] * data[a, k]``; inside kernels only."""
-    raise NotImplementedError("inside kernels only")
-
-
 def _vectors() -> tuple[Any, Any]:
     from llvmlite import ir
     from numba.core import cgutils, types
@@ -133,6 +119,12 @@ def _vectors() -> tuple[Any, Any]:
 
 
 add_blocks, dot_blocks = _vectors()
+"""Inside kernels only; numba's own compilation leaves such loops to single numbers, here the vectors are written out.
+
+``add_blocks(total, place, data, first, last, factor)``: for blocks a in first…last-1 and k = 0…7,
+``total[place[a] + k] += factor * data[a, k]``. ``dot_blocks(x, place, data, first, last)``: the sum over them of
+``x[place[a] + k] * data[a, k]``. ``total`` and ``x`` are float64, ``data`` float32, ``place`` unsigned.
+"""
 
 
 # -- CUDA --------------------------------------------------------------------------------------------
