@@ -16,7 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mrlinac.jit import EIGHT, add_blocks, dot_blocks, kernel
+from mrlinac.jit import kernel
+from mrlinac.vectors import EIGHT, add_blocks, dot_blocks
 
 TILE = 2**19
 """Blocks of rows that the Gram matrix takes at a time, about 16 MB: they stay in the processor's last cache."""
