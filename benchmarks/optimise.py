@@ -4,10 +4,15 @@ Two problems a size: the quadratic one with hard limits (``qp``) and the isotoxi
 maximises the prescription. Analytic pencil beams, not Monte Carlo; one BLAS thread. Beside them where asked for: Clarabel
 through cvxpy on the same programme, and L-BFGS-B on the penalised form (limits as quadratic penalties, ever dearer, until
 they are met within 0.1 Gy). Each is followed by a re-solve after one limit has changed, begun at the first solution.
+
+A real case instead, from the influence that planning it left in the cache (else it is made now):
+
+    python benchmarks/optimise.py --plan unity-66in33 [--patient FOLDER] [--set KEY=VALUE …]
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
 import sys
 import time
@@ -141,6 +146,57 @@ def said(name: str, solution: optimise.Solution) -> str:
     )
 
 
+def real(words: list[str]) -> None:
+    """Print what the solver costs on a plan's own problem, and again after its dearest limit was tightened by 3 %."""
+    import mrlinac as mr
+    from mrlinac.recipe.stored import influence_of
+    from mrlinac.store import Store
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--plan", required=True)
+    parser.add_argument(
+        "--patient", help="folder of DICOM files; without it the plan's own, else the digital patient"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args(words)
+    source = {"patient.folder": options.patient} if options.patient else {"patient.phantom_seed": 1}
+    spec = mr.load_plan(options.plan, {**source, **dict(mr.parse_set(text) for text in options.set)})
+    checked = mr.check(spec, mr.patient_of(spec))
+    checked.raise_problems()
+    case, numerics = checked.case, spec.numerics
+    assert case is not None
+    influence = influence_of(spec, case, tell=lambda *_: None, store=Store.default(), threads=None)
+    print(f"before the rows: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+    began, escalate = time.process_time(), spec.protocol.escalation is not None
+    size = {"oar_rows": numerics.oar_rows, "target_rows": numerics.target_rows}
+    planner = optimise.Planner(influence, case.structures, spec.protocol, **size)
+    rows = planner.rows
+    print(
+        f"{spec.protocol.name}: {rows.beamlets} beamlets, {sum(t.voxels for t in rows.thinning)} rows before merging, "
+        f"{rows.full.shape[0]} after ({rows.cut.nnz / 1e6:.1f} M of {rows.full.nnz / 1e6:.1f} M entries), "
+        f"rows in {time.process_time() - began:.1f} CPU-s"
+    )
+    how: dict[str, Any] = {"relax": True, "escalate": escalate}
+    planner.once(**how, relative_gap=0.5)  # compiles, and prepares the rows
+    solution = planner.once(**how)
+    print(said("interior, gap 1e-3", solution))
+    print(said("interior, gap 1e-2", planner.once(**how, relative_gap=1e-2)))
+    limits = spec.protocol.constraints
+    absolute = {c.name: n for n, c in enumerate(limits) if c.at_most_Gy is not None}
+    dearest = max(solution.limits, key=lambda limit: limit.dual_per_Gy if limit.name in absolute else -1.0)
+    if dearest.name in absolute:
+        number = absolute[dearest.name]
+        tighter = limits[number].model_copy(update={"at_most_Gy": 0.97 * limits[number].at_most_Gy})
+        other = optimise.Planner.__new__(optimise.Planner)
+        constraints = (*limits[:number], tighter, *limits[number + 1 :])
+        other.__dict__.update(
+            planner.__dict__, protocol=spec.protocol.model_copy(update={"constraints": constraints})
+        )
+        print(said(f"{dearest.name} 3 % less, anew", other.once(**how)))
+        print(said(f"{dearest.name} 3 % less, from the solution", other.once(**how, start=solution)))
+    print(f"   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB", flush=True)
+
+
 def main(words: list[str]) -> None:
     """Print one block per size and problem."""
     for size in [w for w in words if w in SIZES] or ["mini", "small"]:
@@ -177,4 +233,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    real(sys.argv[1:]) if "--plan" in sys.argv else main(sys.argv[1:])

@@ -26,9 +26,9 @@ from mrlinac.optimise.maps import Array, Maps, Point, sums
 from mrlinac.optimise.matrix import RowMatrix
 
 STEP = 0.995
-CORRECTORS = 3
+CORRECTORS = 6
 """Most centrality correctors of one factorisation; each costs a thirtieth of it."""
-LONGER, FURTHER = 1.08, 0.08
+LONGER, FURTHER = 1.2, 0.2
 SPREAD = 10.0
 WORTH = 0.1
 """A corrector aims at a step LONGER times and FURTHER more, with products within a factor SPREAD of their aim, and is
@@ -36,8 +36,8 @@ followed by another if it wins at least a share WORTH of that."""
 APPROACH = 60
 PENALTY = 100.0
 """Iterations of the first-order method before the start, and its price of a limit's excess squared (per Gy²)."""
-START, START_AGAIN = 10.0, 1.0
-FLOOR, FLOOR_AGAIN = 0.05, 0.01
+START, START_AGAIN = 10.0, 3.0
+FLOOR, FLOOR_AGAIN = 0.05, 0.02
 ROOM_Gy = 1.0
 """The start's products, over the mean of what the objective suggests; least fluence (each for a first solve and for one
 near another); excess of limits that the start may have."""

@@ -19,7 +19,7 @@ from mrlinac.machine.beams import Certificate, Fluence
 from mrlinac.optimise import canonical, interior
 from mrlinac.optimise.canonical import Held, Programme
 from mrlinac.optimise.interior import Outcome
-from mrlinac.optimise.matrix import RowMatrix, morton
+from mrlinac.optimise.matrix import RowMatrix, morton, tiled
 from mrlinac.optimise.rows import select
 from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution
 from mrlinac.protocol import kinds
@@ -61,7 +61,8 @@ class Planner:
             rows = self.rows
             first_voxel = rows.pick.indices[rows.pick.indptr[:-1]]
             index = np.stack(np.unravel_index(first_voxel, rows.grid.shape_zyx), axis=1)
-            self._matrix = RowMatrix(rows.cut, morton(index), rows.reference_mu)
+            beamlets = tiled([beam.lattice_uv for beam in self.influence.maps])
+            self._matrix = RowMatrix(rows.cut, morton(index), rows.reference_mu, beamlets)
         return self._matrix
 
     def at(self, dose_Gy: float, fractions: float) -> Planner:

@@ -14,7 +14,8 @@ from mrlinac.dose.influence import Influence
 from mrlinac.errors import DataError, SolverError
 from mrlinac.machine.beams import Beam, BeamletMap
 from mrlinac.optimise import canonical, rows, statement
-from mrlinac.optimise.matrix import RowMatrix, morton
+from mrlinac.optimise import matrix as solver_matrix
+from mrlinac.optimise.matrix import RowMatrix, morton, tiled
 from mrlinac.protocol import kinds
 from mrlinac.provenance import Provenance
 
@@ -266,6 +267,32 @@ def test_row_matrix_multiplies_like_the_matrix():
     matrix.gram(w, gram)
     np.testing.assert_allclose(np.tril(gram[:40, :40]), np.tril(dense.T @ (dense * w[:, None])), atol=1e-10)
     assert (gram[40] == 7).all()
+
+
+def test_the_gram_matrix_has_the_same_bits_for_any_number_of_threads_and_all_of_it_in_tiles(monkeypatch):
+    rng = np.random.default_rng(8)
+    dense = (rng.uniform(0, 1, (700, 43)) * (rng.uniform(0, 1, (700, 43)) > 0.7)).astype(np.float32)
+    weight, found = rng.uniform(0, 1, 700), {}
+    beams = [np.stack(np.divmod(np.arange(size), 5), axis=1) for size in (20, 23)]
+    for tile in (100, 2**19):
+        monkeypatch.setattr(solver_matrix, "TILE", tile)
+        matrix = RowMatrix(sp.csr_array(dense), np.arange(700), 2.0, tiled(beams))
+        for hands in (1, 2, 3):
+            monkeypatch.setattr(solver_matrix, "HANDS", hands)
+            found[tile, hands] = np.zeros((43, 43))
+            matrix.gram(weight, found[tile, hands])
+        np.testing.assert_array_equal(found[tile, 1], found[tile, 2])
+        np.testing.assert_array_equal(found[tile, 1], found[tile, 3])
+        double = dense.astype(float)
+        np.testing.assert_allclose(found[tile, 1], np.tril(4 * double.T @ (double * weight[:, None])), rtol=1e-13)
+
+
+def test_tiles_of_beamlets_are_four_by_two():
+    lattice = np.array([(u, v) for u in range(-4, 4) for v in range(-1, 3)])
+    order = np.argsort(tiled([lattice, lattice]), kind="stable")
+    assert sorted(order[:32]) == list(range(32))  # beam after beam
+    first = lattice[order[:8]]
+    assert np.ptp(first, axis=0).tolist() == [3, 1]
 
 
 def test_solving_twice_gives_the_same_bits(coarse):
