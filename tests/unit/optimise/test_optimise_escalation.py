@@ -242,3 +242,20 @@ def test_steps():
     added = isotoxic([], "fractions", cap_Gy=79.2).escalation
     assert added.rounded_down(70.1, 61.2, 34) == (pytest.approx(68.4), 38)
     assert added.rounded_down(99, 61.2, 34) == (pytest.approx(79.2), 44)
+
+
+def test_rounds_end_where_the_forward_dose_keeps_the_promise(patient):
+    influence, _ = patient
+    reach = optimise.highest(optimise.Planner(*patient, thorax_isotoxic(5.0, cap_Gy=300.0), oar_rows=600))
+    protocol = thorax_isotoxic(5.0 * 68 / reach.second_pass_Gy)
+    planner = optimise.Planner(*patient, protocol, cut=0)  # every voxel, so that the model is exact
+    found = {
+        change: optimise.escalate(
+            *patient, protocol, forward_of(influence, np.float32(change)), rounds=2, planner=planner
+        )
+        for change in (1.0, 1.008)
+    }
+    assert len(found[1.0].history) == 1
+    assert all(one.kept for one in found[1.0].round.promises)
+    assert len(found[1.008].history) > 1
+    assert not all(one.kept for one in found[1.008].history[0].promises)
