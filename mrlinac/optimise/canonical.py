@@ -18,6 +18,7 @@ stays above zero it is the relaxation needed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 from typing import Any
@@ -317,6 +318,23 @@ class Programme:
         """Make the prescription as large as it may be, up to the cap."""
         cap_Gy = float(self.cap_Gy or 0)
         self._relative(self._limit(Bound("the prescription's cap", cap_Gy, True), cap_Gy), 1.0)
+
+    def right(self, number: int) -> float:
+        """Right-hand side of a limit."""
+        return self._limit_rows[number].right
+
+    def loosened(self, by: NDArray[np.float64], price: float) -> Programme:
+        """The same with each limit further out, in its own unit."""
+        wide = copy(self)
+        wide.price = price
+        wide.bounds = [
+            b if b.by_voxel else replace(b, fixed_Gy=b.fixed_Gy + (e if b.upper else -e))
+            for b, e in zip(self.bounds, by, strict=True)
+        ]
+        held = by[len(by) - len(self.wishes) :]
+        wide.wishes = [(group, at_most + e) for (group, at_most), e in zip(self.wishes, held, strict=True)]
+        wide._limit_rows = [replace(r, right=r.right + e) for r, e in zip(self._limit_rows, by, strict=True)]
+        return wide
 
     # -- arrays -------------------------------------------------------------------------------------------------
     def hinges(self) -> Hinges:

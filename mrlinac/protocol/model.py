@@ -206,7 +206,8 @@ class Goal(Fractionated):
     """A metric judged on the final forward dose.
 
     Without a limit it is reported only. ``near`` is the band beyond the limit that counts as near, in the metric's
-    unit. ``at_floor``: a condition of escalation, judged at the floor dose as well; who fails it there is ineligible.
+    unit. ``at_floor``: a condition of escalation, judged at the floor dose, wherever the prescription ends; who fails it
+    there is ineligible.
     """
 
     structure: str
@@ -279,8 +280,19 @@ class Protocol(Spec):
 
     def at(self, dose_Gy: float, fractions: float) -> Protocol:
         """The protocol at another prescription, for instance one that escalation found."""
-        rx = self.prescription.model_copy(update={"dose_Gy": dose_Gy, "fractions": fractions})
-        return self.model_copy(update={"prescription": rx})
+        before = self.prescription
+        rx = before.model_copy(update={"dose_Gy": dose_Gy, "fractions": fractions})
+        escalation = self.escalation
+        if escalation is not None and escalation.floor is None:
+            escalation = escalation.model_copy(update={"floor": (before.dose_Gy, before.fractions)})
+        return self.model_copy(update={"prescription": rx, "escalation": escalation})
+
+    def at_floor(self) -> Protocol | None:
+        """The protocol at the floor, where an escalation has left it."""
+        floor = None if self.escalation is None else self.escalation.floor
+        if floor is None or floor[0] == self.prescription.dose_Gy:
+            return None
+        return self.at(*floor)
 
     def needed_structures(self) -> list[str]:
         """Names that objectives, constraints, goals and models speak of and that are not optional, in order."""
