@@ -7,16 +7,18 @@ With x the fluence in units of the even fluence, t one free level per tail, z = 
                 G z + Σ_{i in k} φ_i(s_i) <= h_k + e_k,   e_k >= 0                (limits)
                 x >= 0
 
-where d = D x + offset and φ(s) = k s + ½ c s² + a⁻¹ m sᵃ is convex and grows: linear for tails, quadratic for EQD2 and
-for held objectives, a power for generalised EUD. Where the prescription escalates it is the last level of t: the
-objective is its negative, and what is relative to it moves with it. Every kind of a protocol registers the hinges and
-limits it consists of, so that `interior` needs to know nothing of protocols. The elastic e_k, at a price ρ far above any
-dual met in practice, makes every programme feasible: where it stays above zero it is the relaxation needed.
+where d = D x + offset and φ(s) = k s + ½ c s² is convex and grows: linear for tails, quadratic for EQD2 and for held
+objectives. Generalised EUD is a norm of hinges, w (Σ m_i s_iᵃ)^(1/a), in the objective or in a limit. Where the
+prescription escalates it is the last level of t: the objective is its negative, and what is relative to it moves with
+it. Every kind of a protocol registers the hinges and limits it consists of, so that `interior` needs to know nothing of
+protocols. The elastic e_k, at a price ρ far above any dual met in practice, makes every programme feasible: where it
+stays above zero it is the relaxation needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 from typing import Any
@@ -56,8 +58,9 @@ class Hinges:
     limit: NDArray[np.int64]
     share: NDArray[np.float64]
     curve: NDArray[np.float64]
-    power: NDArray[np.float64]
+    part: NDArray[np.float64]
     exponent: NDArray[np.float64]
+    norm: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Programme:
     level_factor: float
     bounds: list[Bound] = field(default_factory=list)
     tails: int = 0
+    norms: list[float] = field(default_factory=list)
     constant: float = 0.0
     price: float = PRICE_PER_Gy
     cap_Gy: float | None = None
@@ -186,6 +190,16 @@ class Programme:
             self._add(mine.rows, +1.0, linear=linear, square=square)
 
     @add_objective.register
+    def _(self, of: kinds.Geud, weight: float, limit: int = -1) -> None:
+        if of.exponent == 1:
+            self.add_objective(kinds.MeanDose(structure=of.structure), weight, limit)
+            return
+        mine = self.rows.of[of.structure]
+        part = mine.weights / mine.weights.sum()
+        self._add(mine.rows, +1.0, limit=limit, part=part, exponent=of.exponent, norm=len(self.norms))
+        self.norms.append(weight)
+
+    @add_objective.register
     def _(self, of: kinds.FluenceSmoothness, weight: float, limit: int = -1) -> None:
         pairs, n = self.rows.pairs, self.rows.beamlets
         if not len(pairs) or limit >= 0:
@@ -239,18 +253,9 @@ class Programme:
 
     @add_limit.register
     def _(self, of: kinds.Geud, bound: Bound) -> None:
-        if bound.of_prescription or not bound.upper:
-            raise SpecError(
-                f"{bound.name}: a limit on geud is an upper one, and in Gy where the prescription escalates"
-            )
-        if of.exponent == 1:
-            self.add_limit(kinds.MeanDose(structure=of.structure), bound)
-            return
-        mine, a = self.rows.of[of.structure], of.exponent
-        number = self._limit(bound, bound.fixed_Gy / a)
-        # With this scale a Gy of the limit is a Gy of gEUD, where the limit holds.
-        power = mine.weights / mine.weights.sum() * bound.fixed_Gy ** (1 - a)
-        self._add(mine.rows, +1.0, limit=number, power=power, exponent=a)
+        number = self._limit(bound, bound.fixed_Gy)
+        self.add_objective(of, 1.0, number)
+        self._relative(number, -bound.of_prescription)
 
     @add_limit.register
     def _(self, of: kinds.MeanEQD2, bound: Bound) -> None:
@@ -269,10 +274,10 @@ class Programme:
     # -- parts --------------------------------------------------------------------------------------------------
     def _add(
         self, rows: NDArray[np.int64], sign: float, *, level: float = 0.0, tail: int = -1, factor: float = 1.0,
-        square: Any = 0.0, linear: Any = 0.0, limit: int = -1, share: Any = 0.0, curve: Any = 0.0, power: Any = 0.0,
-        exponent: float = 2.0,
+        square: Any = 0.0, linear: Any = 0.0, limit: int = -1, share: Any = 0.0, curve: Any = 0.0, part: Any = 0.0,
+        exponent: float = 2.0, norm: int = -1,
     ) -> None:  # fmt: skip
-        columns = (sign, level, tail, factor, square, linear, limit, share, curve, power, exponent)
+        columns = (sign, level, tail, factor, square, linear, limit, share, curve, part, exponent, norm)
         self._hinges.append((rows, *(np.broadcast_to(column, rows.shape) for column in columns)))
 
     def _eqd2(self, of: kinds.MeanEQD2, part: NDArray[np.float64]) -> tuple[Any, Any]:
@@ -314,12 +319,29 @@ class Programme:
         cap_Gy = float(self.cap_Gy or 0)
         self._relative(self._limit(Bound("the prescription's cap", cap_Gy, True), cap_Gy), 1.0)
 
+    def right(self, number: int) -> float:
+        """Right-hand side of a limit."""
+        return self._limit_rows[number].right
+
+    def loosened(self, by: NDArray[np.float64], price: float) -> Programme:
+        """The same with each limit further out, in its own unit."""
+        wide = copy(self)
+        wide.price = price
+        wide.bounds = [
+            b if b.by_voxel else replace(b, fixed_Gy=b.fixed_Gy + (e if b.upper else -e))
+            for b, e in zip(self.bounds, by, strict=True)
+        ]
+        held = by[len(by) - len(self.wishes) :]
+        wide.wishes = [(group, at_most + e) for (group, at_most), e in zip(self.wishes, held, strict=True)]
+        wide._limit_rows = [replace(r, right=r.right + e) for r, e in zip(self._limit_rows, by, strict=True)]
+        return wide
+
     # -- arrays -------------------------------------------------------------------------------------------------
     def hinges(self) -> Hinges:
         """All hinges, concatenated."""
         if not self._hinges:
             e, i = np.zeros(0), np.zeros(0, np.int64)
-            return Hinges(i, e, e, i, e, e, e, i, e, e, e, e)
+            return Hinges(i, e, e, i, e, e, e, i, e, e, e, e, i)
         found = Hinges(*(np.concatenate(column) for column in zip(*self._hinges, strict=True)))
         found.tail = np.where(found.tail == PRESCRIPTION, self.tails, found.tail)
         return found

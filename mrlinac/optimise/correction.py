@@ -2,7 +2,7 @@
 
 What an influence leaves out (its noise, small entries cut away, beamlets that add up a little differently) is added
 to the prediction as a fixed dose. The offset is the running average over the rounds, so that the noise of one forward
-dose is not chased.
+dose is not chased. The loop ends where the forward dose keeps what the model promised, within its own noise (`promise`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
-from mrlinac.optimise.planner import OPTIMAL_GAP, Planner, Progress, Solver
+from mrlinac.optimise.planner import Planner, Progress, Solver
+from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING
 from mrlinac.optimise.solution import Judgement, Solution
 from mrlinac.protocol.model import Protocol
@@ -54,6 +55,8 @@ class Round:
         Objective and limits for the predicted and for the forward dose.
     level_factor : float
         The prescription the round aimed at, over the protocol's.
+    promises : tuple of Promise
+        The target's metrics and every limit, each with its noise and whether it was kept.
     """
 
     predicted: dict[str, float]
@@ -62,6 +65,7 @@ class Round:
     promised: Judgement
     kept: Judgement
     level_factor: float
+    promises: tuple[Promise, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,9 @@ def correct(
     forward : callable
         The dose of one fraction of a fluence.
     rounds : int
-        Corrections after the first plan: ``rounds + 1`` plans and forward doses, one more if the target's median
-        dose is then still further than 1 % from the prescription.
+        Most corrections after the first plan: up to ``rounds + 1`` plans and forward doses, one more if the target's
+        median dose is then still further than 1 % from the prescription. None after a forward dose that keeps the
+        model's promise.
     planner : Planner, optional
         Prepared rows, to save their preparation or to choose them otherwise.
     relax : bool
@@ -147,7 +152,7 @@ def correct(
             level_factor=level_factor,
             scaled_later=scaled_later,
             solver=solver,
-            relative_gap=relative_gap if len(found) >= rounds else max(relative_gap, OPTIMAL_GAP),
+            relative_gap=relative_gap,  # any round may be the last
             relax=relax,
             guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
             refinements=1 if rounds == 0 else 0,  # … so that only a single round needs to find them itself
@@ -161,6 +166,8 @@ def correct(
         found.append((solution, dose))
         difference = dose.dose_Gy - np.float32(rx.fractions) * influence.dose_Gy(guess)
         offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
+        if abs(factor - 1) <= MOST_SCALING and kept(solution, history[-1].promises):
+            break
         last = len(found) == rounds + 1 + extra
         # Upwards only: a limit that a smaller dose would leave room under is not loosened.
         scaled_later = min(max(factor, 1.0), 1.0 + MOST_SCALING)
@@ -223,8 +230,9 @@ def _round(planner: Planner, solution: Solution, dose: Dose, level_factor: float
         rms = float(np.sqrt(np.average(square, weights=mine.weights)))
     scale = factor if abs(factor - 1) <= MOST_SCALING else 1.0
     means = {name: scale * rows.mean_of(name, dose.dose_Gy) for name in rows.mean}
-    kept = planner.judge(scale * mu, scale * forward_Gy, means, level_factor)
-    return Round(predicted, forward, rms, solution.judgement, kept, level_factor)
+    by_protocol = planner.judge(scale * mu, scale * forward_Gy, means, level_factor)
+    said = promises(planner, solution, dose, scale)
+    return Round(predicted, forward, rms, solution.judgement, by_protocol, level_factor, said)
 
 
 def _figures(dose_Gy: NDArray[np.float64], volume_cc: NDArray[np.float64]) -> dict[str, float]:

@@ -9,18 +9,20 @@ beyond the influence enters the next round as an offset.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import SpecError
 from mrlinac.machine.beams import Fluence
 from mrlinac.optimise.canonical import Held
-from mrlinac.optimise.planner import OPTIMAL_GAP, Planner, Progress, Solver
+from mrlinac.optimise.planner import Planner, Progress, Solver
+from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING, Settled, organ_limits, settle
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol import kinds
@@ -64,6 +66,7 @@ class EscalationRound:
     aimed_fractions: int
     settled: Settled
     target_met: bool
+    promises: tuple[Promise, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,9 @@ def escalate(
     forward : callable
         The dose of one fraction of a fluence.
     rounds : int
-        Corrections after the first plan; one more if the forward dose then allows less than 99 % of what was aimed at.
+        Most corrections after the first plan; one more if the forward dose then allows less than 99 % of what was aimed
+        at. None after a forward dose that keeps the model's promise and allows as much as the model, within its noise,
+        and hardly more.
 
     Returns
     -------
@@ -215,16 +220,28 @@ def escalate(
         shift = _beyond_rows(there, structures, model_Gy if offset is None else model_Gy + offset)
         solution = there.solve(
             offset_Gy=offset, shift_Gy=shift, solver=solver, relax=True, held=planner.held_by(best.solution.row_dose_Gy),
-            relative_gap=relative_gap if len(found) >= rounds else max(relative_gap, OPTIMAL_GAP),
+            relative_gap=relative_gap,
             guess_mu=best.solution.fluence.vector, refinements=1, start=best.solution, progress=progress,
         )  # fmt: skip
         # The rows are of the floor's fractions: so many more of them share the course's fluence.
         unscaled = solution.fluence.times(rx.fractions / fractions)
         one = forward(unscaled)
         fluence, dose, settled = settle(protocol, unscaled, one, structures, aimed_Gy)
-        history.append(EscalationRound(best, aimed_Gy, fractions, settled, _target_met(there, dose)))
+        factor = aimed_Gy / metrics.metric(one.course(fractions), structures[rx.target], "D50%")
+        scale = factor if abs(factor - 1) <= MOST_SCALING else 1.0
+        said = promises(there, solution, one.course(fractions), scale)
+        history.append(EscalationRound(best, aimed_Gy, fractions, settled, _target_met(there, dose), said))
         found.append((fluence, dose, unscaled, solution))
         predicted_Gy = np.float32(rx.fractions) * influence.dose_Gy(solution.fluence.vector)
+        whole_Gy = predicted_Gy if offset is None else predicted_Gy + offset
+        done = kept(solution, said) and _as_much(
+            [
+                settle(protocol, unscaled, each, structures, aimed_Gy)[2].allowed_Gy
+                for each in (replace(one, dose_Gy=whole_Gy / np.float32(fractions)), one, *(one.half_doses or ()))
+            ]
+        )
+        if done:
+            break
         difference = one.course(fractions).dose_Gy - predicted_Gy
         offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
         shift = _beyond_rows(there, structures, one.course(fractions).dose_Gy)
@@ -233,6 +250,18 @@ def escalate(
             extra, most_Gy = 1, settled.allowed_Gy
     chosen = max(range(len(history)), key=lambda i: _rank(history[i]))
     return Escalated(*found[chosen], tuple(history), chosen)
+
+
+def _as_much(allowed_Gy: list[float]) -> bool:
+    """Whether the forward dose allows what the model's does, on all voxels: neither less than its noise explains (two
+    half-runs follow) nor more than scaling can use."""
+    model_Gy, forward_Gy, *halves_Gy = allowed_Gy
+    if not np.isfinite(allowed_Gy).all():  # no limit that the dose comes near
+        return model_Gy == forward_Gy
+    sigma_Gy = abs(halves_Gy[0] - halves_Gy[1]) / 2 if halves_Gy else 0.0
+    bias_Gy = sum(halves_Gy) / 2 - forward_Gy if halves_Gy else 0.0
+    change_Gy = forward_Gy - bias_Gy - model_Gy
+    return -max(sigma_Gy, SAME_Gy) <= change_Gy <= max(sigma_Gy, MOST_SCALING * model_Gy)
 
 
 def _beyond_rows(planner: Planner, structures: StructureSet, dose_Gy: NDArray[np.floating]) -> dict[str, float]:

@@ -33,6 +33,8 @@ SPREAD = 10.0
 WORTH = 0.1
 """A corrector aims at a step LONGER times and FURTHER more, with products within a factor SPREAD of their aim, and is
 followed by another if it wins at least a share WORTH of that."""
+ASTRAY, CURBED = 0.3, 1e-3
+"""By how much, of the products that are open, a norm's gradient may miss its linear model; shortest step for it."""
 APPROACH = 60
 PENALTY = 100.0
 """Iterations of the first-order method before the start, and its price of a limit's excess squared (per Gy²)."""
@@ -155,15 +157,15 @@ class _Method(Maps):
         smallest = np.maximum(r, 0)
         # What stands for the distance to the optimum: the objective here, without the price of limits.
         value = 0.5 * self.square @ smallest**2 + self.linear @ smallest
-        value += 0.5 * self.row_weight @ (d - self.row_level) ** 2
+        value += 0.5 * self.row_weight @ (d - self.row_level) ** 2 + self.norms.cost(smallest)
         # Where all of it is linear, or met, the terms' own size must do.
         value = max(float(value), 0.1 * float(np.abs(self.g) @ np.abs(np.concatenate([x, t]))), 1e-3)
         centre = max(scale * value / (2 * len(r) + 2 * self.m + self.n), 1e-9)
         mu = np.clip(near.dual, self._multipliers(x, t, r, centre), 0.99 * self.price)
-        of_limit, about = self.price_of(mu), smallest + 1e-3
+        of_limit, about = self.cost_of(mu), smallest + 1e-3
         bend = of_limit * self.bend(about)
         force = self.linear + of_limit * self.slope(about) - bend * about
-        s = _slacks(r, force, self.square + bend, centre)
+        s = self.norms.centred(_slacks(r, force, self.square + bend, centre), r, mu, centre)
         p, o = s - r, self.price - mu
         return Point(x, t, s, p, centre / o, centre / mu, centre / p, centre / s, mu, o, centre / x)
 
@@ -178,9 +180,10 @@ class _Method(Maps):
             z = np.concatenate([x, t])
             over = np.maximum(self.G @ z + self.in_limits(s) - self.h, 0)
             dual[:] = np.minimum(PENALTY * over, 0.5 * self.price)
-            y = (s > 0) * (self.square * s + self.linear + self.price_of(dual) * self.slope(s))
+            y = (s > 0) * (self.square * s + self.linear + self.cost_of(dual) * self.slope(s))
             total = 0.5 * self.square @ s**2 + self.linear @ s + 0.5 * PENALTY * over @ over
             total += 0.5 * x @ (self.smooth @ x) + 0.5 * self.row_weight @ (d - self.row_level) ** 2 + self.g @ z
+            total += self.norms.cost(s)
             gradient = self.smooth_gradient(x, d) + self.adjoint(y) + self.G.T @ dual
             return float(total), gradient[: self.n]
 
@@ -198,6 +201,7 @@ class _Method(Maps):
         """
         held, rest = self.has_limit, self.G @ np.concatenate([x, t]) - self.h
         share, limit = self.slope(np.maximum(r, 0) + 1e-3)[held], self.limit[held]
+        rest, share = rest + self.norms.in_limits(np.maximum(r, 0), self.m), share * (self.norms.of[held] < 0)
         allowed = np.maximum(rest + sums(limit, share * np.maximum(r[held], 0), self.m), 0) + ROOM_Gy
         low, high = np.full(self.m, np.log(1e-9 * self.price)), np.full(self.m, np.log(0.5 * self.price))
         for _ in range(40 if self.m else 0):
@@ -238,7 +242,7 @@ class _Method(Maps):
         gradient[: self.n] -= q.nu
         residuals = {
             "z": gradient,
-            "s": self.square * q.s + self.linear - q.y - q.w + self.price_of(q.mu) * self.slope(q.s),
+            "s": self.square * q.s + self.linear - q.y - q.w + self.cost_of(q.mu) * self.slope(q.s),
             "p": r - q.s + q.p,
             "e": self.G @ z + self.in_limits(q.s) - self.h - q.e + q.u,
             "o": self.price - q.mu - q.o,
@@ -257,7 +261,7 @@ class _Method(Maps):
         step = self._step(q, residuals, corrected, solver)
         a_primal, a_dual = self._lengths(q, step, 1.0)
         quadratic = self.row_weight.any() or self.square.any() or self.smooth.nnz
-        coupled = bool(quadratic or self.curved or self.powered)
+        coupled = bool(quadratic or self.curved or self.norms)
         if coupled:
             a_primal = a_dual = min(a_primal, a_dual)  # curvature couples the two
         for _ in range(CORRECTORS):
@@ -280,7 +284,25 @@ class _Method(Maps):
                     step, a_primal, a_dual = other, b_primal, b_dual
                 break
             step, corrected, a_primal, a_dual = other, more, b_primal, b_dual
+        if self.norms:
+            a_primal = a_dual = self._curbed(q, step, a_primal)
         return q.moved(step, STEP * a_primal, STEP * a_dual)
+
+    def _curbed(self, q: Point, step: Point, length: float) -> float:
+        """A length at which norms are still near their linear model: with a high exponent it does not reach far."""
+        mine = self.norms.members
+
+        def missed(point: Point) -> float:
+            error = self.cost_of(point.mu) * self.slope(point.s) - point.y - point.w
+            return float(np.abs(error * point.s)[mine].sum())
+
+        first, open_ = missed(q), float((q.p * q.y + q.s * q.w)[mine].sum())
+        while length > CURBED:
+            after = missed(q.moved(step, STEP * length, STEP * length))
+            if after <= (1 - 0.5 * length) * (first + ASTRAY * open_):
+                break
+            length *= 0.7
+        return length
 
     @staticmethod
     def _lengths(q: Point, step: Point, fraction: float) -> tuple[float, float]:
@@ -322,8 +344,8 @@ class _Method(Maps):
         """Everything of the Newton system that does not depend on the right-hand side."""
         kappa, phi = self.square + q.w / q.s, q.p / q.y
         slope = self.slope(q.s)
-        if self.curved or self.powered:
-            kappa = kappa + self.price_of(q.mu) * self.bend(q.s)
+        if self.curved or self.norms:
+            kappa = kappa + self.cost_of(q.mu) * self.bend(q.s)
         psi = 1 / (1 + phi * kappa)
         theta = kappa * psi
         rows = self.dose.shape[0]
@@ -355,11 +377,29 @@ class _Method(Maps):
             edge = np.column_stack([edge, beside])
             corner[-1, :-1] = corner[:-1, -1] = limits[:, -1]
             corner[-1, -1] = float(np.sum((self.pull**2 * theta)[moved]))
+        if self.norms:
+            edge, corner = self._with_norms(q, edge, corner, slope * psi, slope**2 * psi * phi)
         solved = linalg.cho_solve(factor, edge, check_finite=False) if edge.shape[1] else edge
         return {
              "phi": phi, "psi": psi, "theta": theta, "slope": slope,
             "factor": factor, "edge": edge, "solved": solved, "schur": edge.T @ solved - corner,
         }  # fmt: skip
+
+    def _with_norms(self, q: Point, edge: Array, corner: Array, along: Array, own: Array) -> tuple[Array, Array]:
+        """One more line a norm: the sum of its hinges' changes, which takes off some of their curvature."""
+        norms, before = self.norms, len(corner)
+        column = np.zeros((self.dose.shape[0], len(norms)))
+        np.add.at(column, (self.row[norms.members], norms.of[norms.members]), (along * self.sign)[norms.members])
+        beside = np.zeros((len(edge), len(norms)))
+        beside[: self.n] = self.dose.transposed_times(column)
+        larger = np.zeros((before + len(norms), before + len(norms)))
+        larger[:before, :before] = corner
+        at, of_own = before + np.arange(len(norms)), norms.sums(own)
+        larger[at, at] = 1 / norms.pull(q.s, q.mu) - of_own
+        for line, norm, value in zip(at, norms.all, of_own, strict=True):
+            if norm.limit >= 0:
+                larger[norm.limit, line] = larger[line, norm.limit] = -value
+        return np.column_stack([edge, beside]), larger
 
     def _step(self, q: Point, r: dict[str, Array], c: dict[str, Array], f: dict[str, Any]) -> Point:
         """Newton's step for residuals r and complementarity residuals c (zero is the goal)."""
@@ -374,16 +414,19 @@ class _Method(Maps):
         right_e = -rho_e - self.to_limits(slope * psi * (rho_p - phi * rho_s))
         inner = n + self.tails - self.border
         dz = linalg.cho_solve(f["factor"], right_z[:inner], check_finite=False)
-        dmu = np.zeros(0)
+        dmu, joint = np.zeros(0), np.zeros(0)
         if f["edge"].shape[1]:
-            beyond = np.concatenate([right_e, right_z[inner:]])
-            few = np.linalg.solve(f["schur"], f["edge"].T @ dz - beyond)
+            beyond = [right_e, right_z[inner:], -self.norms.sums(slope * psi * (rho_p - phi * rho_s))]
+            few = np.linalg.solve(f["schur"], f["edge"].T @ dz - np.concatenate(beyond))
             dz = dz - f["solved"] @ few
             dmu = few[: self.m]
-            dz = np.concatenate([dz, few[self.m :]])
+            dz = np.concatenate([dz, few[self.m : self.m + self.border]])
+            joint = few[self.m + self.border :]
         dx, dt = dz[:n], dz[n:]
         along = self.direction(dx, dt)
         back = slope * self.price_of(dmu)
+        if self.norms:
+            back = back + np.where(self.norms.of >= 0, slope * joint[self.norms.of], 0.0)
         ds = psi * (along - phi * back - phi * rho_s + rho_p)
         dy = theta * (along + rho_p) + psi * (back + rho_s)
         dp = -(c["p"] + q.p * dy) / q.y

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.matrix import RowMatrix
+from mrlinac.optimise.norms import Norms
 
 BOX_X = 1000.0
 """Bound on the fluence, in even fluences, within which the dual bound holds."""
@@ -57,8 +58,9 @@ class Maps:
         self.row, self.sign, self.square, self.linear = h.row, h.sign, h.square, h.linear
         self.tail, self.limit, self.share = h.tail, h.limit, h.share
         self.pull = h.sign * h.factor
-        self.curve, self.power, self.exponent = h.curve, h.power, h.exponent
-        self.curved, self.powered = bool(h.curve.any()), bool(h.power.any())
+        self.curve, self.curved = h.curve, bool(h.curve.any())
+        self.norms = Norms(h, programme.norms)
+        self.free = np.where((h.norm >= 0) & (h.limit < 0), 1.0, 0.0)  # the price of a norm that no limit has
         self.has_tail, self.has_limit = h.tail >= 0, h.limit >= 0
         self.b = h.sign * (h.level - programme.offset[h.row])
         self.smooth = programme.smooth
@@ -97,25 +99,20 @@ class Maps:
         return sums(self.tail[self.has_tail], v[self.has_tail], self.tails)
 
     def in_limits(self, s: Array) -> Array:
-        """φ(s), summed over each limit's hinges."""
+        """φ(s), summed over each limit's hinges, and norms."""
         value = self.share * s
         if self.curved:
             value = value + 0.5 * self.curve * s**2
-        if self.powered:
-            value = value + self.power * np.maximum(s, 0) ** self.exponent / self.exponent
-        return self.to_limits(value)
+        return self.to_limits(value) + self.norms.in_limits(s, self.m) if self.norms else self.to_limits(value)
 
     def slope(self, s: Array) -> Array:
-        """φ'(s) of each hinge."""
+        """φ'(s) of each hinge, or its norm's derivative."""
         slope = self.share + self.curve * s if self.curved else self.share
-        return slope + self.power * np.maximum(s, 0) ** (self.exponent - 1) if self.powered else slope
+        return slope + self.norms.slope(s) if self.norms else slope
 
     def bend(self, s: Array) -> Array:
-        """φ''(s) of each hinge."""
-        bend = self.curve
-        if self.powered:
-            bend = bend + self.power * (self.exponent - 1) * np.maximum(s, 1e-12) ** (self.exponent - 2)
-        return bend
+        """φ''(s) of each hinge; of a norm its diagonal."""
+        return self.curve + self.norms.bend(s) if self.norms else self.curve
 
     def to_limits(self, v: Array) -> Array:
         """Sums over each limit's hinges."""
@@ -125,6 +122,10 @@ class Maps:
     def price_of(self, mu: Array) -> Array:
         """The multiplier of each hinge's limit; zero where it has none."""
         return np.where(self.has_limit, mu[self.limit], 0.0) if self.m else np.zeros(len(self.row))
+
+    def cost_of(self, mu: Array) -> Array:
+        """The price of each hinge's φ or norm: its limit's multiplier, or one in the objective."""
+        return self.price_of(mu) + self.free
 
     def smooth_gradient(self, x: Array, d: Array) -> Array:
         """Gradient over z of the objective without hinges."""
@@ -137,7 +138,8 @@ class Maps:
         d = self.dose.times(q.x)
         s = np.maximum(self.residual(d, q.t), 0)
         e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.in_limits(s) - self.h, 0)
-        return float(self._smooth_value(q, d) + s @ (0.5 * self.square * s + self.linear) + self.price * e.sum())
+        of_hinges = s @ (0.5 * self.square * s + self.linear) + self.norms.cost(s)
+        return float(self._smooth_value(q, d) + of_hinges + self.price * e.sum())
 
     def _smooth_value(self, q: Point, d: Array) -> float:
         return float(
@@ -155,15 +157,13 @@ class Maps:
         mu = np.clip(q.mu, 0, self.price)
         of_limit = self.price_of(mu)
         slope, square = self.linear + of_limit * self.share, self.square + of_limit * self.curve
-        power = of_limit * self.power
         # A slack without curvature leaves the Lagrangian bounded only where its multiplier is below its cost.
-        y = np.where((square > 0) | (power > 0), q.y, np.minimum(q.y, slope))
+        y = np.where(square > 0, q.y, np.minimum(q.y, slope))
+        if self.norms:
+            y = np.where(self.norms.of >= 0, self.norms.bounded(q.y, mu), y)
         over = np.maximum(y - slope, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             loss = np.where(square > 0, 0.5 * over**2 / square, 0.0)
-            if self.powered:
-                least = np.where(power > 0, (over / power) ** (1 / (self.exponent - 1)), 0.0)
-                loss = np.where(power > 0, (1 - 1 / self.exponent) * over * least, loss)
         d = self.dose.times(q.x)
         z = np.concatenate([q.x, q.t])
         value = self._smooth_value(q, d) - loss.sum() + y @ self.residual(d, q.t) + mu @ (self.G @ z - self.h)

@@ -34,6 +34,10 @@ CUT_ERROR_Gy = 0.2
 """Mean dose of any structure by which the guess at the cut entries' dose may be wrong (0.3 % of 66 Gy)."""
 WISH_ROOM = 1e-4
 """Least room of a held sum of objectives, relative: an interior point needs some."""
+LEAST_Gy = 2e-3
+"""To this a sum of excesses is least; and the room that limits get beyond it."""
+FIRM = 1e3
+"""Price of a further excess, over the usual."""
 OPTIMAL_GAP = 0.01
 """A plan is called optimal only within this proven relative gap."""
 
@@ -99,9 +103,9 @@ class Planner:
         again = second_pass and given.get("held") is None
         again = again and any(isinstance(c.of, kinds.DoseAtVolume) for c in self.protocol.constraints)
         # What the restriction cannot do the statement itself may.
-        solution = self._in_order(relax=relax or again, **given)
+        solution = self._in_order(relax=relax or again, **{"least": not again, **given})
         if again:
-            near = {**given, "start": solution, "guess_mu": solution.fluence.vector}
+            near = {**given, "start": solution, "guess_mu": solution.fluence.vector, "least": True}
             solution = self._in_order(relax=relax, **{**near, "held": self.held_by(solution.row_dose_Gy)})
         return solution
 
@@ -147,6 +151,7 @@ class Planner:
         wishes: Sequence[tuple[tuple[Objective, ...], float]] = (),
         objectives: Sequence[Objective] | None = None,
         shift_Gy: Mapping[str, float] | None = None,
+        least: bool = False,
     ) -> Solution:
         """One programme; parameters as in :func:`solve`, and
 
@@ -164,6 +169,8 @@ class Planner:
             Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
         escalate, held, wishes, objectives, shift_Gy
             See :func:`mrlinac.optimise.canonical.build`.
+        least : bool
+            Where limits are exceeded, find the smallest sum of excesses that any plan has, and plan with that.
         """
         began = time.process_time()
         rows = self.rows
@@ -188,6 +195,20 @@ class Planner:
                 if error_Gy <= CUT_ERROR_Gy:
                     break
                 guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
+            if least and not escalate and float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
+                # The price is finite: an objective that is steeper would rather exceed a limit that can be met.
+                only = canonical.build(
+                    rows, self.protocol, offset_Gy=offset_Gy, scaled_later=scaled_later, held=held, wishes=wishes,
+                    shift_Gy=shift_Gy, objectives=(), price=1.0,
+                )  # fmt: skip
+                # A Gy beside, to measure a gap against where nothing needs to be exceeded.
+                only.offset, only.constant = programme.offset, 1.0
+                outcome = self._least(programme, only, outcome, solver, relative_gap)
+                mu = np.maximum(outcome.x, 0) * rows.reference_mu
+                missed = self._cut_away(mu) - small
+                error_Gy = max(
+                    (abs(float(np.average(missed[r.rows], weights=r.weights))) for r in rows.of.values()), default=0.0
+                )
         row_dose_Gy = np.asarray(rows.full @ mu) + given
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
         judged = self if found_Gy is None else self.at(found_Gy, self._fractions_of(found_Gy))
@@ -216,6 +237,16 @@ class Planner:
             held or {},
             found_Gy,
         )
+
+    def _least(
+        self, programme: Programme, only: Programme, outcome: Outcome, solver: Solver, relative_gap: float
+    ) -> Outcome:
+        """The smallest sum of excesses, by a programme of nothing else; then the objective with the limits that far out."""
+        near = interior.Start(outcome.x, np.minimum(outcome.dual, 0.5))
+        needed = np.maximum(self._run(only, solver, LEAST_Gy, near, None).excess_Gy, 0)
+        wide = programme.loosened(needed + LEAST_Gy, price=FIRM * programme.price)
+        again = self._run(wide, solver, relative_gap, interior.Start(outcome.x, outcome.dual), None)
+        return replace(again, excess_Gy=np.where(needed > TOLERANCE_Gy, needed, 0.0) + again.excess_Gy)
 
     def _start(self, earlier: Solution, programme: Programme) -> interior.Start:
         dual = np.zeros(len(programme.bounds))

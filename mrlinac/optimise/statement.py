@@ -148,7 +148,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
                 over = (d[mine.rows[those]] - limit) if bound.upper else (limit - d[mine.rows[those]])
                 share = of.share(mine.weights) if bound.upper else 1 - of.share(mine.weights)
                 part = mine.weights[those] / (share * mine.weights.sum())
-                held.append(part @ cp.pos(over) <= excess[k])
+                held.append(part @ cp.pos(over) <= programme.right(k) + excess[k])
                 continue
             of = of.restriction(bound.upper)
         value = function(of)

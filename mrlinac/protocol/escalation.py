@@ -24,6 +24,9 @@ class Escalation(Spec):
     step_Gy: Positive | None = None
     slip_percent: Annotated[float, Field(ge=0, le=10)]
     source: str
+    floor: tuple[float, int] | None = Field(
+        default=None, exclude=True
+    )  # set by Protocol.at: what the prescription was
 
     @model_validator(mode="after")
     def _stepped(self) -> Escalation:

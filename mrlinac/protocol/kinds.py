@@ -184,7 +184,16 @@ class Geud(DoseKind):
     """Generalised equivalent uniform dose (mean of d^a)^(1/a); convex for a ≥ 1 (Niemierko 1999, Med Phys 26:1100)."""
 
     kind: Literal["geud"] = "geud"
-    exponent: Annotated[float, Field(ge=1, le=50)]
+    exponent: Annotated[float, Field(le=50)]
+
+    @model_validator(mode="after")
+    def _convex(self) -> Geud:
+        if self.exponent < 1:
+            raise ValueError(
+                f"exponent {self.exponent:g}: geud is convex from 1 on. Against a target's cold spots take lower_tail "
+                "(objective or floor) or squared_underdose (objective)"
+            )
+        return self
 
     def value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
         dose = np.maximum(dose_Gy, 0)
@@ -243,8 +252,19 @@ DOSE_KINDS: tuple[type[DoseKind], ...] = (
 KINDS: tuple[type[Spec], ...] = (*DOSE_KINDS, FluenceSmoothness)
 LIMIT_KINDS: tuple[type[DoseKind], ...] = (MeanDose, UpperTail, LowerTail, DoseAtVolume, Geud, MeanEQD2)
 """Kinds in Gy, which a constraint may limit."""
-OBJECTIVE_KINDS: tuple[type[Spec], ...] = tuple(k for k in KINDS if k not in (DoseAtVolume, Geud))
+OBJECTIVE_KINDS: tuple[type[Spec], ...] = tuple(k for k in KINDS if k is not DoseAtVolume)
 """Kinds that an objective may lower or raise: a DVH statement is not convex."""
+
+NOT_AN_OBJECTIVE = {
+    "dose_at_volume": "is not convex; upper_tail or lower_tail of the same volume is its convex form",
+}
+NOT_A_LIMIT = {
+    "squared_overdose": "is in Gy²; limit upper_tail, geud or dose_at_volume",
+    "squared_underdose": "is in Gy²; hold lower_tail or dose_at_volume with at_least_…",
+    "squared_deviation": "is in Gy²; limit upper_tail and hold lower_tail",
+    "fluence_smoothness": "is no dose; it is an objective with a weight",
+}
+"""Kinds that stand in one of the two tables only, and what to use in the other."""
 
 AnyObjectiveKind = Annotated[
     SquaredOverdose
@@ -253,6 +273,7 @@ AnyObjectiveKind = Annotated[
     | MeanDose
     | UpperTail
     | LowerTail
+    | Geud
     | MeanEQD2
     | FluenceSmoothness,
     Field(discriminator="kind"),

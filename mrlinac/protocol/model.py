@@ -87,6 +87,14 @@ class Fractionated(Spec):
         return 0.5 * n * (((ratio**2) + 4 * effect / n) ** 0.5 - ratio)
 
 
+def _refused(values: Any, what: str, instead: Mapping[str, str]) -> None:
+    """Say what to use in place of a kind that does not stand in this table."""
+    kind = values.get("kind", values.get("of")) if isinstance(values, Mapping) else None
+    kind = kind.get("kind") if isinstance(kind, Mapping) else getattr(kind, "kind", kind)
+    if isinstance(kind, str) and kind in instead:
+        raise ValueError(f"{kind} cannot be {what}: it {instead[kind]}")
+
+
 def _gathered(values: Any, own: set[str]) -> Any:
     """Put the keys that belong to the kind into the table ``of``; a file writes them flat."""
     if not isinstance(values, Mapping) or "of" in values:
@@ -110,6 +118,7 @@ class Objective(Spec):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, values: Any) -> Any:
+        _refused(values, "an objective", kinds.NOT_AN_OBJECTIVE)
         return _gathered(values, {"weight", "priority", "slip_percent", "source"})
 
     @property
@@ -140,6 +149,7 @@ class Constraint(Fractionated):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, values: Any) -> Any:
+        _refused(values, "a limit", kinds.NOT_A_LIMIT)
         own = {*_LIMITS, "at_floor_Gy", "source", "fraction_Gy", "fractions", "alpha_beta_Gy", "optional"}
         if isinstance(values, Mapping) and values.get("kind") == "mean_eqd2":
             own.discard("alpha_beta_Gy")  # it belongs to the kind, whose value is EQD2 already
@@ -196,7 +206,8 @@ class Goal(Fractionated):
     """A metric judged on the final forward dose.
 
     Without a limit it is reported only. ``near`` is the band beyond the limit that counts as near, in the metric's
-    unit. ``at_floor``: a condition of escalation, judged at the floor dose as well; who fails it there is ineligible.
+    unit. ``at_floor``: a condition of escalation, judged at the floor dose, wherever the prescription ends; who fails it
+    there is ineligible.
     """
 
     structure: str
@@ -269,8 +280,19 @@ class Protocol(Spec):
 
     def at(self, dose_Gy: float, fractions: float) -> Protocol:
         """The protocol at another prescription, for instance one that escalation found."""
-        rx = self.prescription.model_copy(update={"dose_Gy": dose_Gy, "fractions": fractions})
-        return self.model_copy(update={"prescription": rx})
+        before = self.prescription
+        rx = before.model_copy(update={"dose_Gy": dose_Gy, "fractions": fractions})
+        escalation = self.escalation
+        if escalation is not None and escalation.floor is None:
+            escalation = escalation.model_copy(update={"floor": (before.dose_Gy, before.fractions)})
+        return self.model_copy(update={"prescription": rx, "escalation": escalation})
+
+    def at_floor(self) -> Protocol | None:
+        """The protocol at the floor, where an escalation has left it."""
+        floor = None if self.escalation is None else self.escalation.floor
+        if floor is None or floor[0] == self.prescription.dose_Gy:
+            return None
+        return self.at(*floor)
 
     def needed_structures(self) -> list[str]:
         """Names that objectives, constraints, goals and models speak of and that are not optional, in order."""

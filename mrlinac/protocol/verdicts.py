@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -62,6 +62,9 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """Judge every goal on a course dose, on all voxels.
 
+    Where an escalation has left its floor, goals that are conditions there (``at_floor``) are judged on the dose scaled
+    to it; the value at the prescription stands in the source.
+
     Parameters
     ----------
     protocol : Protocol
@@ -90,7 +93,20 @@ def judge(
         external = structures[body[0]] if body else None
         return metrics.metric(dose, structures[name], wanted, prescription_Gy=rx.dose_Gy, external=external, air=air)
 
-    return tuple(_one(goal, protocol, structures, measure or on_voxels) for goal in protocol.goals)
+    found = [_one(goal, protocol, structures, measure or on_voxels) for goal in protocol.goals]
+    below = protocol.at_floor()
+    conditions = [k for k, goal in enumerate(protocol.goals) if goal.at_floor]
+    if below is not None and conditions:
+        share, least = below.prescription.dose_Gy / rx.dose_Gy, below.prescription
+        asked = below.model_copy(update={"goals": tuple(protocol.goals[k] for k in conditions)})
+        lower = dose.times(share, fractions=least.fractions)
+        if measure is None:
+            for k, there in zip(conditions, judge(asked, lower, structures, air=air), strict=True):
+                here = found[k].value
+                also = "" if here is None else f"; {here:.1f} {there.unit} at {rx.dose_Gy:g} Gy"
+                source = f"{there.source}; judged at the floor, {least.dose_Gy:g} Gy{also}"
+                found[k] = replace(there, source=source)
+    return tuple(found)
 
 
 def _one(goal: Goal, protocol: Protocol, structures: StructureSet, measure: Measure) -> Verdict:

@@ -15,8 +15,13 @@ WORTH = 1e-3
 """A price below this (Gy of prescription per Gy of a limit) counts as none."""
 
 
-def record_of(planned: optimise.Escalated, settled: optimise.Settled, protocol: Protocol) -> dict[str, Any]:
+def record_of(
+    planned: optimise.Escalated, settled: optimise.Settled, protocol: Protocol, anew: bool = False
+) -> dict[str, Any]:
     """Plain values: the prescription, the model's bound beside it, and each limit with its prices.
+
+    ``anew``: whether another forward dose than the rounds' settled the prescription. The choice among rounds favours
+    the one whose noise was kindest; a dose of its own takes that away.
 
     ``Gy per Gy`` is the prescription that a Gy more of the limit would allow, all else held; ``costs`` its inverse: by
     how much the limit would have to give for a further Gy. Both are of the model, at its highest prescription.
@@ -38,6 +43,8 @@ def record_of(planned: optimise.Escalated, settled: optimise.Settled, protocol: 
         )
     return {
         "by": escalation.by,
+        "rounds": len(planned.history),
+        "settled_anew": anew,
         "dose_Gy": settled.dose_Gy,
         "fractions": settled.fractions,
         "eligible": settled.eligible,
@@ -70,6 +77,7 @@ def rounds_table(planned: optimise.Escalated) -> pd.DataFrame:
             "prescription_Gy": one.settled.dose_Gy,
             "driver": one.settled.driver,
             "target as asked": one.target_met,
+            "promise kept": all(said.kept for said in one.promises),
         }
         for number, one in enumerate(planned.history)
     ]
@@ -87,6 +95,10 @@ def sentence(record: Mapping[str, Any]) -> str:
     )
     if not record["eligible"]:
         return f"Ineligible: the floor, {course}, is out of reach: {'; '.join(record['reasons'])}. {bound}"
+    if record.get("settled_anew"):
+        bound += " Settled on a forward dose of its own, not on the one that chose the round."
+    elif record.get("rounds", 1) > 1:
+        bound += " Settled on the forward dose that chose the round: noise favours a high one."
     return (
         f"Isotoxic prescription: {course}, {words}; {record['above_floor_Gy']:.1f} Gy above the floor, "
         f"{record['below_cap_Gy']:.1f} Gy below the cap. {bound}"

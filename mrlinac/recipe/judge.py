@@ -47,16 +47,35 @@ def tables(
 
 
 def rounds_table(history: Sequence[optimise.Round], chosen: int) -> pd.DataFrame:
-    """One row a round of planning and forward dose: what the model promised and what the dose kept."""
-    rows = []
+    """One row a figure of a round of planning and forward dose: what the model promised and what the dose kept.
+
+    ``noise_bias`` and ``sigma`` as in :func:`noise_of`, of the forward value; ``kept`` by
+    :class:`mrlinac.optimise.Promise`, empty where nothing is promised.
+    """
+    rows: list[dict[str, object]] = []
     for number, one in enumerate(history):
-        row: dict[str, object] = {"round": number, "chosen": number == chosen}
-        for metric in one.predicted:
-            row[f"{metric} promised"], row[f"{metric} forward"] = one.predicted[metric], one.forward[metric]
-        row["rms difference_Gy"] = one.rms_difference_Gy
-        row["objective promised"], row["objective forward"] = one.promised.objective, one.kept.objective
-        rows.append(row)
-    return pd.DataFrame(rows)
+        head = {"round": number, "chosen": number == chosen}
+        unit = {"unit": "Gy"}
+        for said in one.promises:
+            values = {"promised": said.promised, "forward": said.forward, "noise_bias": said.noise_bias}
+            rows.append({**head, "figure": said.name, **values, "sigma": said.sigma, **unit, "kept": said.kept})
+        hi = {"promised": one.predicted.get("HI", np.nan), "forward": one.forward.get("HI", np.nan), "unit": ""}
+        rows.append({**head, "figure": "HI of the target", **hi})
+        rows.append({**head, "figure": "target, rms difference", "forward": one.rms_difference_Gy, **unit})
+        sums = {"promised": one.promised.objective, "forward": one.kept.objective, "unit": ""}
+        rows.append({**head, "figure": "objective", **sums})
+    columns = ["round", "chosen", "figure", "promised", "forward", "noise_bias", "sigma", "unit", "kept"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def rounds_sentence(history: Sequence[tuple[optimise.Promise, ...]], most: int) -> str:
+    """How many forward doses the corrections took, and what the last one did not keep."""
+    last = history[-1]
+    broken = [f"{p.name} {p.forward:.2f} for {p.promised:.2f} Gy (σ {p.sigma:.2f})" for p in last if not p.kept]
+    done = f"Corrections: {len(history) - 1} of at most {most}"
+    if not broken:
+        return f"{done}; the last round's forward dose keeps the model's promise within its noise."
+    return f"{done}; the last round's forward dose does not keep {'; '.join(broken)}."
 
 
 def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Protocol) -> str:

@@ -141,6 +141,7 @@ def make_plan(
             said,
             *(f"Optimisation: {thinning}" for thinning in found.solution.thinning),
             *optimise.wishes_said(found.solution),
+            judge.rounds_sentence([each.promises for each in found.history], rounds),
             judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, case.structures),
         ),
         made_from={
@@ -173,7 +174,7 @@ def finished(
         if one is not None:
             aimed_Gy = found.round.aimed_Gy
             fluence, course, settled = optimise.settle(protocol, found.unscaled, one, structures, aimed_Gy)
-        record = isotoxic.record_of(found, settled, protocol)
+        record = isotoxic.record_of(found, settled, protocol, anew=one is not None)
         at = protocol.at(settled.dose_Gy, settled.fractions)
         return fluence, course, at, record, isotoxic.sentence(record), isotoxic.rounds_table(found)
     fluence, course, normalisation = found.fluence, found.dose, found.normalisation

@@ -9,9 +9,11 @@ from test_optimise_solve import SOLVERS, SRC, forward_of, tiny
 
 from mrlinac import optimise
 from mrlinac import protocol as protocols
+from mrlinac.dose.dose import Dose
 from mrlinac.dose.metrics import metric
 from mrlinac.errors import SpecError
 from mrlinac.protocol.eqd2 import eqd2
+from mrlinac.provenance import Provenance
 
 TARGET = [
     {"kind": "mean_dose", "structure": "T", "at_least_percent": 100},
@@ -242,3 +244,37 @@ def test_steps():
     added = isotoxic([], "fractions", cap_Gy=79.2).escalation
     assert added.rounded_down(70.1, 61.2, 34) == (pytest.approx(68.4), 38)
     assert added.rounded_down(99, 61.2, 34) == (pytest.approx(79.2), 44)
+
+
+def test_rounds_end_where_the_forward_dose_keeps_the_promise(patient):
+    influence, _ = patient
+    reach = optimise.highest(optimise.Planner(*patient, thorax_isotoxic(5.0, cap_Gy=300.0), oar_rows=600))
+    protocol = thorax_isotoxic(5.0 * 68 / reach.second_pass_Gy)
+    planner = optimise.Planner(*patient, protocol, cut=0)  # every voxel, so that the model is exact
+    found = {
+        change: optimise.escalate(
+            *patient, protocol, forward_of(influence, np.float32(change)), rounds=2, planner=planner
+        )
+        for change in (1.0, 1.008)
+    }
+    assert len(found[1.0].history) == 1
+    assert all(one.kept for one in found[1.0].round.promises)
+    assert len(found[1.008].history) > 1
+    assert not all(one.kept for one in found[1.008].history[0].promises)
+
+
+def test_a_condition_at_the_floor_is_judged_there():
+    influence, structures = tiny(np.eye(4), {"T": (0, 1), "O": (2, 3)})
+    goals = [
+        {"structure": "O", "metric": "V20Gy[%]", "at_most": 35, "fractions": 30, "at_floor": at_floor}
+        for at_floor in (True, False)
+    ]
+    protocol = isotoxic([], goals=goals)
+    # 21 Gy at 70 Gy is 18.9 Gy at the floor of 63: half of the organ, or none of it.
+    dose_Gy = np.array([70, 70, 21, 1], np.float32).reshape(1, 1, 4)
+    course = Dose(influence.grid, dose_Gy, None, 30, Provenance("test", "test"))
+    condition, plain = protocols.verdicts.judge(protocol.at(70, 30), course, structures)
+    assert (condition.value, condition.outcome, condition.margin) == (0, "pass", 35)
+    assert condition.source.endswith("judged at the floor, 63 Gy; 50.0 % at 70 Gy")
+    assert (plain.value, plain.outcome, plain.margin) == (50, "fail", -15)
+    assert protocol.at(70, 30).at(71, 30).at_floor().prescription.dose_Gy == 63  # the floor stays the file's

@@ -330,6 +330,42 @@ def test_correction_restores_homogeneity(coarse):
     )
 
 
+@pytest.mark.parametrize(("apart", "rounds_made"), [(0.02, 1), (1e-5, 3)])
+def test_rounds_end_where_the_promise_is_kept_within_the_noise(coarse, apart, rounds_made):
+    """A forward dose half a per cent off, its half-runs 2 % apart or hardly at all; a half-run's noise is no bias."""
+    influence, structures = coarse
+    done_already = []
+
+    def forward(fluence):
+        change = np.float32(1.005 if len(done_already) % 2 == 0 else 0.995)  # never settles
+        done_already.append(change)
+        dose_Gy = influence.dose_Gy(fluence.vector)
+        halves = tuple(dose_Gy * np.float32(change * (1 + sign * apart)) for sign in (-1, 1))
+        return Dose(influence.grid, dose_Gy * change, None, 1, Provenance("test", "test"), halves)
+
+    planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=500, cut=0)
+    done = optimise.correct(influence, structures, thorax_protocol(), forward, rounds=2, planner=planner, relax=True)
+    assert len(done.history) == len(done_already) == rounds_made
+    said = {one.name: one for one in done.history[0].promises}
+    assert {"PTV_eval D98%", "PTV_eval D50%", "PTV_eval D2%", "Lungs-GTV mean_dose"} <= set(said)
+    median = said["PTV_eval D50%"]
+    assert median.forward == pytest.approx(1.005 * median.promised, rel=1e-4)
+    assert median.sigma == pytest.approx(apart * median.forward, rel=1e-3, abs=1e-4)
+    assert median.noise_bias == pytest.approx(0, abs=1e-3)
+    assert median.kept is (rounds_made == 1)
+    # A limit is promised as a limit: what the model left unused may be used.
+    assert all(one.kept for one in done.history[-1].promises) is (rounds_made == 1)
+
+
+def test_an_exact_forward_dose_needs_no_correction(coarse):
+    influence, structures = coarse
+    planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=500, cut=0)
+    exact = forward_of(influence, np.float32(1))
+    done = optimise.correct(influence, structures, thorax_protocol(), exact, rounds=3, planner=planner, relax=True)
+    assert len(done.history) == 1
+    assert done.solution.fluence.certificate.relative_gap <= 1e-3  # the round that is kept is solved to the end
+
+
 def test_a_large_difference_is_planned_again_not_scaled(coarse):
     influence, structures = coarse
     done = optimise.correct(

@@ -82,8 +82,23 @@ def test_no_model_has_a_number_of_its_own():
                 assert field.is_required() or field.default is None, f"{kind.__name__}.{name}"
 
 
-def test_every_shipped_model_has_a_citation_and_says_where_it_comes_from():
-    models = protocols.load("conventional-66in33").models
+LUNG = ("conventional-60in30", "conventional-66in33", "isotoxic-ideal-30", "isotoxic-added-bid")
+
+
+@pytest.mark.parametrize("name", LUNG)
+def test_every_lung_protocol_evaluates_each_endpoint(name):
+    loaded = protocols.load(name)
+    endpoints = " ".join(model.endpoint for model in loaded.models.values())
+    for word in ("pneumonitis", "oesophagitis", "pericarditis", "myelitis", "local progression-free", "clonogen"):
+        assert word in endpoints
+    assert {"HI", "CI_Paddick", "CI_RTOG", "GI", "R50"} <= {goal.metric for goal in loaded.goals}
+    grown = [model.repopulation for model in loaded.models.values() if getattr(model, "repopulation", None)]
+    assert {one.fractions_per_day for one in grown} == {2 if name.endswith("bid") else 1}
+
+
+@pytest.mark.parametrize("name", LUNG)
+def test_every_shipped_model_has_a_citation_and_says_where_it_comes_from(name):
+    models = protocols.load(name).models
     assert {"NTCP", "TCP", "mean EQD2", "mean BED"} == {model.quantity for model in models.values()}
     for organ in ("Lungs-GTV", "Esophagus", "Heart", "Cord"):
         assert any(m.structure == organ and m.quantity == "NTCP" for m in models.values())

@@ -53,7 +53,7 @@ def test_conventional_protocol_says_what_it_must():
 
 def test_unknown_kind_names_the_known_ones():
     with pytest.raises(SpecError, match="squared_overdose"):
-        small(objectives=[{"kind": "geud", "structure": "T", "weight": 1, "source": "test"}])
+        small(objectives=[{"kind": "median_dose", "structure": "T", "weight": 1, "source": "test"}])
 
 
 def test_unknown_key_is_an_error():
