@@ -58,10 +58,13 @@ def photon(top, table, geometry, tally):
             if index < 0:
                 tally.energy[ESCAPED] += weight * energy
                 return top
+            chance = uniform(rng)
+            if chance * 255.0 >= geometry.sieve[index]:  # in air and lung most are settled here, by one small array
+                continue
             code = tally.cell[index, 0]
             m = material_of(code)
             total = table.photon[m, row, 0] * (1.0 - f) + table.photon[m, row + 1, 0] * f
-            if uniform(rng) < total * density_of(code) * flight:
+            if chance < total * density_of(code) * flight:
                 break
         r = uniform(rng)
         if r < table.photon[m, row, 1] * (1.0 - f) + table.photon[m, row + 1, 1] * f:

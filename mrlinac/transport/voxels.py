@@ -31,6 +31,7 @@ class Geometry(NamedTuple):
     inverse_majorant: NDArray[
         np.float32
     ]  # [place, row] in mm: Woodcock's mean free path outside and in the dense box
+    sieve: NDArray[np.uint8]  # by place, in 255ths: no collision there is real with a larger chance, at any energy
     dense_box: NDArray[np.float64]  # mm: lower corner, upper corner; empty where upper <= lower
     field: NDArray[np.float64]  # unit vector, then rad MeV per mm: 0.2998 B
     shortest_mm: NDArray[np.float64]  # shortest side of a voxel

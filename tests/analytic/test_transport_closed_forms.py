@@ -154,6 +154,30 @@ def test_positron_rest_energy_is_accounted_for():
         )
 
 
+def test_the_sieve_lets_every_real_collision_through():
+    """At every energy, in any material and density, inside and outside a dense box; and it stops most in air."""
+    names = ("water", "air-dry", "schneider-24", "titanium-alloy")
+    draw = np.random.default_rng(5)
+    density = draw.uniform(0.9, 1.9, (10, 10, 10)).astype(np.float32)
+    material = draw.choice([0, 2], density.shape).astype(np.uint8)
+    density[:3], material[:3] = 1.2e-3, 1
+    density[5:7, 5:7, 5:7], material[5:7, 5:7, 5:7] = 4.43, 3
+    medium = Medium(Grid(density.shape, (3.0,) * 3, (0.0,) * 3), density, material, names)
+    table = tables.load(names)
+    geometry, _ = cpu.pack(medium, table, (0.0, 0.0, 0.0))
+    _, rounded = cpu.codes(medium)
+    _, dense = cpu.dense_box(rounded)
+    assert dense.any()
+    sieve = voxels.from_bricks(geometry.sieve, density.shape)
+    for row, part in draw.uniform(0, 1, (300, 2)):
+        row = int(row * (tables.ROWS - 1))
+        total = table.photon[:, row, 0] * (1 - part) + table.photon[:, row + 1, 0] * part
+        free = geometry.inverse_majorant[:, row] * (1 - part) + geometry.inverse_majorant[:, row + 1] * part
+        chance = total[material].astype(float) * rounded * free[dense.astype(int)]
+        assert np.all(255 * chance <= sieve)
+    assert sieve[:3].max() <= 2
+
+
 def test_voxel_codes():
     draw = np.random.default_rng(1)
     grid = Grid((6, 7, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
