@@ -26,10 +26,13 @@ from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING, Settled, organ_limits, settle
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol import kinds
+from mrlinac.protocol.escalation import Escalation
 from mrlinac.protocol.model import Protocol
 
 SAME_Gy = 0.02
 """The number of fractions is found when the prescription moves by less."""
+FREE = 1e-3
+"""A price below this (Gy of prescription per Gy of a limit) counts as none."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def escalate(
             progress=progress, start=best.solution if best else None,
             guess_mu=found[-1][3].fluence.vector if found else None,
         )  # fmt: skip
-        wanted_Gy = min((1 - escalation.slip_percent / 100) * best.second_pass_Gy, most_Gy)
+        wanted_Gy = min(_aim(best, escalation), most_Gy)
         aimed_Gy, fractions = escalation.rounded_down(wanted_Gy, rx.dose_Gy, rx.fractions)
         if aimed_Gy < rx.dose_Gy:
             aimed_Gy, fractions = rx.dose_Gy, rx.fractions
@@ -252,6 +255,17 @@ def escalate(
     return Escalated(*found[chosen], tuple(history), chosen)
 
 
+def _aim(best: Highest, escalation: Escalation) -> float:
+    """What to plan for: a slip below the highest prescription, or the cap itself where no limit asks for a price there.
+
+    The slip buys freedom where an organ's limit has used it up; at a free cap there is enough.
+    """
+    at_cap = best.second_pass_Gy >= escalation.cap_Gy - SAME_Gy
+    if at_cap and max(best.prices.values(), default=0.0) < FREE:
+        return escalation.cap_Gy
+    return (1 - escalation.slip_percent / 100) * best.second_pass_Gy
+
+
 def _as_much(allowed_Gy: list[float]) -> bool:
     """Whether the forward dose allows what the model's does, on all voxels: neither less than its noise explains (two
     half-runs follow) nor more than scaling can use."""
@@ -288,14 +302,21 @@ def _rank(one: EscalationRound) -> tuple[bool, bool, float, float]:
 
 
 def _target_met(planner: Planner, dose: Dose) -> bool:
-    """Whether the forward dose keeps the limits that move with the prescription, within a hundredth of it."""
+    """Whether the forward dose, less the bias of its noise, keeps the limits that move with the prescription, within a
+    hundredth of it."""
     rx, rows = planner.protocol.prescription, planner.rows
     on_rows = rows.on_rows(dose.dose_Gy)
+    halves = [rows.on_rows(half.dose_Gy) for half in dose.half_doses or ()]
     for constraint in planner.protocol.constraints:
         mine = rows.of.get(constraint.of.structure)
         if not constraint.relative or mine is None:
             continue
-        value = constraint.of.value(on_rows[mine.rows], mine.weights, rx.dose_Gy, rx.fractions)
+        value, *rough = (
+            constraint.of.value(row_dose_Gy[mine.rows], mine.weights, rx.dose_Gy, rx.fractions)
+            for row_dose_Gy in (on_rows, *halves)
+        )
+        if rough:  # half the photons, twice the bias
+            value -= float(np.mean(rough)) - value
         limit_Gy = constraint.limit_Gy(rx)
         if (value - limit_Gy) * (1 if constraint.upper else -1) > MOST_SCALING * rx.dose_Gy:
             return False
