@@ -35,7 +35,8 @@ def test_a_start_from_a_plan_that_exceeded_its_limits(planner):
     exceeded = hopeless.solve(relax=True, refinements=0)
     assert exceeded.fluence.certificate.status.startswith("relaxed")
     again = hopeless.solve(relax=True, refinements=0, start=exceeded)
-    assert again.fluence.certificate.objective == pytest.approx(exceeded.fluence.certificate.objective, rel=2e-3)
+    # Each finds the least excess (7 Gy) within 1e-3 of it, and a Gy of it is worth 200 to 300 of the objective.
+    assert again.fluence.certificate.objective == pytest.approx(exceeded.fluence.certificate.objective, rel=5e-3)
     met = planner.solve(refinements=0, start=exceeded)
     assert met.fluence.certificate.status == "optimal"
 
