@@ -31,8 +31,9 @@ from mrlinac.protocol.model import Protocol
 
 SAME_Gy = 0.02
 """The number of fractions is found when the prescription moves by less."""
-FREE = 1e-3
-"""A price below this (Gy of prescription per Gy of a limit) counts as none."""
+FREE = 1e-2
+"""A price below this (Gy of prescription per Gy of a limit) counts as none: at the gap that the highest prescription is
+known to, a limit with a Gy of room can have a thousandth."""
 
 
 @dataclass(frozen=True)
