@@ -116,18 +116,15 @@ def _points(contour: Dataset, number: int, name: str, file: str, findings: Findi
 
 def _drop_doubles(drawn: Drawn) -> None:
     """Leave out loops that are there twice: by the even–odd rule the two would make nothing of one another."""
-    seen: set[tuple[float, bytes]] = set()
-    kept = []
-    for contour in drawn.contours:
-        # The same loop may start elsewhere or run the other way round: its points, sorted, are the same.
-        points = np.unique(np.round(contour.points_xy_mm, 3) + 0.0, axis=0)
-        token = (contour.z_mm, points.tobytes())
-        if token in seen:
-            drawn.doubled += 1
-        else:
-            seen.add(token)
-            kept.append(contour)
-    drawn.contours = kept
+    contours = {(contour.z_mm, _same(contour.points_xy_mm)): contour for contour in reversed(drawn.contours)}
+    loops = {_same(points): points for points in reversed(drawn.loops)}
+    drawn.doubled = max(len(drawn.contours) - len(contours), len(drawn.loops) - len(loops))
+    drawn.contours, drawn.loops = list(contours.values())[::-1], list(loops.values())[::-1]
+
+
+def _same(points: NDArray[np.float64]) -> bytes:
+    """What two drawings of one loop have in common: it may start elsewhere or run the other way round."""
+    return (np.unique(np.round(points, 3), axis=0) + 0.0).tobytes()
 
 
 def _count_tangles(drawn: Drawn) -> None:

@@ -120,7 +120,13 @@ def _redrawn(drawn: Drawn, clinic_name: str, as_named: Naming, grid: Grid, findi
     )
     low, high = grid.lower_xyz_mm[2], grid.upper_xyz_mm[2]
     outside = sum(not low < contour.z_mm < high for contour in made.contours)
-    return Drawn(contours=list(made.contours), other_kinds=drawn.other_kinds, too_few=drawn.too_few, outside=outside)
+    return Drawn(
+        contours=list(made.contours),
+        other_kinds=drawn.other_kinds,
+        too_few=drawn.too_few,
+        doubled=drawn.doubled,
+        outside=outside,
+    )
 
 
 def _say_tilted(tilted: Sequence[str], kept: int, rtstruct: Found, findings: Findings) -> None:

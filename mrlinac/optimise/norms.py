@@ -99,7 +99,9 @@ class Norms:
         y = y.copy()
         for n in self.all:
             dual, own = n.exponent / (n.exponent - 1), np.maximum(y[n.hinges], 0)
-            size = float(np.sum((own / n.part ** (1 / n.exponent)) ** dual)) ** (1 / dual)
+            shares = own / n.part ** (1 / n.exponent)
+            most = max(float(shares.max(initial=0.0)), SMALL)  # near an exponent of 1 its dual's is in the hundreds
+            size = most * float(np.sum((shares / most) ** dual)) ** (1 / dual)
             y[n.hinges] = own * min(1.0, n.weight * n.price(mu) / max(size, SMALL))
         return y
 

@@ -198,8 +198,8 @@ class Planner:
             if least and not escalate and float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
                 # The price is finite: an objective that is steeper would rather exceed a limit that can be met.
                 only = canonical.build(
-                    rows, self.protocol, offset_Gy=offset_Gy, scaled_later=scaled_later, held=held, wishes=wishes,
-                    shift_Gy=shift_Gy, objectives=(), price=1.0,
+                    rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
+                    held=held, wishes=wishes, shift_Gy=shift_Gy, objectives=(), price=1.0,
                 )  # fmt: skip
                 # A Gy beside, to measure a gap against where nothing needs to be exceeded.
                 only.offset, only.constant = programme.offset, 1.0

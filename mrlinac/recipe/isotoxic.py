@@ -11,6 +11,9 @@ import pandas as pd
 from mrlinac import optimise
 from mrlinac.protocol.model import Protocol
 
+WORTH = 1e-3
+"""A price below this (Gy of prescription per Gy of a limit) is shown as none."""
+
 
 def record_of(
     planned: optimise.Escalated, settled: optimise.Settled, protocol: Protocol, anew: bool = False
@@ -28,14 +31,14 @@ def record_of(
     limits = []
     for limit in settled.limits:
         price = best.prices.get(limit.name, math.nan)
-        price = 0.0 if price < optimise.FREE else price
+        price = 0.0 if price < WORTH else price
         limits.append(
             {
                 "name": limit.name,
                 "limit_Gy": limit.limit_Gy,
                 "allows_Gy": limit.allows_Gy,
                 "gain_Gy_per_Gy": price,
-                "cost_Gy_per_Gy": 1 / price if price > optimise.FREE else None,
+                "cost_Gy_per_Gy": 1 / price if price > WORTH else None,
             }
         )
     return {

@@ -200,11 +200,12 @@ def test_structures_drawn_on_other_planes_are_redrawn_on_axial_ones(tmp_path: Pa
             ball.append((z, np.column_stack([centre[0] + r * np.cos(angle), centre[1] + r * np.sin(angle)]).tolist()))
     holed = [(z, square(h)) for z in (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0) for h in (13.0, 7.0)]
     export = series(where_mm=np.arange(-24.0, 25.0, 2.0))
-    sets = structure_set({"External": ball, "CTV": holed}, export)
+    sets = structure_set({"External": [*ball, ball[5]], "CTV": holed}, export)  # a loop twice: it must not cancel
     turn_contours(sets, matrix)
     export.others.append(sets)
     patient = read_patient(export.write(tmp_path))
     assert said(patient, "'External' lies in 14 plane(s) at")
+    assert said(patient, "'External': 1 contour(s) present twice taken once.")
     found = patient.external
     assert {c.z_mm for c in found.contours} <= set(np.round(patient.image.grid.z_mm, 3).tolist())
     assert polygon_volume_cc(found) == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.02)

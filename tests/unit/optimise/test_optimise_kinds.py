@@ -9,6 +9,7 @@ from mrlinac import optimise
 from mrlinac.dose import metrics
 from mrlinac.errors import SpecError
 from mrlinac.optimise import statement
+from mrlinac.optimise.norms import Norm, Norms
 from mrlinac.protocol import kinds
 from mrlinac.protocol.eqd2 import eqd2
 
@@ -254,3 +255,16 @@ def test_wishes_are_met_in_order(solver, first, slip_percent):
     number, reached, held = solution.wishes[0]
     assert (number, reached) == (1, pytest.approx(20, rel=1e-3))
     assert held == pytest.approx(20 * (1 + slip_percent / 100), rel=1e-3)
+
+
+@pytest.mark.parametrize(("exponent", "large"), [(1.005, 40.0), (1.01, 5e-4), (2.0, 3.0), (40.0, 3.0)])
+def test_multipliers_of_a_norm_are_bounded_at_every_exponent(exponent, large):
+    """Near 1 the dual's exponent is in the hundreds: powers of the multipliers themselves leave the range of numbers."""
+    part, weight = np.array([0.2, 0.3, 0.5]), 1e-4
+    norms = Norms.__new__(Norms)
+    norms.all = [Norm(np.arange(3), part, exponent, weight, -1)]
+    bounded = norms.bounded(large * np.array([1.0, 0.5, 0.2]), np.zeros(0))
+    dual = exponent / (exponent - 1)
+    logs = dual * np.log(bounded / part ** (1 / exponent))
+    size = np.exp((logs.max() + np.log(np.exp(logs - logs.max()).sum())) / dual)
+    assert size == pytest.approx(weight, rel=1e-9)  # the largest that the norm's price allows
