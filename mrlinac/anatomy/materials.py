@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +94,17 @@ def hu_curve(name: str) -> HuCurve:
     )
 
 
-@cache
 def known_materials() -> tuple[str, ...]:
     """Names in ``mrlinac/data/materials.toml``."""
+    return tuple(_materials())
+
+
+def nominal_density_g_cm3(name: str) -> float:
+    """Density of a material as ``mrlinac/data/materials.toml`` has it, with its source there."""
+    return float(_materials()[name]["density_g_cm3"])
+
+
+@cache
+def _materials() -> dict[str, dict[str, Any]]:
     path = files("mrlinac") / "data" / "materials.toml"
-    return tuple(tomllib.loads(path.read_text("utf-8"))["materials"])
+    return dict(tomllib.loads(path.read_text("utf-8"))["materials"])

@@ -12,6 +12,7 @@ import tomlkit
 from tomlkit.items import InlineTable
 
 from mrlinac.anatomy.contours import polygon_volume_cc
+from mrlinac.anatomy.materials import nominal_density_g_cm3
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.errors import DataError
@@ -48,7 +49,8 @@ material = "water"
 
 BANDS = """\
 An MR has no densities. Give each part of the body one, by structure (they have a voxel in this order), and External's for
-all the rest; without these tables nothing can be planned. The figures are for you to decide:
+all the rest; without these tables nothing can be planned. The figures are the materials' nominal
+ones, bone counts as water, and they are for you to decide:
 """
 
 LUNG_LIKE = ("Lung_L", "Lung_R", "Lungs")
@@ -57,13 +59,14 @@ AIR_LIKE = ("Trachea", "Airway", "Bronchus_Main")
 
 def _bands(patient: Patient) -> str:
     """Density bands to be filled in, for the structures that this patient has."""
-    kinds = ((AIR_LIKE, 0.0012, "air-dry"), (LUNG_LIKE, 0.26, "lung-icru"))
-    of_kind = [
-        (name, density, material) for names, density, material in kinds for name in names if name in patient.rois
-    ]
+    kinds = ((AIR_LIKE, "air-dry"), (LUNG_LIKE, "lung-icru"))
+    of_kind = [(name, material) for names, material in kinds for name in names if name in patient.rois]
     bodies = [name for name, roi in patient.rois.items() if roi.role == "external"] or ["External"]
-    tables = [*of_kind, (bodies[0], 1.0, "water")]
-    lines = [f'[density_bands.{n}]\ndensity_g_cm3 = {d:g}\nmaterial = "{m}"\n' for n, d, m in tables]
+    tables = [*of_kind, (bodies[0], "water")]
+    lines = [
+        f'[density_bands.{name}]\ndensity_g_cm3 = {nominal_density_g_cm3(material):.3g}\nmaterial = "{material}"\n'
+        for name, material in tables
+    ]
     return BANDS + "\n" + "\n".join(lines)
 
 

@@ -188,10 +188,7 @@ class Planner:
                 outcome = self._run(programme, solver, relative_gap, near, progress)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
                 found_Gy = float(outcome.tails[-1]) if escalate else None
-                missed = self._cut_away(mu) - small
-                error_Gy = max(
-                    (abs(float(np.average(missed[r.rows], weights=r.weights))) for r in rows.of.values()), default=0.0
-                )
+                error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
                 if error_Gy <= CUT_ERROR_Gy:
                     break
                 guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
@@ -205,10 +202,7 @@ class Planner:
                 only.offset, only.constant = programme.offset, 1.0
                 outcome = self._least(programme, only, outcome, solver, relative_gap)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
-                missed = self._cut_away(mu) - small
-                error_Gy = max(
-                    (abs(float(np.average(missed[r.rows], weights=r.weights))) for r in rows.of.values()), default=0.0
-                )
+                error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
         row_dose_Gy = np.asarray(rows.full @ mu) + given
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
         judged = self if found_Gy is None else self.at(found_Gy, self._fractions_of(found_Gy))
@@ -276,6 +270,11 @@ class Planner:
 
     def _cut_away(self, mu: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self.rows.full @ mu - self.rows.cut @ mu)
+
+    def _cut_error_Gy(self, missed_Gy: NDArray[np.float64]) -> float:
+        """The largest mean over a structure of what the guess at the cut entries' dose missed."""
+        found = (abs(float(np.average(missed_Gy[r.rows], weights=r.weights))) for r in self.rows.of.values())
+        return max(found, default=0.0)
 
     def judge(
         self,

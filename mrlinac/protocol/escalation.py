@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +28,13 @@ class Escalation(Spec):
     floor: tuple[float, int] | None = Field(
         default=None, exclude=True
     )  # set by Protocol.at: what the prescription was
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_floor(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("floor") is not None:
+            raise ValueError("floor is no key of a file: the floor is the protocol's own [prescription]")
+        return values
 
     @model_validator(mode="after")
     def _stepped(self) -> Escalation:

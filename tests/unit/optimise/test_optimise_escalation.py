@@ -240,6 +240,12 @@ def test_a_limit_that_would_move_with_the_prescription_is_refused(by, limit, wor
         isotoxic([{"kind": "mean_dose", "structure": "O", "at_most_Gy": 20, **limit}], by)
 
 
+def test_a_file_cannot_set_the_floor():
+    with pytest.raises(SpecError, match="floor is no key of a file"):
+        isotoxic([], floor=(40.0, 20))
+    assert isotoxic([]).at(70.0, 30).at_floor().prescription.dose_Gy == 63  # kept by the code itself
+
+
 def test_steps():
     by_dose = isotoxic([]).escalation
     assert by_dose.rounded_down(67.79, 63, 30) == (67.7, 30)
