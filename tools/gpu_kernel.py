@@ -56,7 +56,7 @@ def arguments() -> tuple[Any, ...]:
         beamline,
         type(table)(*(array.copy() for array in table)),  # the tables are read-only on the host
         geometry,
-        code.reshape(-1, 1),
+        code,
         np.zeros(len(code)),
         np.zeros(gpu.COUNTERS, np.int64),
         np.zeros(gpu.ENERGIES),

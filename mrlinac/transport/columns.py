@@ -30,14 +30,14 @@ def harvest(tally, gray_per_MeV, factor, solid, score, keep_above, name, index, 
     for n in range(touched):
         i = tally.touched[n]
         if solid[i]:
-            largest = max(largest, np.float64(np.uint32(tally.cell[i, 1]).view(np.float32)) * gray_per_MeV[i])
+            largest = max(largest, stack.deposit_at(tally, i) * gray_per_MeV[i])
     floor = keep_above * largest
     rng.start(tally.rng, 0, name)
     kept = 0
     for n in range(touched):
         i = tally.touched[n]
-        x = np.float64(np.uint32(tally.cell[i, 1]).view(np.float32)) * gray_per_MeV[i]
-        tally.cell[i, 1] = 0
+        x = stack.deposit_at(tally, i) * gray_per_MeV[i]
+        tally.cell[2 * i + 1] = 0
         if x < floor:
             x = floor if rng.uniform(tally.rng) * floor < x else 0.0
         if x > 0.0 and (score.shape[0] == 0 or score[i]):
@@ -160,7 +160,7 @@ class Maker:
             cpu.follow(self.rows[j : j + 1], counts, name, self.shared, self.table, self.geometry, tally, pool.stop)
             used = tally.touched[: tally.counter[stack.N_TOUCHED]].copy()
             parts.append((used, cpu.deposits(tally)[used].astype(float)))
-            tally.cell[used, 1] = 0
+            tally.cell[2 * used + 1] = 0
             tally.counter[:] = 0
         everywhere = np.unique(np.concatenate([used for used, _ in parts]))
         if not len(everywhere):

@@ -13,21 +13,19 @@ from mrlinac.jit import device
 
 LN2 = 0.6931471805599453
 INVERSE_LN2 = 1.4426950408889634
-ROOT2 = 1.4142135623730951
+ROOT_HALF_BITS = 0x3FE6A09E667F3BCD
 
 
 @device
 def ln(value):
     """Natural logarithm of a positive normal number, to 1e-13: its exponent, and ln m = 2 artanh((m − 1)/(m + 1))."""
     bits = np.float64(value).view(np.int64)
-    exponent = (bits >> 52) - 1023
-    m = value / np.int64((exponent + 1023) << 52).view(np.float64)
-    if m > ROOT2:
-        m *= 0.5
-        exponent += 1
+    exponent = (bits - ROOT_HALF_BITS) >> 52
+    m = np.int64(bits - (exponent << 52)).view(np.float64)  # from √½ to √2
     r = (m - 1.0) / (m + 1.0)
     q = r * r
-    series = 1.0 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q / 15))))))
+    q2 = q * q
+    series = (1.0 + q / 3) + (1 / 5 + q / 7) * q2 + ((1 / 9 + q / 11) + (1 / 13 + q / 15) * q2) * (q2 * q2)
     return exponent * LN2 + 2.0 * r * series
 
 

@@ -13,7 +13,7 @@ from mrlinac.transport import tables
 from mrlinac.transport.elementary import exp, ln
 from mrlinac.transport.photon import MEC2, azimuth, turn
 from mrlinac.transport.rng import uniform
-from mrlinac.transport.stack import ELECTRON, ESCAPED, N_FLIGHTS, POSITRON, deposit, push, roulette
+from mrlinac.transport.stack import ELECTRON, ESCAPED, N_FLIGHTS, POSITRON, code_at, deposit, push, roulette
 from mrlinac.transport.tables import row_of
 from mrlinac.transport.voxels import density_of, material_of, voxel_at
 
@@ -61,7 +61,7 @@ def photon(top, table, geometry, tally):
             chance = uniform(rng)
             if chance * 255.0 >= geometry.sieve[index]:  # in air and lung most are settled here, by one small array
                 continue
-            code = tally.cell[index, 0]
+            code = code_at(tally, index)
             m = material_of(code)
             total = table.photon[m, row, 0] * (1.0 - f) + table.photon[m, row + 1, 0] * f
             if chance < total * density_of(code) * flight:

@@ -31,12 +31,17 @@ SPILL_bytes = 1024  # of local memory per thread, beside the stack
 class Tally(NamedTuple):
     """What a thread writes to, under the names that :mod:`mrlinac.transport.stack` uses."""
 
-    cell: NDArray[np.uint32]  # [voxel, 1] its code
+    cell: NDArray[np.uint32]  # by voxel: its code
     deposit: NDArray[np.float64]  # MeV by voxel: shared by all threads
     counter: NDArray[np.int64]  # the thread's own, from here on
     energy: NDArray[np.float64]
     stack: NDArray[np.float64]
     rng: NDArray[np.uint64]
+
+
+def code_at(tally, index):
+    """A voxel's code."""
+    return tally.cell[index]
 
 
 def deposit(tally, index, energy):
@@ -45,7 +50,12 @@ def deposit(tally, index, energy):
 
 
 BUILD = jit.CudaBuild(
-    "mrlinac.transport", {"mrlinac.transport.stack.deposit": deposit, "mrlinac.transport.stack.STACK": STACK}
+    "mrlinac.transport",
+    {
+        "mrlinac.transport.stack.code_at": code_at,
+        "mrlinac.transport.stack.deposit": deposit,
+        "mrlinac.transport.stack.STACK": STACK,
+    },
 )
 on_gpu = BUILD.twin(history)
 start = BUILD.twin(rng).start
@@ -131,7 +141,7 @@ class Worker:
 
         self._rows = cuda.to_device(rows)
         self._shared, self._table, self._geometry = sent(shared), sent(table), sent(geometry)
-        self._code = cuda.to_device(code.reshape(-1, 1))
+        self._code = cuda.to_device(code)
         self._deposits = cuda.to_device(np.zeros(len(code)))
 
     def batch(self, number: NDArray[np.int64], names: NDArray[np.uint64]) -> tuple[Array, NDArray[np.int64], Array]:

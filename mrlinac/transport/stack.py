@@ -27,7 +27,7 @@ EMITTED, ESCAPED, PLAYED = range(3)
 class Tally(NamedTuple):
     """Where a thread writes."""
 
-    cell: NDArray[np.uint32]  # by voxel: its code, and the bits of its deposit in MeV as float32, on one cache line
+    cell: NDArray[np.uint32]  # voxel after voxel: its code, then the bits of its deposit in MeV as float32
     touched: NDArray[np.int32]  # voxels with a deposit, or empty where nobody asks
     counter: NDArray[np.int64]
     energy: NDArray[np.float64]
@@ -36,15 +36,27 @@ class Tally(NamedTuple):
 
 
 @device
+def code_at(tally, index):
+    """A voxel's code."""
+    return tally.cell[2 * index]
+
+
+@device
+def deposit_at(tally, index):
+    """A voxel's deposit in MeV."""
+    return np.float64(np.uint32(tally.cell[2 * index + 1]).view(np.float32))
+
+
+@device
 def deposit(tally, index, energy):
     """Add energy to a voxel, and remember the voxel when asked to."""
-    bits = tally.cell[index, 1]
+    bits = tally.cell[2 * index + 1]
     total = np.float32(np.uint32(bits).view(np.float32) + np.float32(energy)).view(np.uint32)
     # Nothing (a step in vacuum) leaves the voxel as it was: remembered at every step, it would overflow the list.
     if bits == 0 and total != 0 and tally.touched.shape[0] > 0:
         tally.touched[tally.counter[N_TOUCHED]] = index
         tally.counter[N_TOUCHED] += 1
-    tally.cell[index, 1] = total
+    tally.cell[2 * index + 1] = total
 
 
 @device

@@ -16,7 +16,7 @@ from mrlinac.transport import photon as ph
 from mrlinac.transport import scatter, tables
 from mrlinac.transport.photon import MEC2, azimuth, turn
 from mrlinac.transport.rng import uniform
-from mrlinac.transport.stack import ELECTRON, ESCAPED, N_STEPS, N_TRUNCATED, POSITRON, deposit, push, radiate
+from mrlinac.transport.stack import ELECTRON, ESCAPED, N_STEPS, N_TRUNCATED, POSITRON, code_at, deposit, push, radiate
 from mrlinac.transport.tables import row_of
 from mrlinac.transport.voxels import density_of, even_near, material_of, place_of, voxel_at
 
@@ -52,9 +52,7 @@ def charged(top, table, geometry, tally):
         int(y * geometry.inverse_spacing[1]),
         int(z * geometry.inverse_spacing[2]),
     )
-    # from the second voxel of a brick to the first of the next, along x, y, z; within a brick it is 1, 2, 4
-    on_x, on_y, on_z = 7, 8 * geometry.bricks[0] - 2, 8 * geometry.bricks[0] * geometry.bricks[1] - 4
-    code = tally.cell[index, 0]
+    code = code_at(tally, index)
     density, m = density_of(code), material_of(code)
     if ends_at(code, kinetic, table, geometry):
         settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
@@ -81,17 +79,20 @@ def charged(top, table, geometry, tally):
     loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
     per_mm = density * per_g
     held = 0.0  # to be left in this voxel
+    # where in its voxel it is, mm from the lower faces
+    px, py, pz = x - i * sx, y - j * sy, z - k * sz
     for _ in range(MAX_TURNS):
         # the direction is new
-        tu, tv, tw = 1.0 / max(abs(u), 1e-12), 1.0 / max(abs(v), 1e-12), 1.0 / max(abs(w), 1e-12)
-        # Along a face nothing is crossed.
-        fx = max(0.0, ((i + 1) * sx - x if u > 0.0 else x - i * sx) * tu) if tu < 1e12 else 1e30
-        fy = max(0.0, ((j + 1) * sy - y if v > 0.0 else y - j * sy) * tv) if tv < 1e12 else 1e30
-        fz = max(0.0, ((k + 1) * sz - z if w > 0.0 else z - k * sz) * tw) if tw < 1e12 else 1e30
+        # along a face nothing is crossed
+        up_x, up_y, up_z = np.int64(u > -1e-12), np.int64(v > -1e-12), np.int64(w > -1e-12)
+        au, av, aw = max(abs(u), 1e-12), max(abs(v), 1e-12), max(abs(w), 1e-12)
+        tu, tv, tw = 1.0 / au, 1.0 / av, 1.0 / aw
+        fx = max(0.0, sx - px if up_x else px) * tu
+        fy = max(0.0, sy - py if up_y else py) * tv
+        fz = max(0.0, sz - pz if up_z else pz) * tw
         tu *= sx
         tv *= sy
         tw *= sz
-        gone = 0.0
         while True:
             # from face to face
             while True:
@@ -101,52 +102,25 @@ def charged(top, table, geometry, tally):
                     break
                 units -= used
                 left -= d
-                gone += d
                 used *= loss
                 kinetic -= used
                 deposit(tally, index, weight * (held + used))
                 held = 0.0
-                outside = False
-                if fx <= fy and fx <= fz:
-                    fy -= d
-                    fz -= d
-                    fx = tu
-                    if u > 0.0:
-                        index += on_x if i & 1 else 1
-                        i += 1
-                        outside = i >= nx
-                    else:
-                        i -= 1
-                        index -= on_x if i & 1 else 1
-                        outside = i < 0
-                elif fy <= fz:
-                    fx -= d
-                    fz -= d
-                    fy = tv
-                    if v > 0.0:
-                        index += on_y if j & 1 else 2
-                        j += 1
-                        outside = j >= ny
-                    else:
-                        j -= 1
-                        index -= on_y if j & 1 else 2
-                        outside = j < 0
-                else:
-                    fx -= d
-                    fy -= d
-                    fz = tw
-                    if w > 0.0:
-                        index += on_z if k & 1 else 4
-                        k += 1
-                        outside = k >= nz
-                    else:
-                        k -= 1
-                        index -= on_z if k & 1 else 4
-                        outside = k < 0
-                if outside:
+                # Which face it is, nobody can foretell: no branches.
+                cx = np.int64(fx <= fy) & np.int64(fx <= fz)
+                cy = np.int64(fy <= fz) & (1 - cx)
+                cz = 1 - cx - cy
+                fx = (fx - d) + cx * tu
+                fy = (fy - d) + cy * tv
+                fz = (fz - d) + cz * tw
+                i += cx * (2 * up_x - 1)
+                j += cy * (2 * up_y - 1)
+                k += cz * (2 * up_z - 1)
+                if np.uint64(i) >= np.uint64(nx) or np.uint64(j) >= np.uint64(ny) or np.uint64(k) >= np.uint64(nz):
                     tally.energy[ESCAPED] += weight * (kinetic + rest)
                     return top
-                code = tally.cell[index, 0]
+                index = place_of(i, j, k, geometry)
+                code = code_at(tally, index)
                 density = density_of(code)
                 if material_of(code) != m:
                     m = material_of(code)
@@ -163,7 +137,9 @@ def charged(top, table, geometry, tally):
                 used = units
                 d = used / per_mm if per_mm > 0.0 else 0.0
                 left -= d
-            gone += d
+            fx -= d
+            fy -= d
+            fz -= d
             used *= loss
             kinetic -= used
             held += used
@@ -172,15 +148,12 @@ def charged(top, table, geometry, tally):
             # the step's end: the next goes straight on
             tally.counter[N_STEPS] += 1
             if ends_at(code, kinetic, table, geometry):
-                x += gone * u
-                y += gone * v
-                z += gone * w
                 deposit(tally, index, weight * held)
+                x = i * sx + (sx - fx * au if up_x else fx * au)
+                y = j * sy + (sy - fy * av if up_y else fy * av)
+                z = k * sz + (sz - fz * aw if up_z else fz * aw)
                 settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
                 return rest_annihilation(top, x, y, z, positron, weight, table, tally)
-            fx -= d
-            fy -= d
-            fz -= d
             row, f = row_of(kinetic)
             part = uniform(rng)
             units = part
@@ -189,9 +162,9 @@ def charged(top, table, geometry, tally):
             per_g = 1.0 / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
             loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
             per_mm = density * per_g
-        x += gone * u
-        y += gone * v
-        z += gone * w
+        px = sx - fx * au if up_x else fx * au
+        py = sy - fy * av if up_y else fy * av
+        pz = sz - fz * aw if up_z else fz * aw
         if turns:
             momentum = math.sqrt(kinetic * (kinetic + 2.0 * MEC2))
             left = min(longest, per_momentum * momentum)
@@ -211,6 +184,7 @@ def charged(top, table, geometry, tally):
                 t = scatter.single(np.float64(a0[tables.ETA]), rng)
                 c, sn = azimuth(rng)
                 u, v, w = turn(u, v, w, 1.0 - t, c, sn)
+        x, y, z = i * sx + px, j * sy + py, k * sz + pz
         hard = a0[tables.HARD] * (1.0 - f) + a1[tables.HARD] * f
         if uniform(rng) < hard:
             r = uniform(rng)
@@ -290,7 +264,7 @@ def settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally):
     nx, ny, nz = geometry.shape[0], geometry.shape[1], geometry.shape[2]
     sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
     index = place_of(i, j, k, geometry)
-    code = tally.cell[index, 0]
+    code = code_at(tally, index)
     first = density_of(code)
     row, f = row_of(max(kinetic, tables.LOWEST_MeV))
     m = material_of(code)
@@ -321,7 +295,7 @@ def settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally):
         if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
             break
         there = place_of(i, j, k, geometry)
-        code = tally.cell[there, 0]
+        code = code_at(tally, there)
         density = density_of(code)
         if density < 0.1 * first or density > 10.0 * first:
             break

@@ -95,7 +95,7 @@ def uniformity(
     per_batch = electrons // batches
     ratio = np.empty((batches, count))
     for batch in range(batches):
-        tally.cell[:, 1] = 0
+        tally.cell[1::2] = 0
         tally.energy[:] = 0
         # Systematic sampling of the mass: every voxel gets the floor or ceiling of its share.
         number = np.diff(np.floor(share * per_batch + offset.random())).astype(np.int64)

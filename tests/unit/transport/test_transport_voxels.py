@@ -37,7 +37,7 @@ def test_a_point_finds_its_voxel_among_bricks():
 def test_a_brick_is_one_line_of_the_cache():
     tally = cpu.new_tally(np.zeros(64, np.uint32), False)
     assert tally.cell.ctypes.data % cpu.CACHE_LINE_bytes == 0
-    assert tally.cell[:8].nbytes == cpu.CACHE_LINE_bytes
+    assert tally.cell[:16].nbytes == cpu.CACHE_LINE_bytes
 
 
 @pytest.mark.parametrize("value", [1e-300, 2.0**-53, 0.3, 1 - 1e-12, 1.0, math.sqrt(2), 1.5, 2.0, 1e5])
