@@ -18,7 +18,7 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
-from mrlinac.optimise.planner import Planner, Progress, Solver
+from mrlinac.optimise.planner import FINER, Planner, Progress, Solver
 from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING
 from mrlinac.optimise.solution import Judgement, Solution
@@ -147,24 +147,30 @@ def correct(
     found: list[tuple[Solution, Dose]] = []
     extra = 0
     while len(found) < rounds + 1 + extra:
-        solution = planner.solve(
-            offset_Gy=offset,
-            level_factor=level_factor,
-            scaled_later=scaled_later,
-            solver=solver,
-            relative_gap=relative_gap,  # any round may be the last
-            relax=relax,
-            guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
-            refinements=1 if rounds == 0 else 0,  # … so that only a single round needs to find them itself
-            start=found[-1][0] if found else None,
-            progress=progress,
-        )
-        guess = solution.fluence.vector
+        start = found[-1][0] if found else None
+        for again in range(1 + FINER):
+            solution = planner.solve(
+                offset_Gy=offset,
+                level_factor=level_factor,
+                scaled_later=scaled_later,
+                solver=solver,
+                relative_gap=relative_gap,  # any round may be the last
+                relax=relax,
+                guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
+                refinements=1 if rounds == 0 else 0,  # … so that only a single round needs to find them itself
+                start=start,
+                progress=progress,
+            )
+            guess, start = solution.fluence.vector, solution
+            finer = planner.finer_where(planner.model_Gy(solution.fluence, offset))
+            if finer is planner or again == FINER:
+                break
+            planner = finer
         dose = forward(solution.fluence).course(rx.fractions)
         factor = _factor(dose, target, protocol)
         history.append(_round(planner, solution, dose, level_factor, factor))
         found.append((solution, dose))
-        difference = dose.dose_Gy - np.float32(rx.fractions) * influence.dose_Gy(guess)
+        difference = dose.dose_Gy - planner.model_Gy(solution.fluence)
         offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
         if abs(factor - 1) <= MOST_SCALING and kept(solution, history[-1].promises):
             break

@@ -21,7 +21,7 @@ from mrlinac.dose.influence import Influence
 from mrlinac.errors import SpecError
 from mrlinac.machine.beams import Fluence
 from mrlinac.optimise.canonical import Held
-from mrlinac.optimise.planner import Planner, Progress, Solver
+from mrlinac.optimise.planner import FINER, Planner, Progress, Solver
 from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING, Settled, organ_limits, settle
 from mrlinac.optimise.solution import Solution
@@ -210,23 +210,36 @@ def escalate(
     found: list[tuple[Fluence, Dose, Fluence, Solution]] = []
     most_Gy, extra = np.inf, 0
     while len(found) < rounds + 1 + extra:
-        best = highest(
-            planner, offset_Gy=offset, shift_Gy=shift, solver=solver, relative_gap=max(relative_gap, 2e-3),
-            progress=progress, start=best.solution if best else None,
-            guess_mu=found[-1][3].fluence.vector if found else None,
-        )  # fmt: skip
+        common = {"offset_Gy": offset, "solver": solver, "progress": progress}
+        guess = found[-1][3].fluence.vector if found else None
+        for again in range(1 + FINER):
+            best = highest(
+                planner, shift_Gy=shift, relative_gap=max(relative_gap, 2e-3), guess_mu=guess,
+                start=best.solution if best else None, **common,
+            )  # fmt: skip
+            guess = best.solution.fluence.vector
+            highest_Gy = planner.model_Gy(best.solution.fluence, offset)
+            there = planner.at(best.second_pass_Gy, planner.fractions_of(best.second_pass_Gy))
+            finer = there.finer_where(highest_Gy)
+            if again == FINER or finer is there:
+                break
+            planner = finer.at(rx.dose_Gy, rx.fractions)
         wanted_Gy = min(_aim(best, escalation), most_Gy)
         aimed_Gy, fractions = escalation.rounded_down(wanted_Gy, rx.dose_Gy, rx.fractions)
         if aimed_Gy < rx.dose_Gy:
             aimed_Gy, fractions = rx.dose_Gy, rx.fractions
-        there = planner.at(aimed_Gy, fractions)
-        model_Gy = np.float32(rx.fractions) * influence.dose_Gy(best.solution.fluence.vector)
-        shift = _beyond_rows(there, structures, model_Gy if offset is None else model_Gy + offset)
-        solution = there.solve(
-            offset_Gy=offset, shift_Gy=shift, solver=solver, relax=True, held=planner.held_by(best.solution.row_dose_Gy),
-            relative_gap=relative_gap,
-            guess_mu=best.solution.fluence.vector, refinements=1, start=best.solution, progress=progress,
-        )  # fmt: skip
+        there, start = planner.at(aimed_Gy, fractions), best.solution
+        for again in range(1 + FINER):
+            shift = _beyond_rows(there, structures, highest_Gy)
+            solution = there.solve(
+                shift_Gy=shift, relax=True, held=there.held_by(there.rows.on_rows(highest_Gy)), relative_gap=relative_gap,
+                guess_mu=start.fluence.vector, refinements=1, start=start, **common,
+            )  # fmt: skip
+            finer = there.finer_where(there.model_Gy(solution.fluence, offset))
+            if again == FINER or finer is there:
+                break
+            there, start = finer, solution
+        planner = there.at(rx.dose_Gy, rx.fractions)
         # The rows are of the floor's fractions: so many more of them share the course's fluence.
         unscaled = solution.fluence.times(rx.fractions / fractions)
         one = forward(unscaled)
@@ -236,8 +249,7 @@ def escalate(
         said = promises(there, solution, one.course(fractions), scale)
         history.append(EscalationRound(best, aimed_Gy, fractions, settled, _target_met(there, dose), said))
         found.append((fluence, dose, unscaled, solution))
-        predicted_Gy = np.float32(rx.fractions) * influence.dose_Gy(solution.fluence.vector)
-        whole_Gy = predicted_Gy if offset is None else predicted_Gy + offset
+        predicted_Gy, whole_Gy = planner.model_Gy(solution.fluence), planner.model_Gy(solution.fluence, offset)
         done = kept(solution, said) and _as_much(
             [
                 settle(protocol, unscaled, each, structures, aimed_Gy)[2].allowed_Gy

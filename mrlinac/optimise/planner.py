@@ -38,6 +38,14 @@ LEAST_Gy = 2e-3
 """To this a sum of excesses is least; and the room that limits get beyond it."""
 FIRM = 1e3
 """Price of a further excess, over the usual."""
+FINER = 2
+"""How often in a round rows are made finer, at most."""
+FINER_Gy = 0.1
+"""By so much more may a limit be exceeded on all voxels than on the rows, before its tail's voxels get rows of their own."""
+FINER_BAND = 0.05
+"""They are the voxels beyond the limit, and those nearer to it than this share of it."""
+FINER_MOST = 3000
+"""So many at a time at most, and no tail that is larger."""
 OPTIMAL_GAP = 0.01
 """A plan is called optimal only within this proven relative gap."""
 
@@ -56,7 +64,8 @@ class Planner:
     """
 
     def __init__(self, influence: Influence, structures: StructureSet, protocol: Protocol, **selection: Any) -> None:
-        self.influence, self.protocol = influence, protocol
+        self.influence, self.structures, self.protocol = influence, structures, protocol
+        self._as_made = protocol, selection
         self.rows = select(influence, structures, protocol, **selection)
         self._matrix: RowMatrix | None = None
 
@@ -76,7 +85,55 @@ class Planner:
         other._matrix, other.protocol = self._matrix, self.protocol.at(dose_Gy, fractions)
         return other
 
-    def _fractions_of(self, dose_Gy: float) -> float:
+    def model_Gy(self, fluence: Fluence, offset_Gy: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
+        """Course dose [z, y, x] by the influence, all voxels, in the fractions of the rows."""
+        dose_Gy = np.float32(self._as_made[0].prescription.fractions) * self.influence.dose_Gy(fluence.vector)
+        return dose_Gy if offset_Gy is None else dose_Gy + offset_Gy
+
+    def finer_where(self, dose_Gy: NDArray[np.floating]) -> Planner:
+        """Rows of their own for voxels of merged structures that make a course dose break a limit on a small tail.
+
+        Returns
+        -------
+        Planner
+            Itself where there is nothing to refine.
+        """
+        rows, rx, flat = self.rows, self.protocol.prescription, np.asarray(dose_Gy, dtype=np.float64).ravel()
+        protocol, selection = self._as_made
+        before: dict[str, NDArray[np.int64]] = selection.get("alone", {})
+        alone = dict(before)
+        merged = {t.structure for t in rows.thinning if t.block > 1}
+        on_rows = rows.on_rows(dose_Gy)
+        for constraint, limit_Gy in canonical.limits_of(self.protocol, rows):
+            of = constraint.of
+            if of.structure not in merged or not isinstance(
+                of, kinds.UpperTail | kinds.LowerTail | kinds.DoseAtVolume
+            ):
+                continue
+            mine = rows.of[of.structure]
+            voxel, part = rows.occupancy[of.structure]
+            volume_cc = part * mine.weights.sum()
+            sign, share = (1 if constraint.upper else -1), of.share(volume_cc)
+            covers = isinstance(of, kinds.DoseAtVolume) and not constraint.upper
+            tail_cc = (1 - share if covers else share) * volume_cc.sum()
+            whole, known = (
+                sign * of.value(dose, weights, rx.dose_Gy, rx.fractions)
+                for dose, weights in ((flat[voxel], volume_cc), (on_rows[mine.rows], mine.weights))
+            )
+            if tail_cc > FINER_MOST * rows.grid.voxel_cc or whole - max(known, sign * limit_Gy) <= FINER_Gy:
+                continue
+            beyond = sign * (flat[voxel] - limit_Gy) + FINER_BAND * limit_Gy
+            worst = np.argsort(-beyond, kind="stable")[:FINER_MOST]
+            found = voxel[worst[beyond[worst] > 0]]
+            alone[of.structure] = np.union1d(alone.get(of.structure, np.zeros(0, np.int64)), found)
+        if {k: len(v) for k, v in alone.items()} == {k: len(v) for k, v in before.items()}:
+            return self
+        finer = Planner(self.influence, self.structures, protocol, **{**selection, "alone": alone})
+        finer.protocol = self.protocol
+        return finer
+
+    def fractions_of(self, dose_Gy: float) -> float:
+        """Fractions of a prescription: where they are added as many as it takes, whole or not."""
         rx, escalation = self.protocol.prescription, self.protocol.escalation
         adds = escalation is not None and escalation.by == "fractions"
         return dose_Gy / rx.fraction_Gy if adds else rx.fractions
@@ -205,7 +262,7 @@ class Planner:
                 error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
         row_dose_Gy = np.asarray(rows.full @ mu) + given
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
-        judged = self if found_Gy is None else self.at(found_Gy, self._fractions_of(found_Gy))
+        judged = self if found_Gy is None else self.at(found_Gy, self.fractions_of(found_Gy))
         judgement = judged.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
         # The solver's own excess decides what is met: the values shown hold the cut entries' dose at the fluence
         # found, of which the solver knew only a guess.

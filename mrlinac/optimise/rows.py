@@ -3,12 +3,13 @@
 Structures that only ask for a mean dose become one exact row. Others keep every voxel, unless that is more than a
 number of rows asked for: then neighbouring voxels *of the same structure* are merged into cubes, each row being the
 occupancy-weighted mean of its voxels. Merging keeps every mean exactly, needs no random numbers, and underestimates a
-convex penalty by the variation of dose inside a cube only; what was merged is stated in the result.
+convex penalty by the variation of dose inside a cube only; what was merged is stated in the result. Voxels that turn
+out to be a structure's hot spot can be given rows of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,20 +29,24 @@ CUT = 0.01
 
 @dataclass(frozen=True)
 class Thinning:
-    """How one structure is represented: ``rows`` for ``voxels``, merged in cubes of ``block`` voxels a side."""
+    """How one structure is represented: ``rows`` for ``voxels``, merged in cubes of ``block`` voxels a side, but for
+    ``alone`` of them."""
 
     structure: str
     voxels: int
     rows: int
     block: int
     mean_only: bool = False
+    alone: int = 0
 
     def __str__(self) -> str:
         if self.mean_only:
             return f"{self.structure}: {self.voxels} voxels in one exact row of their mean"
         if self.block == 1:
             return f"{self.structure}: all {self.voxels} voxels"
-        return f"{self.structure}: {self.voxels} voxels merged into {self.rows} blocks of up to {self.block}³ voxels"
+        merged = self.rows - self.alone
+        said = f"{self.structure}: {self.voxels} voxels merged into {merged} blocks of up to {self.block}³ voxels"
+        return said + (f", and {self.alone} in the tail of a limit by themselves" if self.alone else "")
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ def select(
     oar_rows: int = 5000,
     target_rows: int | None = None,
     cut: float = CUT,
+    alone: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Rows:
     """Choose the rows for a protocol and take them out of the influence.
 
@@ -122,6 +128,8 @@ def select(
         Most rows of one structure that is not, or is, a target; None keeps every voxel.
     cut : float
         See :data:`CUT`.
+    alone : mapping of int arrays, optional
+        By structure: flat indices of voxels that are not merged with others.
 
     Raises
     ------
@@ -134,7 +142,12 @@ def select(
     named = list(dict.fromkeys([protocol.prescription.target, *(t.structure for t in terms)]))
     need_rows = {t.structure for t in terms if not isinstance(t, MeanDose)}
     blocks = [
-        _blocks(structures[name], structures.grid, target_rows if structures[name].role == "target" else oar_rows)
+        _blocks(
+            structures[name],
+            structures.grid,
+            target_rows if structures[name].role == "target" else oar_rows,
+            (alone or {}).get(name),
+        )
         for name in named
         if name in need_rows
     ]
@@ -196,20 +209,24 @@ class _Blocks:
     name: str
     voxel: NDArray[np.int64]
     share: NDArray[np.float64]  # occupancy
-    block: NDArray[np.int64]  # which row each voxel belongs to, 0…rows-1
+    block: NDArray[np.int64]  # which cube each voxel belongs to, 0…cubes-1; -1: it is kept whole
     edge: int
 
 
-def _blocks(structure: Structure, grid: Grid, most: int | None) -> _Blocks:
+def _blocks(structure: Structure, grid: Grid, most: int | None, alone: NDArray[np.int64] | None) -> _Blocks:
     flat = structure.occupancy.ravel()
     voxel = np.flatnonzero(flat).astype(np.int64)
     share = flat[voxel].astype(np.float64)
-    edge, block = 1, np.arange(len(voxel))
-    while most is not None and block.max(initial=0) + 1 > most:
-        edge += 1
-        z, y, x = np.unravel_index(voxel, grid.shape_zyx)
-        key = np.ravel_multi_index((z // edge, y // edge, x // edge), grid.shape_zyx)
-        block = np.unique(key, return_inverse=True)[1]
+    edge, block = 1, np.full(len(voxel), -1)
+    if most is not None and len(voxel) > most:
+        merged = np.flatnonzero(~np.isin(voxel, [] if alone is None else alone))
+        z, y, x = np.unravel_index(voxel[merged], grid.shape_zyx)
+        cubes = most + 1
+        while cubes > most:
+            edge += 1
+            key = np.ravel_multi_index((z // edge, y // edge, x // edge), grid.shape_zyx)
+            block[merged] = np.unique(key, return_inverse=True)[1]
+            cubes = int(block.max(initial=-1)) + 1
     return _Blocks(structure.name, voxel, share, block, edge)
 
 
@@ -217,21 +234,22 @@ def _merged(blocks: Sequence[_Blocks], grid: Grid) -> tuple[sp.csr_array, dict[s
     """One list of rows for all structures; a voxel that several structures keep whole is one row."""
     of: dict[str, StructureRows] = {}
     thinning = []
-    whole = [b for b in blocks if b.edge == 1]
-    single = np.unique(np.concatenate([b.voxel for b in whole])) if whole else np.zeros(0, np.int64)
+    single = np.unique(np.concatenate([b.voxel[b.block < 0] for b in blocks])) if blocks else np.zeros(0, np.int64)
     parts = [sp.csr_array((np.ones(len(single)), (np.arange(len(single)), single)), shape=(len(single), grid.size))]
     first = len(single)
     for b in blocks:
+        whole, cube = b.block < 0, b.block >= 0
         count = int(b.block.max(initial=-1)) + 1
-        volume = np.bincount(b.block, weights=b.share, minlength=count)
-        if b.edge == 1:
-            rows = np.searchsorted(single, b.voxel)
-        else:
-            rows = first + np.arange(count)
-            parts.append(sp.csr_array((b.share / volume[b.block], (b.block, b.voxel)), shape=(count, grid.size)))
+        volume = np.bincount(b.block[cube], weights=b.share[cube], minlength=count)
+        rows = np.concatenate([np.searchsorted(single, b.voxel[whole]), first + np.arange(count)])
+        if count:
+            part = b.share[cube] / volume[b.block[cube]]
+            parts.append(sp.csr_array((part, (b.block[cube], b.voxel[cube])), shape=(count, grid.size)))
             first += count
-        of[b.name] = StructureRows(rows.astype(np.int64), np.asarray(volume * grid.voxel_cc, np.float64))
-        thinning.append(Thinning(b.name, len(b.voxel), count, b.edge))
+        volume_cc = np.concatenate([b.share[whole], volume]) * grid.voxel_cc
+        of[b.name] = StructureRows(rows.astype(np.int64), np.asarray(volume_cc, np.float64))
+        alone = int(whole.sum()) if count else 0
+        thinning.append(Thinning(b.name, len(b.voxel), len(rows), b.edge, alone=alone))
     return sp.csr_array(sp.vstack(parts, format="csr")), of, thinning
 
 
