@@ -8,11 +8,11 @@ With x the fluence in units of the even fluence, t one free level per tail, z = 
                 x >= 0
 
 where d = D x + offset and φ(s) = k s + ½ c s² is convex and grows: linear for tails, quadratic for EQD2 and for held
-objectives. Generalised EUD is a norm of hinges, w (Σ m_i s_iᵃ)^(1/a), in the objective or in a limit. Where the
-prescription escalates it is the last level of t: the objective is its negative, and what is relative to it moves with
-it. Every kind of a protocol registers the hinges and limits it consists of, so that `interior` needs to know nothing of
-protocols. The elastic e_k, at a price ρ far above any dual met in practice, makes every programme feasible: where it
-stays above zero it is the relaxation needed.
+objectives. Generalised EUD is a norm of hinges, w (Σ m_i s_iᵃ)^(1/a), in the objective or in a limit, and so is the root
+of a mean square in a limit. Where the prescription escalates it is the last level of t: the objective is its negative, and
+what is relative to it moves with it. Every kind of a protocol registers the hinges and limits it consists of, so that
+`interior` needs to know nothing of protocols. The elastic e_k, at a price ρ far above any dual met in practice, makes every
+programme feasible: where it stays above zero it is the relaxation needed.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Programme:
     rows: Rows
     protocol: Protocol
     level_factor: float
+    scaled_later: float = 1.0
     bounds: list[Bound] = field(default_factory=list)
     tails: int = 0
     norms: list[float] = field(default_factory=list)
@@ -264,6 +265,22 @@ class Programme:
         number = self._limit(bound, bound.fixed_Gy)
         self._add(mine.rows, +1.0, limit=number, share=share, curve=curve)
 
+    @add_limit.register
+    def _(self, of: kinds.SquaredKind, bound: Bound) -> None:
+        mine = self.rows.of[of.structure]
+        number, norm = self._limit(bound, bound.fixed_Gy), len(self.norms)
+        level, tail, factor = of.level_Gy(self.protocol.prescription.dose_Gy) / self.scaled_later, -1, 1.0
+        if self.escalates and of.dose_percent is not None:
+            level, tail, factor = 0.0, PRESCRIPTION, of.dose_percent / 100
+        for sign, other in ((+1.0, kinds.SquaredUnderdose), (-1.0, kinds.SquaredOverdose)):
+            if not isinstance(of, other):
+                self._add(
+                    mine.rows, sign, level=level, tail=tail, factor=factor, limit=number, exponent=2.0, norm=norm,
+                    part=mine.weights / mine.weights.sum(),
+                )  # fmt: skip
+        self.norms.append(1.0)  # the root of the mean square
+        self._relative(number, -bound.of_prescription)
+
     def hold(self, wishes: tuple[Objective, ...], at_most: float) -> None:
         """A limit on a weighted sum of objectives, in its own unit."""
         number = self._limit(Bound("priority " + str(wishes[0].priority), at_most, True), at_most)
@@ -402,7 +419,7 @@ def build(
         raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
     cap_Gy = protocol.escalation.cap_Gy if escalate and protocol.escalation else None
     price = price or (ESCALATION_PRICE if escalate else PRICE_PER_Gy)
-    programme = Programme(rows, protocol, level_factor, price=price, cap_Gy=cap_Gy, held=held or {})
+    programme = Programme(rows, protocol, level_factor, scaled_later, price=price, cap_Gy=cap_Gy, held=held or {})
     if offset_Gy is not None:
         programme.offset = rows.on_rows(offset_Gy)
         programme.mean_offset = {name: rows.mean_of(name, offset_Gy) for name in rows.mean}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,7 +211,7 @@ def escalate(
     found: list[tuple[Fluence, Dose, Fluence, Solution]] = []
     most_Gy, extra = np.inf, 0
     while len(found) < rounds + 1 + extra:
-        common = {"offset_Gy": offset, "solver": solver, "progress": progress}
+        common: dict[str, Any] = {"offset_Gy": offset, "solver": solver, "progress": progress}
         guess = found[-1][3].fluence.vector if found else None
         for again in range(1 + FINER):
             best = highest(
@@ -224,6 +225,7 @@ def escalate(
             if again == FINER or finer is there:
                 break
             planner = finer.at(rx.dose_Gy, rx.fractions)
+        assert best is not None
         wanted_Gy = min(_aim(best, escalation), most_Gy)
         aimed_Gy, fractions = escalation.rounded_down(wanted_Gy, rx.dose_Gy, rx.fractions)
         if aimed_Gy < rx.dose_Gy:
@@ -302,8 +304,8 @@ def _beyond_rows(planner: Planner, structures: StructureSet, dose_Gy: NDArray[np
             continue  # means are exact
         voxel, share = rows.occupancy[constraint.of.structure]
         volume_cc = share * mine.weights.sum()
-        whole = constraint.of.value(flat[voxel], volume_cc, rx.dose_Gy, rx.fractions)
-        found[constraint.name] = whole - constraint.of.value(
+        whole = constraint.of.limit_value(flat[voxel], volume_cc, rx.dose_Gy, rx.fractions)
+        found[constraint.name] = whole - constraint.of.limit_value(
             on_rows[mine.rows], mine.weights, rx.dose_Gy, rx.fractions
         )
     return found
@@ -325,7 +327,7 @@ def _target_met(planner: Planner, dose: Dose) -> bool:
         if not constraint.relative or mine is None:
             continue
         value, *rough = (
-            constraint.of.value(row_dose_Gy[mine.rows], mine.weights, rx.dose_Gy, rx.fractions)
+            constraint.of.limit_value(row_dose_Gy[mine.rows], mine.weights, rx.dose_Gy, rx.fractions)
             for row_dose_Gy in (on_rows, *halves)
         )
         if rough:  # half the photons, twice the bias

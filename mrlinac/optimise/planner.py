@@ -41,7 +41,7 @@ FIRM = 1e3
 FINER = 2
 """How often in a round rows are made finer, at most."""
 FINER_Gy = 0.1
-"""By so much more may a limit be exceeded on all voxels than on the rows, before its tail's voxels get rows of their own."""
+"""By so much more may all voxels exceed a limit than the rows do, before its tail's voxels get rows of their own."""
 FINER_BAND = 0.05
 """They are the voxels beyond the limit, and those nearer to it than this share of it."""
 FINER_MOST = 3000
@@ -345,11 +345,13 @@ class Planner:
         protocol, rows = self.protocol, self.rows
         prescription_Gy = protocol.prescription.dose_Gy * level_factor
 
-        def value(of: kinds.DoseKind) -> float:
+        def value(of: kinds.DoseKind, limit: bool = False) -> float:
             if isinstance(of, kinds.MeanDose):
                 return means_Gy[of.structure]
             mine = rows.of[of.structure]
-            return of.value(row_dose_Gy[mine.rows], mine.weights, prescription_Gy, protocol.prescription.fractions)
+            evaluated = of.limit_value if limit else of.value
+            level_Gy = protocol.prescription.dose_Gy if limit else prescription_Gy
+            return evaluated(row_dose_Gy[mine.rows], mine.weights, level_Gy, protocol.prescription.fractions)
 
         objectives, total = [], 0.0
         for objective in protocol.objectives:
@@ -361,7 +363,7 @@ class Planner:
             objectives.append(ObjectiveState(objective.name, objective.weight, number, objective.of.unit))
         limits = []
         for k, (constraint, limit_Gy) in enumerate(canonical.limits_of(protocol, rows)):
-            number = value(constraint.of)
+            number = value(constraint.of, limit=True)
             excess_Gy = max(0.0, number - limit_Gy if constraint.upper else limit_Gy - number)
             limits.append(
                 LimitState(

@@ -142,14 +142,14 @@ def _allowed_Gy(
     rx, escalation = protocol.prescription, protocol.escalation
     dose_Gy, volume_cc = metrics.voxels(one, structures[constraint.of.structure])
     per_Gy = np.asarray(dose_Gy, dtype=np.float64) / median_Gy  # of the course, per Gy of the prescription
-    if not isinstance(constraint.of, kinds.MeanEQD2):  # all others double with the dose
-        unit = constraint.of.value(per_Gy, volume_cc, 1.0)
+    if not isinstance(constraint.of, kinds.MeanEQD2 | kinds.SquaredKind):  # all others double with the dose
+        unit = constraint.of.limit_value(per_Gy, volume_cc, 1.0)
         return float(limit_Gy / unit) if unit > 0 else float("inf")
     low, high = 0.0, 4 * float(escalation.cap_Gy if escalation else rx.dose_Gy)
     for _ in range(60):
         middle = 0.5 * (low + high)
         fractions = rx.fractions if _keeps_fractions(escalation) else middle / rx.fraction_Gy
-        reached = constraint.of.value(middle * per_Gy, volume_cc, 1.0, fractions)
+        reached = constraint.of.limit_value(middle * per_Gy, volume_cc, 1.0, fractions)
         low, high = (middle, high) if reached <= limit_Gy else (low, middle)
     return low
 

@@ -89,6 +89,16 @@ def _(of: kinds.MeanEQD2, dose: Any, weights: np.ndarray, prescription_Gy: float
     return _mean(weights, cp.square(above) / fractions + of.alpha_beta_Gy * above) / (2 + of.alpha_beta_Gy)
 
 
+def root_mean_square(of: kinds.SquaredKind, dose: Any, weights: np.ndarray, level: Any) -> Any:
+    """The cvxpy expression of a squared kind as a limit has it, in Gy; the level may be an expression, too."""
+    away = {
+        kinds.SquaredOverdose: lambda: cp.pos(dose - level),
+        kinds.SquaredUnderdose: lambda: cp.pos(level - dose),
+        kinds.SquaredDeviation: lambda: dose - level,
+    }[type(of)]()
+    return cp.norm(cp.multiply(np.sqrt(weights / weights.sum()), away))
+
+
 @singledispatch
 def fluence_expression(of: object, mu: Any, pairs: np.ndarray, reference_mu: float) -> Any:
     """The cvxpy expression of a kind over the fluence."""
@@ -110,16 +120,24 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     """
     rows, protocol = programme.rows, programme.protocol
     x = cp.Variable(rows.beamlets, nonneg=True)
+    prescription = cp.Variable(nonneg=True)
     d = cp.Variable(rows.full.shape[0])  # the dose is stated once: repeated, it costs every solver dearly
     matrix = rows.cut.astype(np.float64) * programme.unit_mu
     statements = [d == matrix @ x + programme.offset] if d.size else []
 
-    def function(of: kinds.DoseKind) -> Any:
+    def function(of: kinds.DoseKind, limit: bool = False) -> Any:
         if isinstance(of, kinds.MeanDose):
             return (programme.unit_mu * rows.mean[of.structure]) @ x + programme.mean_offset[of.structure]
         mine = rows.of[of.structure]
         fractions = protocol.prescription.fractions
+        if limit and isinstance(of, kinds.SquaredKind):
+            return root_mean_square(of, d[mine.rows], mine.weights, level_of(of))
         return expression(of, d[mine.rows], mine.weights, programme.prescription_Gy, fractions)
+
+    def level_of(of: kinds.SquaredKind) -> Any:
+        if programme.escalates and of.dose_percent is not None:
+            return of.dose_percent / 100 * prescription
+        return of.level_Gy(protocol.prescription.dose_Gy) / programme.scaled_later
 
     def weighted(objectives: tuple[Objective, ...]) -> Any:
         total: Any = 0.0
@@ -133,7 +151,6 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     for objective in programme.objectives:
         if isinstance(objective.of, kinds.FluenceSmoothness) and len(rows.pairs):
             cost = cost + objective.weight * fluence_expression(objective.of, x, rows.pairs, 1.0)
-    prescription = cp.Variable(nonneg=True)
     if programme.escalates:
         cost = cost - prescription
     excess = cp.Variable(max(len(programme.bounds), 1), nonneg=True)
@@ -151,7 +168,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
                 held.append(part @ cp.pos(over) <= programme.right(k) + excess[k])
                 continue
             of = of.restriction(bound.upper)
-        value = function(of)
+        value = function(of, limit=True)
         held.append(value <= limit + excess[k] if bound.upper else value >= limit - excess[k])
     for wishes, at_most in programme.wishes:
         held.append(weighted(wishes) <= at_most + excess[len(held)])

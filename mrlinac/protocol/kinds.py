@@ -7,6 +7,7 @@ registrations.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -44,15 +45,22 @@ class DoseKind(Spec):
         """
         raise NotImplementedError
 
+    def limit_value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
+        """What a limit is compared with, in Gy (parameters as of :meth:`value`)."""
+        return self.value(dose_Gy, weights, prescription_Gy, fractions)
 
-class _Level(DoseKind):
-    """A kind with a dose level, absolute or relative to the prescription; exactly one of the two."""
+
+class SquaredKind(DoseKind):
+    """A mean square about a dose level, absolute or relative to the prescription; exactly one of the two.
+
+    As an objective in Gy², as a limit by its root, in Gy.
+    """
 
     dose_Gy: Positive | None = None
     dose_percent: Positive | None = None
 
     @model_validator(mode="after")
-    def _one_level(self) -> _Level:
+    def _one_level(self) -> SquaredKind:
         if (self.dose_Gy is None) == (self.dose_percent is None):
             raise ValueError("give exactly one of dose_Gy and dose_percent (of the prescription)")
         return self
@@ -61,8 +69,11 @@ class _Level(DoseKind):
         """The dose level of the course."""
         return self.dose_Gy if self.dose_Gy is not None else float(self.dose_percent or 0) / 100 * prescription_Gy
 
+    def limit_value(self, dose_Gy: Array, weights: Array, prescription_Gy: float, fractions: float = 0) -> float:
+        return math.sqrt(self.value(dose_Gy, weights, prescription_Gy, fractions))
 
-class SquaredOverdose(_Level):
+
+class SquaredOverdose(SquaredKind):
     """Mean over the volume of the squared dose above a level."""
 
     kind: Literal["squared_overdose"] = "squared_overdose"
@@ -73,7 +84,7 @@ class SquaredOverdose(_Level):
         return float(np.average(over**2, weights=weights))
 
 
-class SquaredUnderdose(_Level):
+class SquaredUnderdose(SquaredKind):
     """Mean over the volume of the squared dose below a level."""
 
     kind: Literal["squared_underdose"] = "squared_underdose"
@@ -84,7 +95,7 @@ class SquaredUnderdose(_Level):
         return float(np.average(under**2, weights=weights))
 
 
-class SquaredDeviation(_Level):
+class SquaredDeviation(SquaredKind):
     """Mean over the volume of the squared distance to a level."""
 
     kind: Literal["squared_deviation"] = "squared_deviation"
@@ -250,8 +261,8 @@ DOSE_KINDS: tuple[type[DoseKind], ...] = (
     MeanEQD2,
 )
 KINDS: tuple[type[Spec], ...] = (*DOSE_KINDS, FluenceSmoothness)
-LIMIT_KINDS: tuple[type[DoseKind], ...] = (MeanDose, UpperTail, LowerTail, DoseAtVolume, Geud, MeanEQD2)
-"""Kinds in Gy, which a constraint may limit."""
+LIMIT_KINDS: tuple[type[DoseKind], ...] = DOSE_KINDS
+"""Kinds that a constraint may limit, in Gy."""
 OBJECTIVE_KINDS: tuple[type[Spec], ...] = tuple(k for k in KINDS if k is not DoseAtVolume)
 """Kinds that an objective may lower or raise: a DVH statement is not convex."""
 
@@ -259,9 +270,6 @@ NOT_AN_OBJECTIVE = {
     "dose_at_volume": "is not convex; upper_tail or lower_tail of the same volume is its convex form",
 }
 NOT_A_LIMIT = {
-    "squared_overdose": "is in Gy²; limit upper_tail, geud or dose_at_volume",
-    "squared_underdose": "is in Gy²; hold lower_tail or dose_at_volume with at_least_…",
-    "squared_deviation": "is in Gy²; limit upper_tail and hold lower_tail",
     "fluence_smoothness": "is no dose; it is an objective with a weight",
 }
 """Kinds that stand in one of the two tables only, and what to use in the other."""
@@ -279,5 +287,14 @@ AnyObjectiveKind = Annotated[
     Field(discriminator="kind"),
 ]
 AnyLimitKind = Annotated[
-    MeanDose | UpperTail | LowerTail | DoseAtVolume | Geud | MeanEQD2, Field(discriminator="kind")
+    SquaredOverdose
+    | SquaredUnderdose
+    | SquaredDeviation
+    | MeanDose
+    | UpperTail
+    | LowerTail
+    | DoseAtVolume
+    | Geud
+    | MeanEQD2,
+    Field(discriminator="kind"),
 ]

@@ -173,6 +173,12 @@ class Constraint(Fractionated):
 
     def problem(self, prescription: Prescription) -> str | None:
         """Why the limit cannot be used with a prescription; EQD2 and per cent can be with any."""
+        if isinstance(self.of, kinds.SquaredKind) and self.of.dose_Gy is not None:
+            if (self.fraction_Gy is None and self.fractions is None) or not self.holds_as_is(prescription):
+                return (
+                    "has a dose level of its own, which is not converted: name fractions or fraction_Gy as prescribed"
+                )
+            return None
         if self.relative or isinstance(self.of, kinds.MeanEQD2):
             return None
         return super().problem(prescription)
@@ -270,6 +276,13 @@ class Protocol(Spec):
         if escalation.cap_Gy <= floor_Gy:
             problems.append(f"escalation: cap_Gy {escalation.cap_Gy:g} is not above the floor, {floor_Gy:g} Gy")
         for c in self.constraints:
+            if isinstance(c.of, kinds.SquaredKind):
+                organ = isinstance(c.of, kinds.SquaredOverdose) and not c.relative
+                if (c.of.dose_Gy is not None) != organ:
+                    problems.append(
+                        f"{c.name}: where a prescription escalates, level and limit are both per cent of it, or (only of "
+                        "squared_overdose) both in Gy"
+                    )
             if c.relative or isinstance(c.of, kinds.MeanEQD2):
                 continue
             if escalation.by == "dose" and c.fractions is None:

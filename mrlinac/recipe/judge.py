@@ -153,7 +153,7 @@ def constraints_table(
             continue  # optional: Protocol.problems() has refused a missing structure that is not
         dose_Gy, volume_cc = metrics.voxels(dose, structures[name])
         rx = protocol.prescription
-        value = constraint.of.value(dose_Gy, volume_cc, rx.dose_Gy, rx.fractions)
+        value = constraint.of.limit_value(dose_Gy, volume_cc, rx.dose_Gy, rx.fractions)
         limit = constraint.limit_Gy(protocol.prescription)
         rows.append(
             {

@@ -47,11 +47,9 @@ def charged(top, table, geometry, tally):
     if index < 0:
         tally.energy[ESCAPED] += weight * (kinetic + rest)
         return top
-    i, j, k = (
-        int(x * geometry.inverse_spacing[0]),
-        int(y * geometry.inverse_spacing[1]),
-        int(z * geometry.inverse_spacing[2]),
-    )
+    i = np.int64(x * geometry.inverse_spacing[0])
+    j = np.int64(y * geometry.inverse_spacing[1])
+    k = np.int64(z * geometry.inverse_spacing[2])
     code = code_at(tally, index)
     density, m = density_of(code), material_of(code)
     if ends_at(code, kinetic, table, geometry):

@@ -70,6 +70,28 @@ def test_the_highest_prescription_has_a_closed_form(solver, limit, highest_Gy):
     assert price == pytest.approx(highest_Gy / limit["at_most_Gy"] if highest_Gy < 73 else 0, rel=5e-3, abs=1e-3)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_mean_square_limits_the_prescription(solver):
+    """The hotter organ voxel, 0.4 a + 0.1 b, alone exceeds 25 Gy: with a = 0.9 p, b = 1.1 p by 0.47 p - 25."""
+    square = {"kind": "squared_overdose", "structure": "O", "dose_Gy": 25.0, "at_most_Gy": 4.0, "fractions": 30}
+    even = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "at_most_percent": 10}
+    found = optimise.highest(planner_of(isotoxic([TARGET[0], even, square])), solver=solver, relative_gap=1e-6)
+    assert found.restricted_Gy == pytest.approx((25 + 4 * 2**0.5) / 0.47, rel=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("level", "limit"),
+    [
+        ({"dose_Gy": 20.0}, {"at_most_percent": 10}),
+        ({"dose_percent": 20.0}, {"at_most_Gy": 10, "fractions": 30}),
+        ({"kind": "squared_underdose", "dose_Gy": 20.0}, {"at_most_Gy": 10, "fractions": 30}),
+    ],
+)
+def test_a_mean_square_between_two_meanings_is_refused(level, limit):
+    with pytest.raises(SpecError, match="both per cent"):
+        isotoxic([*TARGET, {"kind": "squared_overdose", "structure": "O", **level, **limit}])
+
+
 @pytest.mark.parametrize("by", ["dose", "fractions"])
 def test_mean_eqd2_at_the_highest_prescription(by):
     limit_Gy, ratio_Gy = 18.0, 3.0
