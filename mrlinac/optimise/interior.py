@@ -33,6 +33,8 @@ SPREAD = 10.0
 WORTH = 0.1
 """A corrector aims at a step LONGER times and FURTHER more, with products within a factor SPREAD of their aim, and is
 followed by another if it wins at least a share WORTH of that."""
+SHARES = np.linspace(0.6, 1.0, 9)
+"""Of a corrector that are tried: whichever lets the step be longest."""
 ASTRAY, CURBED = 0.3, 1e-3
 """By how much, of the products that are open, a norm's gradient may miss its linear model; shortest step for it."""
 APPROACH = 60
@@ -257,13 +259,12 @@ class _Method(Maps):
         trial = q.moved(affine, a_primal, a_dual)
         reached = sum(float(getattr(trial, a) @ getattr(trial, b)) for a, b in PAIRS) / count
         sigma = (reached / centre) ** 3
-        corrected = {a: products[a] + getattr(affine, a) * getattr(affine, b) - sigma * centre for a, b in PAIRS}
-        step = self._step(q, residuals, corrected, solver)
-        a_primal, a_dual = self._lengths(q, step, 1.0)
         quadratic = self.row_weight.any() or self.square.any() or self.smooth.nnz
         coupled = bool(quadratic or self.curved or self.norms)
-        if coupled:
-            a_primal = a_dual = min(a_primal, a_dual)  # curvature couples the two
+        corrected = {a: products[a] + getattr(affine, a) * getattr(affine, b) - sigma * centre for a, b in PAIRS}
+        whole = self._step(q, residuals, corrected, solver)
+        step, a_primal, a_dual = self._longest(q, affine, whole, coupled)
+        nothing = {name: np.zeros_like(residual) for name, residual in residuals.items()}
         for _ in range(CORRECTORS):
             # Gondzio 1996: products that a somewhat longer step would leave far from the mean are drawn towards it.
             longer_p, longer_d = min(1.0, LONGER * a_primal + FURTHER), min(1.0, LONGER * a_dual + FURTHER)
@@ -272,21 +273,31 @@ class _Method(Maps):
             more = {}
             for a, b in PAIRS:
                 product = getattr(trial, a) * getattr(trial, b)
-                more[a] = corrected[a] + np.minimum(
-                    product - np.clip(product, aim / SPREAD, SPREAD * aim), SPREAD * aim
-                )
-            other = self._step(q, residuals, more, solver)
-            b_primal, b_dual = self._lengths(q, other, 1.0)
-            if coupled:
-                b_primal = b_dual = min(b_primal, b_dual)
+                more[a] = np.minimum(product - np.clip(product, aim / SPREAD, SPREAD * aim), SPREAD * aim)
+            whole = step.moved(self._step(q, nothing, more, solver), 1.0, 1.0)
+            other, b_primal, b_dual = self._longest(q, step, whole, coupled)
             if b_primal + b_dual < a_primal + a_dual + WORTH * (longer_p - a_primal + longer_d - a_dual):
                 if b_primal + b_dual > a_primal + a_dual:
                     step, a_primal, a_dual = other, b_primal, b_dual
                 break
-            step, corrected, a_primal, a_dual = other, more, b_primal, b_dual
+            step, a_primal, a_dual = other, b_primal, b_dual
         if self.norms:
             a_primal = a_dual = self._curbed(q, step, a_primal)
         return q.moved(step, STEP * a_primal, STEP * a_dual)
+
+    def _longest(self, q: Point, step: Point, other: Point, coupled: bool) -> tuple[Point, float, float]:
+        """Between two steps the one that can be taken furthest, and how far: in all, or primal and dual by themselves.
+
+        Colombo and Gondzio 2008 (Comput Optim Appl 41:277): a corrector can be too much of a good thing.
+        """
+        lengths = [self._lengths(q, step.towards(other, share, share), 1.0) for share in SHARES]
+        if coupled:
+            length, share = max((min(pair), share) for pair, share in zip(lengths, SHARES, strict=True))
+            return step.towards(other, share, share), length, length
+        (a_primal, primal), (a_dual, dual) = (
+            max((pair[k], share) for pair, share in zip(lengths, SHARES, strict=True)) for k in (0, 1)
+        )
+        return step.towards(other, primal, dual), a_primal, a_dual
 
     def _curbed(self, q: Point, step: Point, length: float) -> float:
         """A length at which norms are still near their linear model: with a high exponent it does not reach far."""

@@ -42,6 +42,12 @@ class Point:
         return Point(**{k: getattr(self, k) + a * getattr(step, k) for k, a in lengths.items()})
 
 
+    def towards(self, other: Point, primal: float, dual: float) -> Point:
+        """Part of the way to another."""
+        lengths = dict.fromkeys("xtspeu", primal) | {"y": dual, "w": dual, "mu": dual, "o": dual, "nu": dual}
+        return Point(**{k: (1 - a) * getattr(self, k) + a * getattr(other, k) for k, a in lengths.items()})
+
+
 def sums(place: NDArray[np.int64], value: Array, count: int) -> Array:
     """Sums of values by place, 0…count-1."""
     return np.bincount(place, weights=value, minlength=count).astype(np.float64, copy=False)
