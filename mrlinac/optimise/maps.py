@@ -41,7 +41,6 @@ class Point:
         lengths = dict.fromkeys("xtspeu", primal) | {"y": dual, "w": dual, "mu": dual, "o": dual, "nu": dual}
         return Point(**{k: getattr(self, k) + a * getattr(step, k) for k, a in lengths.items()})
 
-
     def towards(self, other: Point, primal: float, dual: float) -> Point:
         """Part of the way to another."""
         lengths = dict.fromkeys("xtspeu", primal) | {"y": dual, "w": dual, "mu": dual, "o": dual, "nu": dual}

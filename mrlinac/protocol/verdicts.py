@@ -35,6 +35,8 @@ class Verdict:
     outcome : {"pass", "near", "fail", "report", "absent", "void"}
         ``void``: the structure is there but has a flaw, so that no number of it means anything.
     source : str
+    scaled : float
+        By what the dose was multiplied before it was judged: not 1 for a condition at an escalation's floor.
     """
 
     structure: str
@@ -46,6 +48,7 @@ class Verdict:
     margin: float | None
     outcome: Outcome
     source: str
+    scaled: float = 1.0
 
 
 Measure = Callable[[str, metrics.Metric], float]
@@ -105,7 +108,7 @@ def judge(
                 here = found[k].value
                 also = "" if here is None else f"; {here:.1f} {there.unit} at {rx.dose_Gy:g} Gy"
                 source = f"{there.source}; judged at the floor, {least.dose_Gy:g} Gy{also}"
-                found[k] = replace(there, source=source)
+                found[k] = replace(there, source=source, scaled=share)
     return tuple(found)
 
 

@@ -91,7 +91,7 @@ def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Prot
 def goals_table(
     protocol: Protocol, dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None = None
 ) -> pd.DataFrame:
-    """One row a goal: structure, metric, value, unit, limit, direction, verdict, margin, sigma, noise_bias, source.
+    """One row a goal: structure, metric, value, unit, limit, direction, verdict, margin, scaled, sigma, noise_bias, source.
 
     ``sigma`` and ``noise_bias`` are what the noise of the dose does to the value (:func:`noise_of`). An optional
     structure that the patient lacks has the verdict ``absent``, one that cannot be evaluated ``void``: nothing is
@@ -103,7 +103,7 @@ def goals_table(
     ]
     for number, row in enumerate(rows):
         row["sigma"], row["noise_bias"] = noise_of(row["value"], *(half[number] for half in halves))
-    columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin"]
+    columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin", "scaled"]
     table = pd.DataFrame(rows, columns=[*columns, "sigma", "noise_bias", "source"]).rename(
         columns={"outcome": "verdict"}
     )

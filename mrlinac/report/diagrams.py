@@ -131,6 +131,8 @@ def _draw_goal(ax: Axes, goal: Mapping[Any, Any], dvhs: Mapping[str, DVH], color
     point = goal_mark(str(goal["metric"]), float(limit), float(dvhs[name].cumulative.counts.max()))
     if point is None:
         return
+    # A goal judged on the dose scaled to an escalation's floor lies so much further along this one.
+    point = point[0] / float(goal.get("scaled", 1.0)), point[1]
     failed = goal["verdict"] == "fail"
     color = colors.get(name, style.INK)
     shape = ("v" if is_upper(goal["direction"]) else "^") if str(goal["direction"]).strip() else "o"

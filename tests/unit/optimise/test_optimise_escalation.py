@@ -329,6 +329,7 @@ def test_a_condition_at_the_floor_is_judged_there():
     course = Dose(influence.grid, dose_Gy, None, 30, Provenance("test", "test"))
     condition, plain = protocols.verdicts.judge(protocol.at(70, 30), course, structures)
     assert (condition.value, condition.outcome, condition.margin) == (0, "pass", 35)
+    assert (condition.scaled, plain.scaled) == (0.9, 1)
     assert condition.source.endswith("judged at the floor, 63 Gy; 50.0 % at 70 Gy")
     assert (plain.value, plain.outcome, plain.margin) == (50, "fail", -15)
     assert protocol.at(70, 30).at(71, 30).at_floor().prescription.dose_Gy == 63  # the floor stays the file's

@@ -31,6 +31,14 @@ def test_dvh_curve_starts_whole_and_ends_empty(content):
     assert volume[k] == pytest.approx(100 * ptv[gray >= dose[k]].sum() / ptv.sum(), abs=0.2)
 
 
+def test_a_goal_judged_on_a_scaled_dose_is_marked_where_this_dose_meets_it(content):
+    """V20 at nine tenths of the dose is V22.2 of the dose: there the mark stands, on the right side of the curve."""
+    goals = content.goals[content.goals["metric"] == "V20Gy[%]"].assign(scaled=0.9)
+    figure = diagrams.dvh(replace(content, goals=goals))
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "X"]
+    assert [tuple(mark.get_xydata()[0]) for mark in marks] == [(pytest.approx(20 / 0.9), 35.0)]
+
+
 def test_fluence_map_puts_beamlets_in_their_rectangles():
     lattice = np.array([[-2, 1], [0, 1], [0, -1]], np.int32)
     beamlets = BeamletMap(Beam(0, (0, 0, 0), 1000.0), lattice, (5.0, 7.0))
