@@ -157,7 +157,7 @@ def correct(
                 relative_gap=relative_gap,  # any round may be the last
                 relax=relax,
                 guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
-                refinements=1 if rounds == 0 else 0,  # … so that only a single round needs to find them itself
+                refinements=1 if start is None else 0,  # … so that only the first needs to find it
                 start=start,
                 progress=progress,
             )

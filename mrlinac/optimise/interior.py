@@ -59,6 +59,8 @@ class Outcome:
         Fluence in units of the even fluence.
     tails, excess_Gy, dual : arrays
         Free levels; elastic excess per limit; multiplier per limit.
+    row_price : array or None
+        What a Gy more on each row would cost; None where a solver does not say.
     objective, bound : float
         Of the elastic programme: value of a feasible point and a proven lower bound.
     """
@@ -72,6 +74,7 @@ class Outcome:
     iterations: int
     converged: bool
     history: list[tuple[float, float]] = field(default_factory=list)
+    row_price: Array | None = None
 
     @property
     def gap(self) -> float:
@@ -125,6 +128,7 @@ def solve(
             break
         point = method.advance(point)
     assert outcome is not None
+    outcome.row_price = method.row_prices(point)
     return outcome
 
 

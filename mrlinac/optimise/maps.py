@@ -137,6 +137,11 @@ class Maps:
         quadratic = self.smooth @ x + self.dose.transposed_times(self.row_weight * (d - self.row_level))
         return np.concatenate([quadratic, np.zeros(self.tails)]) + self.g
 
+    def row_prices(self, q: Point) -> Array:
+        """What a Gy more on each row would cost: the Lagrangian's derivative by the dose."""
+        of_hinges = sums(self.row, self.sign * q.y, self.dose.shape[0])
+        return np.asarray(of_hinges + self.row_weight * (self.dose.times(q.x) - self.row_level))
+
     # -- certificate --------------------------------------------------------------------------------------------
     def objective(self, q: Point) -> float:
         """Value of the elastic programme with the smallest slacks that x and t allow."""

@@ -30,8 +30,8 @@ Progress = Callable[[float, float, str], None]
 
 TOLERANCE_Gy = 0.02
 """A limit exceeded by less counts as met: a hundredth of what a DVH is read to."""
-CUT_ERROR_Gy = 0.2
-"""Mean dose of any structure by which the guess at the cut entries' dose may be wrong (0.3 % of 66 Gy)."""
+CUT_ERROR_Gy = 0.05
+"""Mean dose of any structure by which the guess at the cut entries' dose may be wrong: a thousandth of a prescription."""
 WISH_ROOM = 1e-4
 """Least room of a held sum of objectives, relative: an interior point needs some."""
 LEAST_Gy = 2e-3
@@ -187,7 +187,8 @@ class Planner:
             slip = max(o.slip_percent for o in group) / 100
             held.append((group, total + slip * abs(total) + WISH_ROOM * max(1.0, abs(total))))
             reached.append((number, total, held[-1][1]))
-            given = {**given, "start": solution, "guess_mu": solution.fluence.vector}
+            other = replace(solution, row_price=None)  # the next priority has prices of its own
+            given = {**given, "start": other, "guess_mu": solution.fluence.vector}
         return replace(solution, wishes=tuple(reached))
 
     def once(
@@ -219,9 +220,11 @@ class Planner:
         scaled_later : float
             What the plan will be multiplied by when it is normalised: limits are held with that in view.
         guess_mu : array, optional
-            Fluence at which the dose of the entries cut away is taken; the even fluence by default.
+            Fluence at which the dose of the entries cut away is taken; the even fluence by default. Their cost is taken at
+            the prices of ``start``.
         refinements : int
-            How often to solve again where that guess was wrong by more than :data:`CUT_ERROR_Gy`.
+            How often to solve again where that guess was wrong by more than :data:`CUT_ERROR_Gy`, or where what these
+            entries cost at their rows' prices was not known.
         start : Solution, optional
             Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
         escalate, held, wishes, objectives, shift_Gy
@@ -237,18 +240,23 @@ class Planner:
                 rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
                 escalate=escalate, held=held, wishes=wishes, objectives=objectives, shift_Gy=shift_Gy,
             )  # fmt: skip
-            given = programme.offset
+            given, plain = programme.offset, (programme.linear_x, programme.constant)
             near = None if start is None else self._start(start, programme)
+            prices = self._prices_of(start, programme) if guess_mu is not None and solver == "interior" else None
             for _ in range(1 + refinements):
                 small = self._cut_away(guess)
                 programme.offset = given + small
+                cost = self._cost_of_cut(prices)
+                programme.linear_x = plain[0] + cost * rows.reference_mu
+                programme.constant = plain[1] - float(cost @ guess)
                 outcome = self._run(programme, solver, relative_gap, near, progress)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
                 found_Gy = float(outcome.tails[-1]) if escalate else None
                 error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
-                if error_Gy <= CUT_ERROR_Gy:
+                known = prices is not None or outcome.row_price is None or rows.full.nnz == rows.cut.nnz
+                if error_Gy <= CUT_ERROR_Gy and known:
                     break
-                guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
+                guess, prices, near = mu, outcome.row_price, interior.Start(outcome.x, outcome.dual, found_Gy)
             if least and not escalate and float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
                 # The price is finite: an objective that is steeper would rather exceed a limit that can be met.
                 only = canonical.build(
@@ -287,6 +295,7 @@ class Planner:
             rows,
             held or {},
             found_Gy,
+            row_price=outcome.row_price,
         )
 
     def _least(
@@ -327,6 +336,20 @@ class Planner:
 
     def _cut_away(self, mu: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self.rows.full @ mu - self.rows.cut @ mu)
+
+    def _prices_of(self, earlier: Solution | None, programme: Programme) -> NDArray[np.float64] | None:
+        """The rows' prices in an earlier solution, if they are of the same rows and the same question."""
+        if earlier is None or earlier.row_price is None or len(earlier.row_price) != self.rows.full.shape[0]:
+            return None
+        same = (earlier.prescription_Gy is not None) == programme.escalates
+        return earlier.row_price if same else None
+
+    def _cost_of_cut(self, prices: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """What an MU of each beamlet costs by the entries cut away: with it, a fluence that the guess was right for is
+        stationary for the whole matrix."""
+        if prices is None:
+            return np.zeros(self.rows.beamlets)
+        return np.asarray(self.rows.full.T @ prices - self.rows.cut.T @ prices)
 
     def _cut_error_Gy(self, missed_Gy: NDArray[np.float64]) -> float:
         """The largest mean over a structure of what the guess at the cut entries' dose missed."""

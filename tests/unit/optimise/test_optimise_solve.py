@@ -200,6 +200,34 @@ def test_certificate_bounds_every_other_fluence(coarse):
     assert own.objective == pytest.approx(solution.fluence.certificate.objective, rel=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("limits", [0, 1])
+def test_entries_cut_away_leave_the_optimum_where_it_is(seed, limits, monkeypatch):
+    """Half of the entries become an offset in dose and a price in cost: the optimum is that of the whole matrix."""
+    monkeypatch.setattr("mrlinac.optimise.planner.CUT_ERROR_Gy", 1e-9)
+    rng = np.random.default_rng(seed)
+    large = rng.uniform(0, 3, (40, 12)) * (rng.uniform(0, 1, (40, 12)) < 0.5)
+    patient = tiny(large + rng.uniform(0, 0.08, (40, 12)), {"T": range(15), "O": range(15, 40)})
+    wanted = [
+        {"kind": "squared_underdose", "structure": "T", "dose_percent": 100, "weight": 5},
+        {"kind": "squared_overdose", "structure": "T", "dose_percent": 105, "weight": 5},
+        {"kind": "squared_overdose", "structure": "O", "dose_Gy": 3, "weight": 1},
+    ]
+    limit = {"kind": "upper_tail", "structure": "O", "volume_percent": 20, "at_most_Gy": 6.0}
+    protocol = protocol_of(wanted, [limit] * limits)
+    solve = {"relative_gap": 1e-7, "refinements": 5}
+    whole = optimise.Planner(*patient, protocol, cut=0).solve(**solve)
+    planner = optimise.Planner(*patient, protocol, cut=0.03)
+    assert planner.rows.cut.nnz < 0.6 * planner.rows.full.nnz
+    found = planner.solve(**solve)
+    assert found.judgement.objective == pytest.approx(whole.judgement.objective, rel=1e-6)
+    assert found.fluence.certificate.objective == pytest.approx(whole.judgement.objective, rel=1e-6)
+    assert found.feasible
+    if not limits:  # the offset alone ends somewhere else
+        monkeypatch.setattr(planner, "_cost_of_cut", lambda prices: np.zeros(12))
+        assert planner.solve(**solve).judgement.objective > whole.judgement.objective * (1 + 1e-4)
+
+
 def test_infeasible_names_the_limit_and_its_relaxation(coarse):
     hopeless = thorax_protocol(lungs_Gy=1.0)
     with pytest.raises(SolverError, match=r"infeasible.*Lungs-GTV mean_dose <= 1\.00 Gy would have to give"):
