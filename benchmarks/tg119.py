@@ -138,7 +138,12 @@ def solve(path: Path, gap: float, oar_rows: int | None, cut: float, refinements:
         for o in objectives
     ]
     held = [
-        {"kind": "dose_at_volume", "structure": "OuterTarget", "volume_percent": 95, "at_least_Gy": GOAL_D95_Gy + ROOM_Gy},
+        {
+            "kind": "dose_at_volume",
+            "structure": "OuterTarget",
+            "volume_percent": 95,
+            "at_least_Gy": GOAL_D95_Gy + ROOM_Gy,
+        },
         {"kind": "mean_dose", "structure": "Core", "at_most_Gy": GOAL_CORE_MEAN_Gy - ROOM_Gy},
     ]
 

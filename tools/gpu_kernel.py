@@ -71,11 +71,14 @@ def assembled(ptx: str, capability: tuple[int, int]) -> dict[str, int]:
     ptxas = str(packaged[0]) if packaged else shutil.which("ptxas")
     if ptxas is None:
         return {}
+    from mrlinac.transport import gpu
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(ptx)
         arch = "sm_{}{}".format(*capability)
-        command = [ptxas, "-v", f"-arch={arch}", str(path), "-o", str(path.with_suffix(".cubin"))]
+        limit, out = f"--maxrregcount={gpu.REGISTERS}", str(path.with_suffix(".cubin"))
+        command = [ptxas, "-v", f"-arch={arch}", limit, str(path), "-o", out]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     entry = said[said.index("Compiling entry function") :]
     wanted = {

@@ -24,6 +24,7 @@ STACK = 32  # particles: 8 were never exceeded in 8 million histories of up to 1
 COUNTERS, ENERGIES, PARTICLE = 8, 3, 9  # lengths of a thread's scratch arrays
 THREADS = 128  # of a block
 BLOCKS = 8  # per multiprocessor
+REGISTERS = 168  # of a thread at most: 65 536 of a multiprocessor are then enough for three blocks
 LAUNCH = 1 << 22  # primaries of one kernel call: short enough for a display's time limit, and for Ctrl-C
 SPILL_bytes = 1024  # of local memory per thread, beside the stack
 
@@ -101,7 +102,7 @@ def follow(rows, first, names, beamline, table, geometry, code, deposits, counts
         cuda.atomic.add(energies, i, tally.energy[i])
 
 
-KERNEL = cuda.jit(follow)
+KERNEL = cuda.jit(follow) if jit.cuda_is_simulated() else cuda.jit(max_registers=REGISTERS)(follow)
 
 
 class Worker:
