@@ -292,7 +292,6 @@ class Planner:
             error_Gy,
             tuple(outcome.history),
             time.process_time() - began,
-            rows,
             held or {},
             found_Gy,
             row_price=outcome.row_price,

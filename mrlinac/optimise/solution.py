@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mrlinac.machine.beams import Fluence
 from mrlinac.optimise.canonical import Held
-from mrlinac.optimise.rows import Rows, Thinning
+from mrlinac.optimise.rows import Thinning
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,6 @@ class Solution:
     history : list of (objective, bound)
         By iteration.
     cpu_s : float
-    rows : Rows
     held : mapping
         Which rows the second pass of each DVH statement held.
     prescription_Gy : float or None
@@ -105,7 +104,6 @@ class Solution:
     cut_error_Gy: float
     history: tuple[tuple[float, float], ...]
     cpu_s: float
-    rows: Rows
     held: Held = field(default_factory=dict)
     prescription_Gy: float | None = None
     wishes: tuple[tuple[int, float, float], ...] = ()
@@ -130,8 +128,3 @@ class Solution:
     def relaxed(self) -> tuple[LimitState, ...]:
         """The limits that could not be met."""
         return tuple(limit for limit in self.limits if not limit.met)
-
-    def structure_dose_Gy(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Predicted course dose and volume (cc) of a structure's rows."""
-        mine = self.rows.of[name]
-        return self.row_dose_Gy[mine.rows], mine.weights
