@@ -187,7 +187,7 @@ class Planner:
             slip = max(o.slip_percent for o in group) / 100
             held.append((group, total + slip * abs(total) + WISH_ROOM * max(1.0, abs(total))))
             reached.append((number, total, held[-1][1]))
-            other = replace(solution, row_price=None)  # the next priority has prices of its own
+            other = replace(solution, cut_cost=None)  # the next priority has prices of its own
             given = {**given, "start": other, "guess_mu": solution.fluence.vector}
         return replace(solution, wishes=tuple(reached))
 
@@ -242,21 +242,21 @@ class Planner:
             )  # fmt: skip
             given, plain = programme.offset, (programme.linear_x, programme.constant)
             near = None if start is None else self._start(start, programme)
-            prices = self._prices_of(start, programme) if guess_mu is not None and solver == "interior" else None
+            cost = self._cost_in(start, programme) if guess_mu is not None and solver == "interior" else None
             for _ in range(1 + refinements):
                 small = self._cut_away(guess)
                 programme.offset = given + small
-                cost = self._cost_of_cut(prices)
-                programme.linear_x = plain[0] + cost * rows.reference_mu
-                programme.constant = plain[1] - float(cost @ guess)
+                if cost is not None:
+                    programme.linear_x = plain[0] + cost * rows.reference_mu
+                    programme.constant = plain[1] - float(cost @ guess)
                 outcome = self._run(programme, solver, relative_gap, near, progress)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
                 found_Gy = float(outcome.tails[-1]) if escalate else None
                 error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
-                known = prices is not None or outcome.row_price is None or rows.full.nnz == rows.cut.nnz
-                if error_Gy <= CUT_ERROR_Gy and known:
+                known, cost = cost is not None, self._cost_of_cut(outcome)
+                if error_Gy <= CUT_ERROR_Gy and (known or cost is None or rows.full.nnz == rows.cut.nnz):
                     break
-                guess, prices, near = mu, outcome.row_price, interior.Start(outcome.x, outcome.dual, found_Gy)
+                guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
             if least and not escalate and float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
                 # The price is finite: an objective that is steeper would rather exceed a limit that can be met.
                 only = canonical.build(
@@ -294,7 +294,7 @@ class Planner:
             time.process_time() - began,
             held or {},
             found_Gy,
-            row_price=outcome.row_price,
+            cut_cost=self._cost_of_cut(outcome),
         )
 
     def _least(
@@ -336,19 +336,18 @@ class Planner:
     def _cut_away(self, mu: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self.rows.full @ mu - self.rows.cut @ mu)
 
-    def _prices_of(self, earlier: Solution | None, programme: Programme) -> NDArray[np.float64] | None:
-        """The rows' prices in an earlier solution, if they are of the same rows and the same question."""
-        if earlier is None or earlier.row_price is None or len(earlier.row_price) != self.rows.full.shape[0]:
+    @staticmethod
+    def _cost_in(earlier: Solution | None, programme: Programme) -> NDArray[np.float64] | None:
+        """The cost of the entries cut away in an earlier solution, if that answers the same question."""
+        if earlier is None or (earlier.prescription_Gy is not None) != programme.escalates:
             return None
-        same = (earlier.prescription_Gy is not None) == programme.escalates
-        return earlier.row_price if same else None
+        return earlier.cut_cost
 
-    def _cost_of_cut(self, prices: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """What an MU of each beamlet costs by the entries cut away: with it, a fluence that the guess was right for is
-        stationary for the whole matrix."""
-        if prices is None:
-            return np.zeros(self.rows.beamlets)
-        return np.asarray(self.rows.full.T @ prices - self.rows.cut.T @ prices)
+    def _cost_of_cut(self, outcome: Outcome) -> NDArray[np.float64] | None:
+        """What an MU of each beamlet costs by the entries cut away, at the rows' prices: with it, a fluence that the guess
+        was right for is stationary for the whole matrix."""
+        price = outcome.row_price
+        return None if price is None else np.asarray(self.rows.full.T @ price - self.rows.cut.T @ price)
 
     def _cut_error_Gy(self, missed_Gy: NDArray[np.float64]) -> float:
         """The largest mean over a structure of what the guess at the cut entries' dose missed."""

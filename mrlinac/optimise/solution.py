@@ -93,8 +93,8 @@ class Solution:
         The highest one, where that was the question.
     wishes : tuple of (priority, reached, held at)
         Weighted sums in order of priority.
-    row_price : array or None
-        What a Gy more on each row would cost; None where a solver does not say.
+    cut_cost : array or None
+        What an MU of each beamlet costs by the entries cut away; None where a solver does not say.
     """
 
     fluence: Fluence
@@ -107,7 +107,7 @@ class Solution:
     held: Held = field(default_factory=dict)
     prescription_Gy: float | None = None
     wishes: tuple[tuple[int, float, float], ...] = ()
-    row_price: NDArray[np.float64] | None = None
+    cut_cost: NDArray[np.float64] | None = None
 
     @property
     def limits(self) -> tuple[LimitState, ...]:
