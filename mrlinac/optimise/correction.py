@@ -18,10 +18,11 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
-from mrlinac.optimise.planner import FINER, Planner, Progress, Solver
+from mrlinac.optimise.planner import FINER, Planner, Progress, Solver, TOLERANCE_Gy
 from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING
 from mrlinac.optimise.solution import Judgement, Solution
+from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Protocol
 
 
@@ -143,6 +144,7 @@ def correct(
     offset: NDArray[np.float32] | None = None
     guess: NDArray[np.float64] | None = None
     level_factor = scaled_later = 1.0
+    shift: dict[str, float] = {}
     history: list[Round] = []
     found: list[tuple[Solution, Dose]] = []
     extra = 0
@@ -153,6 +155,7 @@ def correct(
                 offset_Gy=offset,
                 level_factor=level_factor,
                 scaled_later=scaled_later,
+                shift_Gy=shift,
                 solver=solver,
                 relative_gap=relative_gap,  # any round may be the last
                 relax=relax,
@@ -174,6 +177,7 @@ def correct(
         offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
         if abs(factor - 1) <= MOST_SCALING and kept(solution, history[-1].promises):
             break
+        shift |= _beyond_tails(protocol, history[-1].promises)
         last = len(found) == rounds + 1 + extra
         # Upwards only: a limit that a smaller dose would leave room under is not loosened.
         scaled_later = min(max(factor, 1.0), 1.0 + MOST_SCALING)
@@ -186,6 +190,21 @@ def correct(
     fluence, dose, normalisation = normalise(solution.fluence, dose, target, protocol)
     assert offset is not None  # at least one round has run
     return Correction(fluence, dose, solution, tuple(history), chosen, normalisation, offset)
+
+
+def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...]) -> dict[str, float]:
+    """By organ limit on a tail that the forward dose exceeds: what it has beyond the model.
+
+    An offset puts each voxel right; the hottest of the next plan are others, and those of a noisy dose always too hot.
+    """
+    tails = {
+        c.name: c.limit_Gy(protocol.prescription)
+        for c in protocol.constraints
+        if c.upper and not c.relative and isinstance(c.of, kinds.UpperTail | kinds.DoseAtVolume)
+    }
+    return {
+        p.name: p.forward - p.promised for p in said if p.name in tails and p.forward > tails[p.name] + TOLERANCE_Gy
+    }
 
 
 def normalise(
