@@ -28,10 +28,12 @@ from mrlinac.optimise.settle import MOST_SCALING, Settled, organ_limits, settle
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol import kinds
 from mrlinac.protocol.escalation import Escalation
-from mrlinac.protocol.model import Protocol
+from mrlinac.protocol.model import Prescription, Protocol
 
 SAME_Gy = 0.02
 """The number of fractions is found when the prescription moves by less."""
+FAIR = 2e-2
+"""Gap to which a solution is fair enough to see where it would be hot."""
 FREE = 1e-2
 """A price below this (Gy of prescription per Gy of a limit) counts as none: at the gap that the highest prescription is
 known to, a limit with a Gy of room can have a thousandth."""
@@ -212,20 +214,15 @@ def escalate(
     most_Gy, extra = np.inf, 0
     while len(found) < rounds + 1 + extra:
         common: dict[str, Any] = {"offset_Gy": offset, "solver": solver, "progress": progress}
-        guess = found[-1][3].fluence.vector if found else None
-        for again in range(1 + FINER):
-            best = highest(
-                planner, shift_Gy=shift, relative_gap=max(relative_gap, 2e-3), guess_mu=guess,
-                start=best.solution if best else None, **common,
-            )  # fmt: skip
-            guess = best.solution.fluence.vector
-            highest_Gy = planner.model_Gy(best.solution.fluence, offset)
-            there = planner.at(best.second_pass_Gy, planner.fractions_of(best.second_pass_Gy))
-            finer = there.finer_where(highest_Gy)
-            if again == FINER or finer is there:
-                break
-            planner = finer.at(rx.dose_Gy, rx.fractions)
-        assert best is not None
+        if best is None:
+            planner, near = _finer_at_the_highest(planner, rx, **common)
+            guess = near.fluence.vector
+        else:
+            near, guess = best.solution, found[-1][3].fluence.vector
+        best = highest(
+            planner, shift_Gy=shift, relative_gap=max(relative_gap, 2e-3), guess_mu=guess, start=near, **common
+        )
+        highest_Gy = planner.model_Gy(best.solution.fluence, offset)
         wanted_Gy = min(_aim(best, escalation), most_Gy)
         aimed_Gy, fractions = escalation.rounded_down(wanted_Gy, rx.dose_Gy, rx.fractions)
         if aimed_Gy < rx.dose_Gy:
@@ -268,6 +265,24 @@ def escalate(
             extra, most_Gy = 1, settled.allowed_Gy
     chosen = max(range(len(history)), key=lambda i: _rank(history[i]))
     return Escalated(*found[chosen], tuple(history), chosen)
+
+
+def _finer_at_the_highest(planner: Planner, rx: Prescription, **common: Any) -> tuple[Planner, Solution]:
+    """Rows that know the hot spots of a fair solution for the highest prescription, and that solution."""
+    near: Solution | None = None
+    for _ in range(1 + FINER):
+        guess = None if near is None else near.fluence.vector
+        near = planner.once(
+            escalate=True, relax=True, relative_gap=FAIR, refinements=0, start=near, guess_mu=guess, **common
+        )
+        p_Gy = float(near.prescription_Gy or rx.dose_Gy)
+        there = planner.at(p_Gy, planner.fractions_of(p_Gy))
+        finer = there.finer_where(planner.model_Gy(near.fluence, common["offset_Gy"]))
+        if finer is there:
+            break
+        planner = finer.at(rx.dose_Gy, rx.fractions)
+    assert near is not None
+    return planner, near
 
 
 def _aim(best: Highest, escalation: Escalation) -> float:
