@@ -18,6 +18,7 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
+from mrlinac.optimise.canonical import PRICE_PER_Gy
 from mrlinac.optimise.planner import FINER, Planner, Progress, Solver, TOLERANCE_Gy
 from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING
@@ -238,7 +239,17 @@ def _factor(dose: Dose, target: Structure, protocol: Protocol) -> float:
 def _best(history: list[Round], factors: list[float]) -> int:
     """Rounds that rule 7 lets stand go first; among them the best forward dose by the protocol."""
     allowed = [i for i, f in enumerate(factors) if abs(f - 1) <= MOST_SCALING] or [len(factors) - 1]
-    return min(allowed, key=lambda i: history[i].kept.penalised)
+    return min(allowed, key=lambda i: _penalised(history[i]))
+
+
+def _penalised(one: Round) -> float:
+    """A round's objective with the price of every limit exceeded, less what noise alone adds to it (rule 15)."""
+    bias_Gy = {p.name: p.noise_bias for p in one.promises if np.isfinite(p.noise_bias)}
+    beyond = (
+        (limit.value_Gy - bias_Gy.get(limit.name, 0.0) - limit.limit_Gy, limit.upper) for limit in one.kept.limits
+    )
+    excess_Gy = (over if upper else -over for over, upper in beyond)
+    return one.kept.objective + PRICE_PER_Gy * sum(e for e in excess_Gy if e > TOLERANCE_Gy)
 
 
 def _round(planner: Planner, solution: Solution, dose: Dose, level_factor: float, factor: float) -> Round:

@@ -13,9 +13,11 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import DataError, SolverError
 from mrlinac.machine.beams import Beam, BeamletMap
-from mrlinac.optimise import canonical, rows, statement
+from mrlinac.optimise import canonical, correction, rows, statement
 from mrlinac.optimise import matrix as solver_matrix
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
+from mrlinac.optimise.promise import Promise
+from mrlinac.optimise.solution import Judgement, LimitState
 from mrlinac.protocol import kinds
 from mrlinac.provenance import Provenance
 
@@ -409,6 +411,19 @@ def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeyp
     plain = np.mean([cord_Gy(seed) for seed in range(4)])
     assert plain > 9.0 + 0.15  # the limit
     assert aimed < 9.0 + 0.5 * (plain - 9.0)
+
+
+def test_the_round_is_chosen_without_the_bias_of_noise():
+    """A limit that only its noise exceeds counts for nothing; one that the dose exceeds costs its price."""
+    limit = LimitState("cord", 51.3, 50.0, True, False, 1.3, 0.0, "")
+    noisy, real = (
+        correction.Round({}, {}, 0, kept, kept, 1.0, (Promise("cord", 50, 51.3, bias_Gy, 0.1, True),))
+        for kept, bias_Gy in ((Judgement((), (limit,), 9.0, 1e4), 1.3), (Judgement((), (limit,), 5.0, 1e4), 0.2))
+    )
+    assert correction._best([real, noisy], [1.0, 1.0]) == 1
+    assert correction._penalised(noisy) == 9.0
+    assert correction._penalised(real) == pytest.approx(5.0 + 1.1 * canonical.PRICE_PER_Gy)
+    assert correction._best([real, noisy], [1.0, 1.02]) == 0  # rule 7
 
 
 def test_an_exact_forward_dose_needs_no_correction(coarse):
