@@ -28,12 +28,14 @@ from mrlinac.optimise.settle import MOST_SCALING, Settled, organ_limits, settle
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol import kinds
 from mrlinac.protocol.escalation import Escalation
-from mrlinac.protocol.model import Prescription, Protocol
+from mrlinac.protocol.model import Constraint, Prescription, Protocol
 
 SAME_Gy = 0.02
 """The number of fractions is found when the prescription moves by less."""
 FAIR = 2e-2
 """Gap to which a solution is fair enough to see where it would be hot."""
+ROOM = 0.98
+"""Of the volume of a condition at the floor that a plan is made for: it is all or nothing, and rows are not voxels."""
 FREE = 1e-2
 """A price below this (Gy of prescription per Gy of a limit) counts as none: at the gap that the highest prescription is
 known to, a limit with a Gy of room can have a thousandth."""
@@ -227,7 +229,7 @@ def escalate(
         aimed_Gy, fractions = escalation.rounded_down(wanted_Gy, rx.dose_Gy, rx.fractions)
         if aimed_Gy < rx.dose_Gy:
             aimed_Gy, fractions = rx.dose_Gy, rx.fractions
-        there, start = planner.at(aimed_Gy, fractions), best.solution
+        there, start = planner.at(aimed_Gy, fractions).asking(with_conditions(protocol, planner)), best.solution
         for again in range(1 + FINER):
             shift = _beyond_rows(there, structures, highest_Gy)
             solution = there.solve(
@@ -238,7 +240,7 @@ def escalate(
             if again == FINER or finer is there:
                 break
             there, start = finer, solution
-        planner = there.at(rx.dose_Gy, rx.fractions)
+        planner = there.at(rx.dose_Gy, rx.fractions).asking(protocol)
         # The rows are of the floor's fractions: so many more of them share the course's fluence.
         unscaled = solution.fluence.times(rx.fractions / fractions)
         one = forward(unscaled)
@@ -285,6 +287,30 @@ def _finer_at_the_highest(planner: Planner, rx: Prescription, **common: Any) -> 
     return planner, near
 
 
+def with_conditions(protocol: Protocol, planner: Planner) -> Protocol:
+    """The protocol with its conditions at the floor as limits, where they are a point of the DVH of a structure with rows.
+
+    V20 of at most 35 % at 63 Gy is D35 % of at most 20/63 of the prescription, whatever that is.
+    """
+    floor_Gy, added = protocol.prescription.dose_Gy, []
+    for goal in protocol.goals:
+        wanted = metrics.parse(goal.metric)
+        point = wanted.form == "volume_at" and wanted.unit == "%" and wanted.level_unit == "Gy"
+        if not (point and goal.at_floor and goal.structure in planner.rows.of):
+            continue
+        if goal.at_most is not None and 0 < goal.at_most < 100:
+            level_Gy = goal.for_prescription(wanted.level, protocol.prescription)
+            added.append(
+                Constraint(
+                    of=kinds.DoseAtVolume(structure=goal.structure, volume_percent=ROOM * goal.at_most),
+                    at_most_percent=100 * level_Gy / floor_Gy,
+                    source=goal.source,
+                    optional=goal.optional,
+                )
+            )
+    return protocol.model_copy(update={"constraints": (*protocol.constraints, *added)})
+
+
 def _aim(best: Highest, escalation: Escalation) -> float:
     """What to plan for: a slip below the highest prescription, or the cap itself where no limit asks for a price there.
 
@@ -326,9 +352,10 @@ def _beyond_rows(planner: Planner, structures: StructureSet, dose_Gy: NDArray[np
     return found
 
 
-def _rank(one: EscalationRound) -> tuple[bool, bool, float, float]:
+def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:
     scaled = one.settled.dose_Gy / one.aimed_Gy
-    return one.target_met, scaled >= 1 - MOST_SCALING, one.settled.dose_Gy, one.settled.allowed_Gy
+    settled = one.settled
+    return settled.eligible, one.target_met, scaled >= 1 - MOST_SCALING, settled.dose_Gy, settled.allowed_Gy
 
 
 def _target_met(planner: Planner, dose: Dose) -> bool:

@@ -132,6 +132,12 @@ class Planner:
         finer.protocol = self.protocol
         return finer
 
+    def asking(self, protocol: Protocol) -> Planner:
+        """The same rows and prescription for a protocol that asks for more, or less, of structures that have rows."""
+        other, rx = copy(self), self.protocol.prescription
+        other.protocol = protocol.at(rx.dose_Gy, rx.fractions)
+        return other
+
     def fractions_of(self, dose_Gy: float) -> float:
         """Fractions of a prescription: where they are added as many as it takes, whole or not."""
         rx, escalation = self.protocol.prescription, self.protocol.escalation

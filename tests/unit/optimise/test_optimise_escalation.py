@@ -317,6 +317,38 @@ def test_rounds_end_where_the_forward_dose_keeps_the_promise(patient):
     assert not all(one.kept for one in found[1.008].history[0].promises)
 
 
+def test_a_condition_at_the_floor_is_planned_for(patient):
+    """V20 that a plan misses at the floor where nobody asks for it is kept where it is a condition of eligibility."""
+    influence, structures = patient
+
+    def escalated(goals):
+        protocol = thorax_isotoxic(60.0, cap_Gy=70.0)
+        overdose = {"kind": "squared_overdose", "structure": "Lungs-GTV", "dose_Gy": 40, "weight": 1e-3, **SRC}
+        values = protocol.model_dump(mode="json", exclude_none=True)
+        values["objectives"] = [*values["objectives"], overdose]
+        values["goals"] = goals
+        protocol = protocols.from_values(values)
+        planner = optimise.Planner(*patient, protocol, oar_rows=None)
+        return optimise.escalate(*patient, protocol, forward_of(influence, np.float32(1)), rounds=0, planner=planner)
+
+    free = escalated([])
+    at_floor = free.dose.times(63 / free.round.settled.dose_Gy, fractions=30)
+    reached = metric(at_floor, structures["Lungs-GTV"], "V5Gy[%]")
+    goal = {
+        "structure": "Lungs-GTV",
+        "metric": "V5Gy[%]",
+        "at_most": 0.9 * reached,
+        "fractions": 30,
+        "at_floor": True,
+        **SRC,
+    }
+    kept = escalated([goal])
+    assert kept.round.settled.eligible
+    assert kept.round.settled.dose_Gy == pytest.approx(free.round.settled.dose_Gy, abs=0.5)
+    at_floor = kept.dose.times(63 / kept.round.settled.dose_Gy, fractions=30)
+    assert metric(at_floor, structures["Lungs-GTV"], "V5Gy[%]") <= 0.9 * reached
+
+
 def test_a_condition_at_the_floor_is_judged_there():
     influence, structures = tiny(np.eye(4), {"T": (0, 1), "O": (2, 3)})
     goals = [
