@@ -19,12 +19,15 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
 from mrlinac.optimise.canonical import PRICE_PER_Gy
-from mrlinac.optimise.planner import FINER, Planner, Progress, Solver, TOLERANCE_Gy
+from mrlinac.optimise.planner import Planner, Progress, Solver, TOLERANCE_Gy
 from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING
 from mrlinac.optimise.solution import Judgement, Solution
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Protocol
+
+MOST_BELOW = 0.03
+"""Of a tail's limit by which a round may aim below it: more is not the plan's fault, but a rough dose's."""
 
 
 @dataclass(frozen=True)
@@ -150,26 +153,20 @@ def correct(
     found: list[tuple[Solution, Dose]] = []
     extra = 0
     while len(found) < rounds + 1 + extra:
-        start = found[-1][0] if found else None
-        for again in range(1 + FINER):
-            solution = planner.solve(
-                offset_Gy=offset,
-                level_factor=level_factor,
-                scaled_later=scaled_later,
-                shift_Gy=shift,
-                solver=solver,
-                relative_gap=relative_gap,  # any round may be the last
-                relax=relax,
-                guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
-                refinements=1 if start is None else 0,  # … so that only the first needs to find it
-                start=start,
-                progress=progress,
-            )
-            guess, start = solution.fluence.vector, solution
-            finer = planner.finer_where(planner.model_Gy(solution.fluence, offset))
-            if finer is planner or again == FINER:
-                break
-            planner = finer
+        solution = planner.solve(
+            offset_Gy=offset,
+            level_factor=level_factor,
+            scaled_later=scaled_later,
+            shift_Gy=shift,
+            solver=solver,
+            relative_gap=relative_gap,  # any round may be the last
+            relax=relax,
+            guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
+            refinements=0 if found else 1,  # … so that only the first needs to find it
+            start=found[-1][0] if found else None,
+            progress=progress,
+        )
+        guess = solution.fluence.vector
         dose = forward(solution.fluence).course(rx.fractions)
         factor = _factor(dose, target, protocol)
         history.append(_round(planner, solution, dose, level_factor, factor))
@@ -204,7 +201,9 @@ def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...]) -> dict[str, fl
         if c.upper and not c.relative and isinstance(c.of, kinds.UpperTail | kinds.DoseAtVolume)
     }
     return {
-        p.name: p.forward - p.promised for p in said if p.name in tails and p.forward > tails[p.name] + TOLERANCE_Gy
+        p.name: min(p.forward - p.promised, MOST_BELOW * tails[p.name])
+        for p in said
+        if p.name in tails and p.forward > tails[p.name] + TOLERANCE_Gy
     }
 
 

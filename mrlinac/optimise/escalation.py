@@ -230,12 +230,17 @@ def escalate(
         if aimed_Gy < rx.dose_Gy:
             aimed_Gy, fractions = rx.dose_Gy, rx.fractions
         there, start = planner.at(aimed_Gy, fractions).asking(with_conditions(protocol, planner)), best.solution
+        coarser: tuple[Planner, Solution] | None = None
         for again in range(1 + FINER):
             shift = _beyond_rows(there, structures, highest_Gy)
             solution = there.solve(
                 shift_Gy=shift, relax=True, held=there.held_by(there.rows.on_rows(highest_Gy)), relative_gap=relative_gap,
                 guess_mu=start.fluence.vector, refinements=1, start=start, **common,
             )  # fmt: skip
+            if coarser is not None and coarser[1].feasible and not solution.feasible:
+                there, solution = coarser
+                break
+            coarser = there, solution
             finer = there.finer_where(there.model_Gy(solution.fluence, offset))
             if again == FINER or finer is there:
                 break
@@ -272,12 +277,16 @@ def escalate(
 def _finer_at_the_highest(planner: Planner, rx: Prescription, **common: Any) -> tuple[Planner, Solution]:
     """Rows that know the hot spots of a fair solution for the highest prescription, and that solution."""
     near: Solution | None = None
+    coarser: tuple[Planner, Solution] | None = None
     for _ in range(1 + FINER):
         guess = None if near is None else near.fluence.vector
         near = planner.once(
             escalate=True, relax=True, relative_gap=FAIR, refinements=0, start=near, guess_mu=guess, **common
         )
         p_Gy = float(near.prescription_Gy or rx.dose_Gy)
+        if coarser is not None and p_Gy < rx.dose_Gy <= float(coarser[1].prescription_Gy or 0):
+            return coarser  # what single voxels of a noisy influence cannot keep is not worth the floor
+        coarser = planner, near
         there = planner.at(p_Gy, planner.fractions_of(p_Gy))
         finer = there.finer_where(planner.model_Gy(near.fluence, common["offset_Gy"]))
         if finer is there:

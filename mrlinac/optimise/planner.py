@@ -252,9 +252,9 @@ class Planner:
             for _ in range(1 + refinements):
                 small = self._cut_away(guess)
                 programme.offset = given + small
-                if cost is not None:
-                    programme.linear_x = plain[0] + cost * rows.reference_mu
-                    programme.constant = plain[1] - float(cost @ guess)
+                tilt = np.zeros(rows.beamlets) if cost is None else cost
+                programme.linear_x = plain[0] + tilt * rows.reference_mu
+                programme.constant = plain[1] - float(tilt @ guess)
                 outcome = self._run(programme, solver, relative_gap, near, progress)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
                 found_Gy = float(outcome.tails[-1]) if escalate else None
@@ -271,7 +271,7 @@ class Planner:
                 )  # fmt: skip
                 # A Gy beside, to measure a gap against where nothing needs to be exceeded.
                 only.offset, only.constant = programme.offset, 1.0
-                outcome = self._least(programme, only, outcome, solver, relative_gap)
+                outcome = replace(self._least(programme, only, outcome, solver, relative_gap), row_price=None)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
                 error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
         row_dose_Gy = np.asarray(rows.full @ mu) + given
@@ -351,8 +351,8 @@ class Planner:
 
     def _cost_of_cut(self, outcome: Outcome) -> NDArray[np.float64] | None:
         """What an MU of each beamlet costs by the entries cut away, at the rows' prices: with it, a fluence that the guess
-        was right for is stationary for the whole matrix."""
-        price = outcome.row_price
+        was right for is stationary for the whole matrix. None where a limit is exceeded, whose price is made up."""
+        price = None if np.max(outcome.excess_Gy, initial=0.0) > TOLERANCE_Gy else outcome.row_price
         return None if price is None else np.asarray(self.rows.full.T @ price - self.rows.cut.T @ price)
 
     def _cut_error_Gy(self, missed_Gy: NDArray[np.float64]) -> float:
