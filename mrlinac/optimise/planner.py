@@ -179,6 +179,8 @@ class Planner:
         priorities = sorted({o.priority for o in wishes if o not in always})
         if len(priorities) < 2 or given.get("escalate"):
             return self.once(**given)
+        if given.get("start") is not None:  # its price is the last priority's
+            given = {**given, "start": replace(given["start"], cut_cost=None)}
         reached: list[tuple[int, float, float]] = []
         held: list[tuple[tuple[Objective, ...], float]] = []
         for number in priorities:
@@ -249,6 +251,8 @@ class Planner:
             given, plain = programme.offset, (programme.linear_x, programme.constant)
             near = None if start is None else self._start(start, programme)
             cost = self._cost_in(start, programme) if guess_mu is not None and solver == "interior" else None
+            if guess_mu is not None and cost is None and solver == "interior" and rows.full.nnz != rows.cut.nnz:
+                refinements = max(refinements, 1)  # a price has to be found
             for _ in range(1 + refinements):
                 small = self._cut_away(guess)
                 programme.offset = given + small

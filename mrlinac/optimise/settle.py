@@ -149,7 +149,7 @@ def _allowed_Gy(
     for _ in range(60):
         middle = 0.5 * (low + high)
         fractions = rx.fractions if _keeps_fractions(escalation) else middle / rx.fraction_Gy
-        reached = constraint.of.limit_value(middle * per_Gy, volume_cc, 1.0, fractions)
+        reached = constraint.of.limit_value(middle * per_Gy, volume_cc, middle, fractions)
         low, high = (middle, high) if reached <= limit_Gy else (low, middle)
     return low
 

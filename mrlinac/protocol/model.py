@@ -277,8 +277,8 @@ class Protocol(Spec):
             problems.append(f"escalation: cap_Gy {escalation.cap_Gy:g} is not above the floor, {floor_Gy:g} Gy")
         for c in self.constraints:
             if isinstance(c.of, kinds.SquaredKind):
-                organ = isinstance(c.of, kinds.SquaredOverdose) and not c.relative
-                if (c.of.dose_Gy is not None) != organ:
+                organ = isinstance(c.of, kinds.SquaredOverdose) and c.of.dose_Gy is not None and not c.relative
+                if not organ and not (c.of.dose_percent is not None and c.relative):
                     problems.append(
                         f"{c.name}: where a prescription escalates, level and limit are both per cent of it, or (only of "
                         "squared_overdose) both in Gy"

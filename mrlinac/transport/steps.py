@@ -227,6 +227,7 @@ def charged(top, table, geometry, tally):
                 per_mm = density * per_g
     tally.counter[N_TRUNCATED] += 1
     deposit(tally, index, weight * (held + kinetic))
+    x, y, z = i * sx + px, j * sy + py, k * sz + pz
     return rest_annihilation(top, x, y, z, positron, weight, table, tally)
 
 
