@@ -48,7 +48,7 @@ class Highest:
     Attributes
     ----------
     bound_Gy : float
-        No plan that keeps the mean tails reaches more (the dual bound).
+        No plan that keeps the mean tails reaches more (the dual bound), to within the error of the entries cut away.
     restricted_Gy : float
         A plan that keeps them reaches this.
     second_pass_Gy : float

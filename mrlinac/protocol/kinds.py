@@ -274,27 +274,6 @@ NOT_A_LIMIT = {
 }
 """Kinds that stand in one of the two tables only, and what to use in the other."""
 
-AnyObjectiveKind = Annotated[
-    SquaredOverdose
-    | SquaredUnderdose
-    | SquaredDeviation
-    | MeanDose
-    | UpperTail
-    | LowerTail
-    | Geud
-    | MeanEQD2
-    | FluenceSmoothness,
-    Field(discriminator="kind"),
-]
-AnyLimitKind = Annotated[
-    SquaredOverdose
-    | SquaredUnderdose
-    | SquaredDeviation
-    | MeanDose
-    | UpperTail
-    | LowerTail
-    | DoseAtVolume
-    | Geud
-    | MeanEQD2,
-    Field(discriminator="kind"),
-]
+_Convex = SquaredOverdose | SquaredUnderdose | SquaredDeviation | MeanDose | UpperTail | LowerTail | Geud | MeanEQD2
+AnyObjectiveKind = Annotated[_Convex | FluenceSmoothness, Field(discriminator="kind")]
+AnyLimitKind = Annotated[_Convex | DoseAtVolume, Field(discriminator="kind")]
