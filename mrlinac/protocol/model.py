@@ -173,11 +173,12 @@ class Constraint(Fractionated):
 
     def problem(self, prescription: Prescription) -> str | None:
         """Why the limit cannot be used with a prescription; EQD2 and per cent can be with any."""
-        if isinstance(self.of, kinds.SquaredKind) and self.of.dose_Gy is not None:
-            if (self.fraction_Gy is None and self.fractions is None) or not self.holds_as_is(prescription):
-                return (
-                    "has a dose level of its own, which is not converted: name fractions or fraction_Gy as prescribed"
-                )
+        if isinstance(self.of, kinds.SquaredKind) and not (self.relative and self.of.dose_Gy is None):
+            unnamed = self.fraction_Gy is None and self.fractions is None
+            if (reason := super().problem(prescription)) and not unnamed:
+                return reason
+            if unnamed or not self.holds_as_is(prescription):
+                return "is of a squared kind, which is not converted: name fractions or fraction_Gy as prescribed"
             return None
         if self.relative or isinstance(self.of, kinds.MeanEQD2):
             return None

@@ -12,6 +12,7 @@ from mrlinac.optimise import statement
 from mrlinac.optimise.norms import Norm, Norms
 from mrlinac.protocol import kinds
 from mrlinac.protocol.eqd2 import eqd2
+from mrlinac.protocol.model import Constraint, Prescription
 
 FRACTIONS = 5
 EXAMPLES = {
@@ -150,6 +151,21 @@ def test_known_optimum_with_geud(solver, exponent):
     names = {"T": (0, 1, 2), "A": (0,), "B": (1,), "C": (2,)}
     _, found_Gy = optimum([*squares, geud], solver, names=names)
     np.testing.assert_allclose(found_Gy, d_Gy, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"alpha_beta_Gy": 3, "fraction_Gy": 3}, "not converted"),
+        ({"alpha_beta_Gy": 3}, "not converted"),
+        ({"fractions": 5, "fraction_Gy": 2}, "two fractionations"),
+        ({"fractions": 9}, "holds in 9 fractions"),
+    ],
+)
+def test_a_limit_on_a_mean_square_is_not_converted(given, words):
+    of = kinds.SquaredOverdose(structure="T", dose_percent=50)
+    limit = Constraint(of=of, at_most_Gy=3.0, source="test", **given)
+    assert words in limit.problem(Prescription(dose_Gy=10, fractions=5, target="T", rule="median", source="test"))
 
 
 def test_a_limit_on_a_mean_square_has_a_closed_form():
