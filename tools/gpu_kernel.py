@@ -52,6 +52,7 @@ def arguments() -> tuple[Any, ...]:
     return (
         np.zeros((1, source.COLUMNS)),
         np.zeros(1, np.int64),
+        np.zeros(1, np.int64),
         np.zeros((1, 5), np.uint64),
         beamline,
         type(table)(*(array.copy() for array in table)),  # the tables are read-only on the host

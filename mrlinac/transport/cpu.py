@@ -19,7 +19,7 @@ from mrlinac.constants import MOMENTUM_MeV_PER_T_mm
 from mrlinac.errors import PhysicsError
 from mrlinac.transport import history, rng, voxels
 from mrlinac.transport.source import Emission
-from mrlinac.transport.stack import STACK, Tally
+from mrlinac.transport.stack import PARTICLE, STACK, Tally
 from mrlinac.transport.tables import TOTAL, Tables
 from mrlinac.transport.voxels import Geometry
 
@@ -157,7 +157,7 @@ def new_tally(code: NDArray[np.uint32], touched: bool) -> Tally:
         touched=np.zeros(len(code) if touched else 0, np.int32),
         counter=np.zeros(8, np.int64),
         energy=np.zeros(3),
-        stack=np.zeros((STACK, 9)),
+        stack=np.zeros((STACK, PARTICLE)),
         rng=np.zeros(2, np.uint64),
     )
 

@@ -13,7 +13,7 @@ from mrlinac.transport import tables
 from mrlinac.transport.elementary import exp, ln
 from mrlinac.transport.photon import MEC2, azimuth, turn
 from mrlinac.transport.rng import uniform
-from mrlinac.transport.stack import ELECTRON, ESCAPED, N_FLIGHTS, POSITRON, code_at, deposit, push, roulette
+from mrlinac.transport.stack import ELECTRON, ESCAPED, N_FLIGHTS, PATHS, POSITRON, code_at, deposit, push, roulette
 from mrlinac.transport.tables import row_of
 from mrlinac.transport.voxels import density_of, material_of, voxel_at
 
@@ -24,6 +24,7 @@ def photon(top, table, geometry, tally):
     rng = tally.rng
     p = tally.stack[top]
     x, y, z, u, v, w, energy, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[8]
+    drawn = p[PATHS]
     photon_cut, electron_cut = table.cuts[tables.PHOTON_CUT], table.cuts[tables.ELECTRON_CUT]
     while True:
         if energy < photon_cut:
@@ -39,7 +40,8 @@ def photon(top, table, geometry, tally):
         enter, leave = box_ahead(x, y, z, u, v, w, geometry.dense_box)
         while True:  # virtual collisions
             tally.counter[N_FLIGHTS] += 1
-            paths = random.exponential(rng)
+            paths = drawn if drawn > 0.0 else random.exponential(rng)
+            drawn = 0.0
             flight = outside
             s = paths * outside
             if s > enter and leave > enter:  # the way reaches the dense box

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from mrlinac import jit
 from mrlinac.errors import DeviceError
 from mrlinac.transport import history, rng
+from mrlinac.transport.history import GROUP
+from mrlinac.transport.stack import PARTICLE
 from mrlinac.transport.tables import Tables
 from mrlinac.transport.voxels import Geometry
 
@@ -21,11 +23,11 @@ Array = NDArray[np.float64]
 cuda = jit.load_cuda()
 
 STACK = 32  # particles: 8 were never exceeded in 8 million histories of up to 10 MeV; a full stack is counted
-COUNTERS, ENERGIES, PARTICLE = 8, 3, 9  # lengths of a thread's scratch arrays
+COUNTERS, ENERGIES = 8, 3  # lengths of a thread's scratch arrays
 THREADS = 128  # of a block
 BLOCKS = 8  # per multiprocessor
 REGISTERS = 168  # of a thread at most: 65 536 of a multiprocessor are then enough for three blocks
-LAUNCH = 1 << 22  # primaries of one kernel call: short enough for a display's time limit, and for Ctrl-C
+LAUNCH = 1 << 20  # histories of one kernel call: short enough for a display's time limit, and for Ctrl-C
 SPILL_bytes = 1024  # of local memory per thread, beside the stack
 
 
@@ -62,8 +64,8 @@ on_gpu = BUILD.twin(history)
 start = BUILD.twin(rng).start
 
 
-def follow(rows, first, names, beamline, table, geometry, code, deposits, counts, energies, begin, end):
-    """Follow primaries ``begin`` … ``end`` − 1 of a batch; source row i has those from ``first[i]`` on.
+def follow(rows, number, first, names, beamline, table, geometry, code, deposits, counts, energies, begin, end):
+    """Follow histories ``begin`` … ``end`` − 1 of a batch; source row i has ``number[i]`` primaries from ``first[i]`` on.
 
     The loop goes over particles, not over histories: the threads of a warp wait for each other at its end, and a
     long history would hold up 31 short ones.
@@ -91,8 +93,9 @@ def follow(rows, first, names, beamline, table, geometry, code, deposits, counts
                     low = middle
                 else:
                     high = middle
-            start(tally.rng, following - first[low], names[low])
-            top = on_gpu.emit(rows[low], beamline, geometry, tally)
+            nth = following - first[low]
+            start(tally.rng, nth, names[low])
+            top = on_gpu.emit(rows[low], min(GROUP, number[low] - nth * GROUP), beamline, geometry, tally)
             following += cuda.gridsize(1)
         if top > 0:
             top = on_gpu.follow_last(top, table, geometry, tally)
@@ -147,15 +150,17 @@ class Worker:
 
     def batch(self, number: NDArray[np.int64], names: NDArray[np.uint64]) -> tuple[Array, NDArray[np.int64], Array]:
         """Follow ``number[i]`` primaries of each source row: deposits in MeV by voxel, counters, energies."""
-        edges = np.concatenate([[0], np.cumsum(number)])
+        # histories, as many as history.groups says
+        edges = np.concatenate([[0], np.cumsum(-(-number // GROUP))])
         # A row without primaries shares its first number with the next; the search then finds the last of them.
         first, names = cuda.to_device(edges[:-1]), cuda.to_device(np.ascontiguousarray(names))
+        primaries = cuda.to_device(np.ascontiguousarray(number))
         counts, energies = cuda.to_device(np.zeros(COUNTERS, np.int64)), cuda.to_device(np.zeros(ENERGIES))
         self._deposits.copy_to_device(np.zeros(self._deposits.shape))
         total = int(edges[-1])
         for begin in range(0, total, LAUNCH):
             KERNEL[self._grid](
-                self._rows, first, names, self._shared, self._table, self._geometry, self._code, self._deposits,
+                self._rows, primaries, first, names, self._shared, self._table, self._geometry, self._code, self._deposits,
                 counts, energies, begin, min(begin + LAUNCH, total),
             )  # fmt: skip
             cuda.synchronize()
@@ -165,7 +170,7 @@ class Worker:
 def bytes_needed(voxels: int, sources: int, resident_threads: int) -> int:
     """Memory of the device: codes and deposits, the sources' streams, and the scratch of all resident threads."""
     scratch = STACK * PARTICLE * 8 + SPILL_bytes
-    return voxels * (4 + 8) + sources * 6 * 8 + resident_threads * scratch
+    return voxels * (4 + 8) + sources * 7 * 8 + resident_threads * scratch
 
 
 def check_memory(needed: float, free: float, voxels: int) -> None:

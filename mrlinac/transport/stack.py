@@ -1,7 +1,7 @@
 """What a thread writes to: deposits by voxel, counters, energies, and the stack of particles still to follow.
 
-Energies are in MeV. A particle on the stack is a row (x, y, z, u, v, w, energy, kind, weight). Nothing is allocated
-here.
+Energies are in MeV. A particle on the stack is a row (x, y, z, u, v, w, energy, kind, weight, mean free paths to its
+first collision or 0 where they are still to be drawn). Nothing is allocated here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from mrlinac.transport.rng import uniform
 
 PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
 STACK = 256
+PARTICLE = 10  # numbers of a particle
+WEIGHT, PATHS = 8, 9  # columns
 
 # tally.counter
 N_TOUCHED, N_TRUNCATED, N_OVERFLOW, N_STEPS, N_FLIGHTS, N_ENTERED = range(6)
@@ -67,6 +69,7 @@ def push(tally, top, x, y, z, u, v, w, energy, kind, weight):
         return top
     p = tally.stack[top]
     p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8] = x, y, z, u, v, w, energy, kind, weight
+    p[PATHS] = 0.0
     return top + 1
 
 
