@@ -37,7 +37,7 @@ def harvest(tally, gray_per_MeV, factor, solid, score, keep_above, name, index, 
     for n in range(touched):
         i = tally.touched[n]
         x = stack.deposit_at(tally, i) * gray_per_MeV[i]
-        tally.cell[2 * i + 1] = 0
+        stack.forget(tally, i)
         if x < floor:
             x = floor if rng.uniform(tally.rng) * floor < x else 0.0
         if x > 0.0 and (score.shape[0] == 0 or score[i]):
@@ -159,8 +159,9 @@ class Maker:
             counts = np.array([number], np.int64)
             cpu.follow(self.rows[j : j + 1], counts, name, self.shared, self.table, self.geometry, tally, pool.stop)
             used = tally.touched[: tally.counter[stack.N_TOUCHED]].copy()
-            parts.append((used, cpu.deposits(tally)[used].astype(float)))
-            tally.cell[2 * used + 1] = 0
+            deposits = cpu.deposits(tally)
+            parts.append((used, deposits[used].astype(float)))
+            deposits[used] = 0
             tally.counter[:] = 0
         everywhere = np.unique(np.concatenate([used for used, _ in parts]))
         if not len(everywhere):

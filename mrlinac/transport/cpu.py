@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections import deque
@@ -162,12 +161,11 @@ def new_tally(code: NDArray[np.uint32], touched: bool) -> Tally:
     )
 
 
-def _on_cache_lines(*shape: int) -> NDArray[np.uint32]:
+def _on_cache_lines(count: int) -> NDArray[np.uint32]:
     """Zeros that begin where a line of the cache does."""
-    spare = CACHE_LINE_bytes // 4
-    raw = np.zeros(math.prod(shape) + spare, np.uint32)
+    raw = np.zeros(count + CACHE_LINE_bytes // 4, np.uint32)
     begin = -raw.ctypes.data % CACHE_LINE_bytes // 4
-    return raw[begin : begin + math.prod(shape)].reshape(shape)
+    return raw[begin : begin + count]
 
 
 def deposits(tally: Tally) -> NDArray[np.float32]:

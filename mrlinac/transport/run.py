@@ -178,7 +178,7 @@ def simulate(
 
         def use(batch: int, tally: Tally, _: object) -> None:
             add(batch, cpu.deposits(tally), tally.counter, tally.energy)
-            tally.cell[1::2] = 0
+            cpu.deposits(tally)[:] = 0
             tally.counter[:] = 0
             tally.energy[:] = 0
 

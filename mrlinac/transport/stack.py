@@ -18,7 +18,7 @@ from mrlinac.transport.rng import uniform
 PHOTON, ELECTRON, POSITRON = 0.0, 1.0, 2.0
 STACK = 256
 PARTICLE = 10  # numbers of a particle
-WEIGHT, PATHS = 8, 9  # columns
+PATHS = 9  # the last of them
 
 # tally.counter
 N_TOUCHED, N_TRUNCATED, N_OVERFLOW, N_STEPS, N_FLIGHTS, N_ENTERED = range(6)
@@ -59,6 +59,12 @@ def deposit(tally, index, energy):
         tally.touched[tally.counter[N_TOUCHED]] = index
         tally.counter[N_TOUCHED] += 1
     tally.cell[2 * index + 1] = total
+
+
+@device
+def forget(tally, index):
+    """Take a voxel's deposit away."""
+    tally.cell[2 * index + 1] = 0
 
 
 @device

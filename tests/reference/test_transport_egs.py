@@ -58,7 +58,7 @@ def test_depth_and_profiles(case, claim):
         0.0,
         "%",
     )
-    for curve in curves + egs.profile_curves(case, 5_000_000, seed=4):
+    for curve in curves + egs.profile_curves(case, 20_000_000, seed=4):
         check(curve, 0.006)
         if " at " in curve.name:
             ours, theirs = egs.edges_at_half(curve, curve.ours), egs.edges_at_half(curve, curve.egs)
