@@ -16,7 +16,7 @@ from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import SolverError
 from mrlinac.machine.beams import Certificate, Fluence
-from mrlinac.optimise import canonical, interior
+from mrlinac.optimise import canonical, hidden, interior
 from mrlinac.optimise.canonical import Held, Programme
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
@@ -38,14 +38,6 @@ LEAST_Gy = 2e-3
 """To this a sum of excesses is least; and the room that limits get beyond it."""
 FIRM = 1e3
 """Price of a further excess, over the usual."""
-FINER = 2
-"""How often in a round rows are made finer, at most."""
-FINER_Gy = 0.1
-"""By so much more may all voxels exceed a limit than the rows do, before its tail's voxels get rows of their own."""
-FINER_BAND = 0.05
-"""They are the voxels beyond the limit, and those nearer to it than this share of it."""
-FINER_MOST = 3000
-"""So many at a time at most, and no tail that is larger."""
 OPTIMAL_GAP = 0.01
 """A plan is called optimal only within this proven relative gap."""
 
@@ -69,6 +61,11 @@ class Planner:
         self.rows = select(influence, structures, protocol, **selection)
         self._matrix: RowMatrix | None = None
 
+    @property
+    def rows_fractions(self) -> int:
+        """Fractions of the course that the rows are of, whatever prescription is planned for."""
+        return self._as_made[0].prescription.fractions
+
     def _row_matrix(self) -> RowMatrix:
         if self._matrix is None:
             rows = self.rows
@@ -87,45 +84,22 @@ class Planner:
 
     def model_Gy(self, fluence: Fluence, offset_Gy: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
         """Course dose [z, y, x] by the influence, all voxels, in the fractions of the rows."""
-        dose_Gy = np.float32(self._as_made[0].prescription.fractions) * self.influence.dose_Gy(fluence.vector)
+        dose_Gy = np.float32(self.rows_fractions) * self.influence.dose_Gy(fluence.vector)
         return dose_Gy if offset_Gy is None else dose_Gy + offset_Gy
 
     def finer_where(self, dose_Gy: NDArray[np.floating]) -> Planner:
         """Rows of their own for voxels of merged structures that make a course dose break a limit on a small tail.
+
+        Which they are says :func:`mrlinac.optimise.hidden.in_tails`.
 
         Returns
         -------
         Planner
             Itself where there is nothing to refine.
         """
-        rows, rx, flat = self.rows, self.protocol.prescription, np.asarray(dose_Gy, dtype=np.float64).ravel()
         protocol, selection = self._as_made
         before: dict[str, NDArray[np.int64]] = selection.get("alone", {})
-        alone = dict(before)
-        merged = {t.structure for t in rows.thinning if t.block > 1}
-        on_rows = rows.on_rows(dose_Gy)
-        for constraint, limit_Gy in canonical.limits_of(self.protocol, rows):
-            of = constraint.of
-            if of.structure not in merged or not isinstance(
-                of, kinds.UpperTail | kinds.LowerTail | kinds.DoseAtVolume
-            ):
-                continue
-            mine = rows.of[of.structure]
-            voxel, part = rows.occupancy[of.structure]
-            volume_cc = part * mine.weights.sum()
-            sign, share = (1 if constraint.upper else -1), of.share(volume_cc)
-            covers = isinstance(of, kinds.DoseAtVolume) and not constraint.upper
-            tail_cc = (1 - share if covers else share) * volume_cc.sum()
-            whole, known = (
-                sign * of.value(dose, weights, rx.dose_Gy, rx.fractions)
-                for dose, weights in ((flat[voxel], volume_cc), (on_rows[mine.rows], mine.weights))
-            )
-            if tail_cc > FINER_MOST * rows.grid.voxel_cc or whole - max(known, sign * limit_Gy) <= FINER_Gy:
-                continue
-            beyond = sign * (flat[voxel] - limit_Gy) + FINER_BAND * limit_Gy
-            worst = np.argsort(-beyond, kind="stable")[:FINER_MOST]
-            found = voxel[worst[beyond[worst] > 0]]
-            alone[of.structure] = np.union1d(alone.get(of.structure, np.zeros(0, np.int64)), found)
+        alone = hidden.in_tails(self.rows, self.protocol, dose_Gy, before)
         if {k: len(v) for k, v in alone.items()} == {k: len(v) for k, v in before.items()}:
             return self
         finer = Planner(self.influence, self.structures, protocol, **{**selection, "alone": alone})
