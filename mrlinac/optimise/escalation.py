@@ -37,6 +37,8 @@ FAIR = 2e-2
 """Gap to which a solution is fair enough to see where it would be hot."""
 ROOM = 0.98
 """Of the volume of a condition at the floor that a plan is made for: it is all or nothing, and rows are not voxels."""
+REFINEMENTS = 2
+"""How often the convex bound's problem is solved again, at most, until its bound is near for the whole matrix."""
 FINER = 2
 """How often in a round rows are made finer, at most."""
 FREE = 1e-2
@@ -51,7 +53,8 @@ class Highest:
     Attributes
     ----------
     bound_Gy : float
-        No plan that keeps the mean tails reaches more (the dual bound), to within the error of the entries cut away.
+        No plan that keeps the mean tails reaches more: a dual bound for the rows and the whole influence. By ``clarabel``
+        for the entries that are not cut away only.
     restricted_Gy : float
         A plan that keeps them reaches this.
     second_pass_Gy : float
@@ -141,7 +144,7 @@ def highest(
             escalate=True, held=held, start=near, relax=True, offset_Gy=offset_Gy, shift_Gy=shift_Gy, solver=solver,
             progress=progress,
             relative_gap=relative_gap, guess_mu=guess_mu if near is None or near is start else near.fluence.vector,
-            refinements=1 if near is None else 0,
+            refinements=REFINEMENTS if held is None else 0, ceiling=held is None,
         )  # fmt: skip
 
     def joint(count: float, held: Held | None, near: Solution | None) -> tuple[Solution, float, float]:
@@ -168,8 +171,9 @@ def highest(
         slope = again or slope  # where the number was right at once, the first pass knows it
     certificate = first.fluence.certificate
     assert certificate is not None
+    bound_Gy = -certificate.dual_bound if first.ceiling_Gy is None else first.ceiling_Gy
     return Highest(
-        min(-certificate.dual_bound, escalation.cap_Gy),
+        min(bound_Gy, escalation.cap_Gy),
         float(first.prescription_Gy or 0),
         max(float(second.prescription_Gy or 0), float(first.prescription_Gy or 0)),
         {limit.name: limit.dual_per_Gy / (1 - slope) for limit in second.limits},

@@ -61,6 +61,8 @@ class Outcome:
         Free levels; elastic excess per limit; multiplier per limit.
     row_price : array or None
         What a Gy more on each row would cost; None where a solver does not say.
+    point : Point or None
+        All variables and multipliers; None where a solver does not say.
     objective, bound : float
         Of the elastic programme: value of a feasible point and a proven lower bound.
     """
@@ -75,6 +77,7 @@ class Outcome:
     converged: bool
     history: list[tuple[float, float]] = field(default_factory=list)
     row_price: Array | None = None
+    point: Point | None = None
 
     @property
     def gap(self) -> float:
@@ -128,7 +131,7 @@ def solve(
             break
         point = method.advance(point)
     assert outcome is not None
-    outcome.row_price = method.row_prices(point)
+    outcome.row_price, outcome.point = method.row_prices(point), point
     return outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from mrlinac.errors import SolverError
 from mrlinac.machine.beams import Certificate, Fluence
 from mrlinac.optimise import canonical, hidden, interior
 from mrlinac.optimise.canonical import Held, Programme
+from mrlinac.optimise.ceiling import Ceiling
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
 from mrlinac.optimise.rows import select
@@ -34,12 +35,24 @@ CUT_ERROR_Gy = 0.05
 """Mean dose of any structure by which the guess at the cut entries' dose may be wrong: a thousandth of a prescription."""
 WISH_ROOM = 1e-4
 """Least room of a held sum of objectives, relative: an interior point needs some."""
+CEILING_GAPS = 2.0
+"""The bound of a prescription for the whole matrix is looked for until it is so many of the solver's gaps above."""
 LEAST_Gy = 2e-3
 """To this a sum of excesses is least; and the room that limits get beyond it."""
 FIRM = 1e3
 """Price of a further excess, over the usual."""
 OPTIMAL_GAP = 0.01
 """A plan is called optimal only within this proven relative gap."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An outcome: its fluence, the dose of the entries cut away that it was solved with, and by how much that is wrong."""
+
+    outcome: Outcome
+    mu: NDArray[np.float64]
+    small_Gy: NDArray[np.float64]
+    error_Gy: float
 
 
 class Planner:
@@ -192,6 +205,7 @@ class Planner:
         objectives: Sequence[Objective] | None = None,
         shift_Gy: Mapping[str, float] | None = None,
         least: bool = False,
+        ceiling: bool = False,
     ) -> Solution:
         """One programme; parameters as in :func:`solve`, and
 
@@ -213,34 +227,35 @@ class Planner:
             See :func:`mrlinac.optimise.canonical.build`.
         least : bool
             Where limits are exceeded, find the smallest sum of excesses that any plan has, and plan with that.
+        ceiling : bool
+            Where the prescription escalates and entries are cut away: find a bound for the whole matrix, too, and refine
+            until it is within :data:`CEILING_GAPS` gaps. ``clarabel`` finds none.
         """
         began = time.process_time()
         rows = self.rows
         guess = np.full(rows.beamlets, rows.reference_mu) if guess_mu is None else guess_mu
+
+        def run(programme: Programme, near: interior.Start | None) -> Outcome:
+            return self._run(programme, solver, relative_gap, near, progress)
+
         with threadpool_limits(limits=1, user_api="blas"):
             programme = canonical.build(
                 rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
                 escalate=escalate, held=held, wishes=wishes, objectives=objectives, shift_Gy=shift_Gy,
             )  # fmt: skip
-            given, plain = programme.offset, (programme.linear_x, programme.constant)
             near = None if start is None else self._start(start, programme)
             cost = self._cost_in(start, programme) if guess_mu is not None and solver == "interior" else None
-            if guess_mu is not None and cost is None and solver == "interior" and rows.full.nnz != rows.cut.nnz:
+            if guess_mu is not None and cost is None and solver == "interior" and self._cuts:
                 refinements = max(refinements, 1)  # a price has to be found
-            for _ in range(1 + refinements):
-                small = self._cut_away(guess)
-                programme.offset = given + small
-                tilt = np.zeros(rows.beamlets) if cost is None else cost
-                programme.linear_x = plain[0] + tilt * rows.reference_mu
-                programme.constant = plain[1] - float(tilt @ guess)
-                outcome = self._run(programme, solver, relative_gap, near, progress)
-                mu = np.maximum(outcome.x, 0) * rows.reference_mu
-                found_Gy = float(outcome.tails[-1]) if escalate else None
-                error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
-                known, cost = cost is not None, self._cost_of_cut(outcome)
-                if error_Gy <= CUT_ERROR_Gy and (known or cost is None or rows.full.nnz == rows.cut.nnz):
-                    break
-                guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
+            above = None
+            if ceiling and solver == "interior" and self._cuts:
+                above = Ceiling(programme, self._row_matrix())
+            found = self._with_cut(
+                programme, run, guess, cost, near, refinements=refinements, ceiling=above,
+                near_enough=CEILING_GAPS * relative_gap,
+            )  # fmt: skip
+            outcome, mu, error_Gy = found.outcome, found.mu, found.error_Gy
+            found_Gy = float(outcome.tails[-1]) if escalate else None
             if least and not escalate and float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
                 # The price is finite: an objective that is steeper would rather exceed a limit that can be met.
                 only = canonical.build(
@@ -248,11 +263,12 @@ class Planner:
                     held=held, wishes=wishes, shift_Gy=shift_Gy, objectives=(), price=1.0,
                 )  # fmt: skip
                 # A Gy beside, to measure a gap against where nothing needs to be exceeded.
-                only.offset, only.constant = programme.offset, 1.0
+                only.offset, only.constant = programme.offset + found.small_Gy, 1.0
+                programme.offset = programme.offset + found.small_Gy
                 outcome = replace(self._least(programme, only, outcome, solver, relative_gap), row_price=None)
                 mu = np.maximum(outcome.x, 0) * rows.reference_mu
-                error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
-        row_dose_Gy = np.asarray(rows.full @ mu) + given
+                error_Gy = self._cut_error_Gy(self._cut_away(mu) - found.small_Gy)
+        row_dose_Gy = np.asarray(rows.full @ mu) + (0.0 if offset_Gy is None else rows.on_rows(offset_Gy))
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
         judged = self if found_Gy is None else self.at(found_Gy, self.fractions_of(found_Gy))
         judgement = judged.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
@@ -279,7 +295,45 @@ class Planner:
             held or {},
             found_Gy,
             cut_cost=self._cost_of_cut(outcome),
+            ceiling_Gy=None if above is None else above.bound_Gy(),
         )
+
+    def _with_cut(
+        self,
+        programme: Programme,
+        run: Callable[[Programme, interior.Start | None], Outcome],
+        guess_mu: NDArray[np.float64],
+        cost: NDArray[np.float64] | None,
+        near: interior.Start | None,
+        *,
+        refinements: int,
+        ceiling: Ceiling | None = None,
+        near_enough: float = 0.0,
+    ) -> _Found:
+        """Solve with the entries cut away as an offset in dose and a price in cost, and again until both have settled.
+
+        With a ceiling, until it is within that share of the prescription found, too.
+        """
+        for _ in range(1 + refinements):
+            small_Gy, solved = self._cut_away(guess_mu), copy(programme)
+            tilt = np.zeros(self.rows.beamlets) if cost is None else cost
+            solved.offset = programme.offset + small_Gy
+            solved.linear_x = programme.linear_x + tilt * self.rows.reference_mu
+            solved.constant = programme.constant - float(tilt @ guess_mu)
+            outcome = run(solved, near)
+            mu = np.maximum(outcome.x, 0) * self.rows.reference_mu
+            error_Gy = self._cut_error_Gy(self._cut_away(mu) - small_Gy)
+            known, cost = cost is not None, self._cost_of_cut(outcome)
+            settled = error_Gy <= CUT_ERROR_Gy and (known or cost is None or not self._cuts)
+            found_Gy = float(outcome.tails[-1]) if programme.escalates else None
+            if ceiling is not None and found_Gy is not None:
+                assert outcome.point is not None  # the interior-point method says
+                ceiling.add(outcome.point)
+                settled &= cost is None or ceiling.bound_Gy() - found_Gy <= near_enough * found_Gy
+            if settled:
+                break
+            guess_mu, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
+        return _Found(outcome, mu, small_Gy, error_Gy)
 
     def _least(
         self, programme: Programme, only: Programme, outcome: Outcome, solver: Solver, relative_gap: float
@@ -316,6 +370,11 @@ class Planner:
 
             return statement.solve(programme)
         raise SolverError(f"unknown solver '{solver}'; known: interior, clarabel")
+
+    @property
+    def _cuts(self) -> bool:
+        """Whether entries were cut away at all."""
+        return bool(self.rows.full.nnz != self.rows.cut.nnz)
 
     def _cut_away(self, mu: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self.rows.full @ mu - self.rows.cut @ mu)

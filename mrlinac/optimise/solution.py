@@ -93,6 +93,8 @@ class Solution:
         The highest one, where that was the question.
     wishes : tuple of (priority, reached, held at)
         Weighted sums in order of priority.
+    ceiling_Gy : float or None
+        No plan has a higher prescription, by the whole matrix; where that was asked for and entries are cut away.
     cut_cost : array or None
         What an MU of each beamlet costs by the entries cut away; None where a solver does not say.
     """
@@ -108,6 +110,7 @@ class Solution:
     prescription_Gy: float | None = None
     wishes: tuple[tuple[int, float, float], ...] = ()
     cut_cost: NDArray[np.float64] | None = None
+    ceiling_Gy: float | None = None
 
     @property
     def limits(self) -> tuple[LimitState, ...]:
