@@ -47,12 +47,16 @@ OPTIMAL_GAP = 0.01
 
 @dataclass(frozen=True)
 class _Found:
-    """An outcome: its fluence, the dose of the entries cut away that it was solved with, and by how much that is wrong."""
+    """An outcome, its fluence, and by how much the dose of the entries cut away was wrong that it was solved with.
+
+    ``least_gap``: where limits are exceeded and the smallest sum was not found, how far it may be away, relative to 1 Gy
+    more than it.
+    """
 
     outcome: Outcome
     mu: NDArray[np.float64]
-    small_Gy: NDArray[np.float64]
     error_Gy: float
+    least_gap: float = 0.0
 
 
 class Planner:
@@ -235,8 +239,8 @@ class Planner:
         rows = self.rows
         guess = np.full(rows.beamlets, rows.reference_mu) if guess_mu is None else guess_mu
 
-        def run(programme: Programme, near: interior.Start | None) -> Outcome:
-            return self._run(programme, solver, relative_gap, near, progress)
+        def run(programme: Programme, near: interior.Start | None, gap: float = relative_gap) -> Outcome:
+            return self._run(programme, solver, gap, near, progress)
 
         with threadpool_limits(limits=1, user_api="blas"):
             programme = canonical.build(
@@ -254,21 +258,16 @@ class Planner:
                 programme, run, guess, cost, near, refinements=refinements, ceiling=above,
                 near_enough=CEILING_GAPS * relative_gap,
             )  # fmt: skip
-            outcome, mu, error_Gy = found.outcome, found.mu, found.error_Gy
-            found_Gy = float(outcome.tails[-1]) if escalate else None
-            if least and not escalate and float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
+            found_Gy = float(found.outcome.tails[-1]) if escalate else None
+            if least and not escalate and float(np.max(found.outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
                 # The price is finite: an objective that is steeper would rather exceed a limit that can be met.
                 only = canonical.build(
                     rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
                     held=held, wishes=wishes, shift_Gy=shift_Gy, objectives=(), price=1.0,
                 )  # fmt: skip
-                # A Gy beside, to measure a gap against where nothing needs to be exceeded.
-                only.offset, only.constant = programme.offset + found.small_Gy, 1.0
-                programme.offset = programme.offset + found.small_Gy
-                outcome = replace(self._least(programme, only, outcome, solver, relative_gap), row_price=None)
-                mu = np.maximum(outcome.x, 0) * rows.reference_mu
-                error_Gy = self._cut_error_Gy(self._cut_away(mu) - found.small_Gy)
-        row_dose_Gy = np.asarray(rows.full @ mu) + (0.0 if offset_Gy is None else rows.on_rows(offset_Gy))
+                found = self._least(programme, only, run, found, refinements)
+        outcome, mu = found.outcome, found.mu
+        row_dose_Gy = np.asarray(rows.full @ mu) + programme.offset
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
         judged = self if found_Gy is None else self.at(found_Gy, self.fractions_of(found_Gy))
         judgement = judged.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
@@ -282,14 +281,14 @@ class Planner:
         )
         judgement = replace(judgement, limits=limits)
         if stuck and not relax:
-            raise SolverError(infeasible(limits, stuck, outcome.excess_Gy, scaled_later))
-        certificate = self._certificate(outcome, limits, stuck, solver)
+            raise SolverError(infeasible(limits, stuck, outcome.excess_Gy, scaled_later, found.least_gap))
+        certificate = self._certificate(outcome, limits, stuck, solver, found.least_gap)
         return Solution(
             Fluence.from_vector(self.influence.maps, mu, certificate),
             judgement,
             rows.thinning,
             row_dose_Gy,
-            error_Gy,
+            found.error_Gy,
             tuple(outcome.history),
             time.process_time() - began,
             held or {},
@@ -309,11 +308,16 @@ class Planner:
         refinements: int,
         ceiling: Ceiling | None = None,
         near_enough: float = 0.0,
+        steady: float = np.inf,
+        made_up: bool = True,
     ) -> _Found:
         """Solve with the entries cut away as an offset in dose and a price in cost, and again until both have settled.
 
-        With a ceiling, until it is within that share of the prescription found, too.
+        A ceiling comes within the share ``near_enough`` of the prescription found, too, and the objective changes by a
+        share ``steady`` at most from one solve to the next. ``made_up``: the price of exceeding a limit is only to prevent
+        it, and says nothing of what the entries cost.
         """
+        last: float | None = None
         for _ in range(1 + refinements):
             small_Gy, solved = self._cut_away(guess_mu), copy(programme)
             tilt = np.zeros(self.rows.beamlets) if cost is None else cost
@@ -323,8 +327,11 @@ class Planner:
             outcome = run(solved, near)
             mu = np.maximum(outcome.x, 0) * self.rows.reference_mu
             error_Gy = self._cut_error_Gy(self._cut_away(mu) - small_Gy)
-            known, cost = cost is not None, self._cost_of_cut(outcome)
+            known, cost = cost is not None, self._cost_of_cut(outcome, made_up)
             settled = error_Gy <= CUT_ERROR_Gy and (known or cost is None or not self._cuts)
+            if self._cuts and last is not None:
+                settled &= abs(outcome.objective - last) <= steady * abs(outcome.objective)
+            last = outcome.objective
             found_Gy = float(outcome.tails[-1]) if programme.escalates else None
             if ceiling is not None and found_Gy is not None:
                 assert outcome.point is not None  # the interior-point method says
@@ -333,17 +340,28 @@ class Planner:
             if settled:
                 break
             guess_mu, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
-        return _Found(outcome, mu, small_Gy, error_Gy)
+        return _Found(outcome, mu, error_Gy)
 
     def _least(
-        self, programme: Programme, only: Programme, outcome: Outcome, solver: Solver, relative_gap: float
-    ) -> Outcome:
+        self, programme: Programme, only: Programme, run: Callable[..., Outcome], first: _Found, refinements: int
+    ) -> _Found:
         """The smallest sum of excesses, by a programme of nothing else; then the objective with the limits that far out."""
-        near = interior.Start(outcome.x, np.minimum(outcome.dual, 0.5))
-        needed = np.maximum(self._run(only, solver, LEAST_Gy, near, None).excess_Gy, 0)
+        only.constant = 1.0  # a Gy beside, to measure a gap against where nothing needs to be exceeded
+        # The first's price was made up, both have to find theirs; and the limits' room depends on the smallest sum.
+        again = max(refinements, 1) if self._cuts else 0
+        near = interior.Start(first.outcome.x, np.minimum(first.outcome.dual, 0.5))
+        smallest = self._with_cut(
+            only, lambda p, start: run(p, start, LEAST_Gy), first.mu, None, near, refinements=2 * again, made_up=False,
+            steady=LEAST_Gy,
+        )  # fmt: skip
+        needed = np.maximum(smallest.outcome.excess_Gy, 0)
         wide = programme.loosened(needed + LEAST_Gy, price=FIRM * programme.price)
-        again = self._run(wide, solver, relative_gap, interior.Start(outcome.x, outcome.dual), None)
-        return replace(again, excess_Gy=np.where(needed > TOLERANCE_Gy, needed, 0.0) + again.excess_Gy)
+        near = interior.Start(first.outcome.x, first.outcome.dual)
+        found = self._with_cut(wide, run, first.mu, None, near, refinements=again)
+        excess_Gy = np.where(needed > TOLERANCE_Gy, needed, 0.0) + found.outcome.excess_Gy
+        outcome = replace(found.outcome, excess_Gy=excess_Gy, row_price=None)
+        gap = 0.0 if smallest.outcome.converged else smallest.outcome.gap
+        return replace(found, outcome=outcome, least_gap=gap)
 
     def _start(self, earlier: Solution, programme: Programme) -> interior.Start:
         dual = np.zeros(len(programme.bounds))
@@ -386,10 +404,11 @@ class Planner:
             return None
         return earlier.cut_cost
 
-    def _cost_of_cut(self, outcome: Outcome) -> NDArray[np.float64] | None:
+    def _cost_of_cut(self, outcome: Outcome, made_up: bool = True) -> NDArray[np.float64] | None:
         """What an MU of each beamlet costs by the entries cut away, at the rows' prices: with it, a fluence that the guess
-        was right for is stationary for the whole matrix. None where a limit is exceeded, whose price is made up."""
-        price = None if np.max(outcome.excess_Gy, initial=0.0) > TOLERANCE_Gy else outcome.row_price
+        was right for is stationary for the whole matrix. None where a limit is exceeded whose price is made up."""
+        exceeded = float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy
+        price = None if made_up and exceeded else outcome.row_price
         return None if price is None else np.asarray(self.rows.full.T @ price - self.rows.cut.T @ price)
 
     def _cut_error_Gy(self, missed_Gy: NDArray[np.float64]) -> float:
@@ -445,9 +464,13 @@ class Planner:
         return Judgement(tuple(objectives), tuple(limits), total, total + price)
 
     @staticmethod
-    def _certificate(outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str) -> Certificate:
+    def _certificate(
+        outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str, least_gap: float = 0.0
+    ) -> Certificate:
         if outcome.gap > OPTIMAL_GAP:
             status = f"inexact: stopped at a gap of {100 * outcome.gap:.2g} %"
+        elif stuck and least_gap > 0:
+            status = "inexact: limits exceeded, " + _unsure(least_gap)
         elif not stuck:
             status = "optimal"
         else:
@@ -466,8 +489,16 @@ def wishes_said(solution: Solution) -> tuple[str, ...]:
     )
 
 
+def _unsure(least_gap: float) -> str:
+    return f"the smallest sum of excesses not found (stopped at a gap of {100 * least_gap:.2g} %)"
+
+
 def infeasible(
-    limits: tuple[LimitState, ...], stuck: list[int], excess_Gy: NDArray[np.float64], scaled_later: float = 1.0
+    limits: tuple[LimitState, ...],
+    stuck: list[int],
+    excess_Gy: NDArray[np.float64],
+    scaled_later: float = 1.0,
+    least_gap: float = 0.0,
 ) -> str:
     """The sentence that says which limits stand in the way and the smallest relaxation found."""
     words = "; ".join(
@@ -477,6 +508,8 @@ def infeasible(
     )
     if scaled_later != 1.0:
         words += f" (limits as they must hold before the plan is scaled by {scaled_later:.4f})"
+    if least_gap > 0:
+        words += f"; {_unsure(least_gap)}"
     return f"infeasible: {words}. Loosen the limit(s), or allow the relaxation (relax=True)"
 
 
