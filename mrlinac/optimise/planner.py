@@ -115,7 +115,7 @@ class Planner:
             Itself where there is nothing to refine.
         """
         protocol, selection = self._as_made
-        before: dict[str, NDArray[np.int64]] = selection.get("alone", {})
+        before: dict[str, NDArray[np.int64]] = selection.get("alone") or {}
         alone = hidden.in_tails(self.rows, self.protocol, dose_Gy, before)
         if {k: len(v) for k, v in alone.items()} == {k: len(v) for k, v in before.items()}:
             return self

@@ -276,6 +276,35 @@ def test_merged_rows_keep_means_and_say_so(coarse):
     assert chosen.mean_of("Heart", on_grid) == pytest.approx(chosen.mean["Heart"] @ mu, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("by_themselves", "words"),
+    [
+        ((), "O: 8 voxels merged into 4 blocks of up to 2³ voxels"),
+        ((0,), "O: 7 voxels merged into 4 blocks of up to 2³ voxels, and 1 by itself, in the tail of a limit"),
+        (
+            (0, 1, 2, 3, 4, 5),
+            "O: 2 voxels merged into 1 block of up to 2³ voxels, and 6 by themselves, in the tail of a limit",
+        ),
+        (range(8), "O: all 8 voxels"),
+    ],
+)
+def test_voxels_by_themselves_are_told_from_merged_ones(by_themselves, words):
+    influence, structures = tiny(np.eye(9), {"O": range(8), "T": (8,)})
+    wanted = [{"kind": "squared_overdose", "structure": "O", "dose_Gy": 1, "weight": 1}, ABOUT_10]
+    alone = {"O": np.array(by_themselves, np.int64)}
+    chosen = rows.select(influence, structures, protocol_of(wanted), oar_rows=4, alone=alone)
+    said = {t.structure: t for t in chosen.thinning}["O"]
+    assert str(said) == words
+    assert said.rows == len(chosen.of["O"].rows)
+
+
+def test_no_voxels_by_themselves_may_be_said_either_way(coarse):
+    dose_Gy = np.zeros(coarse[0].grid.shape_zyx)
+    for given in ({}, {"alone": None}, {"alone": {}}):
+        planner = optimise.Planner(*coarse, thorax_protocol(), oar_rows=500, **given)
+        assert planner.finer_where(dose_Gy) is planner
+
+
 def test_neighbours_share_an_edge_within_a_beam():
     lattice = np.array([[0, 0], [0, 1], [1, 0], [3, 0]], np.int32)
     beam = BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), lattice, (5.0, 5.0))
