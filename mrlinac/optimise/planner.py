@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,48 +15,32 @@ from threadpoolctl import threadpool_limits
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import SolverError
-from mrlinac.machine.beams import Certificate, Fluence
-from mrlinac.optimise import canonical, hidden, interior
+from mrlinac.machine.beams import Fluence
+from mrlinac.optimise import canonical, cut, hidden, interior
 from mrlinac.optimise.canonical import Held, Programme
 from mrlinac.optimise.ceiling import Ceiling
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
 from mrlinac.optimise.rows import select
-from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution
+from mrlinac.optimise.solution import (
+    Judgement,
+    LimitState,
+    ObjectiveState,
+    Solution,
+    TOLERANCE_Gy,
+    certified,
+    infeasible,
+)
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Objective, Protocol
 
 Solver = Literal["interior", "clarabel"]
 Progress = Callable[[float, float, str], None]
 
-TOLERANCE_Gy = 0.02
-"""A limit exceeded by less counts as met: a hundredth of what a DVH is read to."""
-CUT_ERROR_Gy = 0.05
-"""Mean dose of any structure by which the guess at the cut entries' dose may be wrong: a thousandth of a prescription."""
 WISH_ROOM = 1e-4
 """Least room of a held sum of objectives, relative: an interior point needs some."""
 CEILING_GAPS = 2.0
 """The bound of a prescription for the whole matrix is looked for until it is so many of the solver's gaps above."""
-LEAST_Gy = 2e-3
-"""To this a sum of excesses is least; and the room that limits get beyond it."""
-FIRM = 1e3
-"""Price of a further excess, over the usual."""
-OPTIMAL_GAP = 0.01
-"""A plan is called optimal only within this proven relative gap."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An outcome, its fluence, and by how much the dose of the entries cut away was wrong that it was solved with.
-
-    ``least_gap``: where limits are exceeded and the smallest sum was not found, how far it may be away, relative to 1 Gy
-    more than it.
-    """
-
-    outcome: Outcome
-    mu: NDArray[np.float64]
-    error_Gy: float
-    least_gap: float = 0.0
 
 
 class Planner:
@@ -223,8 +207,8 @@ class Planner:
             Fluence at which the dose of the entries cut away is taken; the even fluence by default. Their cost is taken at
             the prices of ``start``.
         refinements : int
-            How often to solve again where that guess was wrong by more than :data:`CUT_ERROR_Gy`, or where what these
-            entries cost at their rows' prices was not known.
+            How often to solve again where that guess was wrong by more than :data:`mrlinac.optimise.cut.CUT_ERROR_Gy`, or
+            where what these entries cost at their rows' prices was not known.
         start : Solution, optional
             Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
         escalate, held, wishes, objectives, shift_Gy
@@ -249,13 +233,13 @@ class Planner:
             )  # fmt: skip
             near = None if start is None else self._start(start, programme)
             cost = self._cost_in(start, programme) if guess_mu is not None and solver == "interior" else None
-            if guess_mu is not None and cost is None and solver == "interior" and self._cuts:
+            if guess_mu is not None and cost is None and solver == "interior" and cut.any_cut(rows):
                 refinements = max(refinements, 1)  # a price has to be found
             above = None
-            if ceiling and solver == "interior" and self._cuts:
+            if ceiling and solver == "interior" and cut.any_cut(rows):
                 above = Ceiling(programme, self._row_matrix())
-            found = self._with_cut(
-                programme, run, guess, cost, near, refinements=refinements, ceiling=above,
+            found = cut.solve(
+                rows, programme, run, guess, cost, near, refinements=refinements, ceiling=above,
                 near_enough=CEILING_GAPS * relative_gap,
             )  # fmt: skip
             found_Gy = float(found.outcome.tails[-1]) if escalate else None
@@ -265,7 +249,7 @@ class Planner:
                     rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
                     held=held, wishes=wishes, shift_Gy=shift_Gy, objectives=(), price=1.0,
                 )  # fmt: skip
-                found = self._least(programme, only, run, found, refinements)
+                found = cut.least(rows, programme, only, run, found, refinements)
         outcome, mu = found.outcome, found.mu
         row_dose_Gy = np.asarray(rows.full @ mu) + programme.offset
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
@@ -282,7 +266,7 @@ class Planner:
         judgement = replace(judgement, limits=limits)
         if stuck and not relax:
             raise SolverError(infeasible(limits, stuck, outcome.excess_Gy, scaled_later, found.least_gap))
-        certificate = self._certificate(outcome, limits, stuck, solver, found.least_gap)
+        certificate = certified(outcome, limits, stuck, solver, found.least_gap)
         return Solution(
             Fluence.from_vector(self.influence.maps, mu, certificate),
             judgement,
@@ -293,75 +277,9 @@ class Planner:
             time.process_time() - began,
             held or {},
             found_Gy,
-            cut_cost=self._cost_of_cut(outcome),
+            cut_cost=cut.cost_of(rows, outcome),
             ceiling_Gy=None if above is None else above.bound_Gy(),
         )
-
-    def _with_cut(
-        self,
-        programme: Programme,
-        run: Callable[[Programme, interior.Start | None], Outcome],
-        guess_mu: NDArray[np.float64],
-        cost: NDArray[np.float64] | None,
-        near: interior.Start | None,
-        *,
-        refinements: int,
-        ceiling: Ceiling | None = None,
-        near_enough: float = 0.0,
-        steady: float = np.inf,
-        made_up: bool = True,
-    ) -> _Found:
-        """Solve with the entries cut away as an offset in dose and a price in cost, and again until both have settled.
-
-        A ceiling comes within the share ``near_enough`` of the prescription found, too, and the objective changes by a
-        share ``steady`` at most from one solve to the next. ``made_up``: the price of exceeding a limit is only to prevent
-        it, and says nothing of what the entries cost.
-        """
-        last: float | None = None
-        for _ in range(1 + refinements):
-            small_Gy, solved = self._cut_away(guess_mu), copy(programme)
-            tilt = np.zeros(self.rows.beamlets) if cost is None else cost
-            solved.offset = programme.offset + small_Gy
-            solved.linear_x = programme.linear_x + tilt * self.rows.reference_mu
-            solved.constant = programme.constant - float(tilt @ guess_mu)
-            outcome = run(solved, near)
-            mu = np.maximum(outcome.x, 0) * self.rows.reference_mu
-            error_Gy = self._cut_error_Gy(self._cut_away(mu) - small_Gy)
-            known, cost = cost is not None, self._cost_of_cut(outcome, made_up)
-            settled = error_Gy <= CUT_ERROR_Gy and (known or cost is None or not self._cuts)
-            if self._cuts and last is not None:
-                settled &= abs(outcome.objective - last) <= steady * abs(outcome.objective)
-            last = outcome.objective
-            found_Gy = float(outcome.tails[-1]) if programme.escalates else None
-            if ceiling is not None and found_Gy is not None:
-                assert outcome.point is not None  # the interior-point method says
-                ceiling.add(outcome.point)
-                settled &= cost is None or ceiling.bound_Gy() - found_Gy <= near_enough * found_Gy
-            if settled:
-                break
-            guess_mu, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
-        return _Found(outcome, mu, error_Gy)
-
-    def _least(
-        self, programme: Programme, only: Programme, run: Callable[..., Outcome], first: _Found, refinements: int
-    ) -> _Found:
-        """The smallest sum of excesses, by a programme of nothing else; then the objective with the limits that far out."""
-        only.constant = 1.0  # a Gy beside, to measure a gap against where nothing needs to be exceeded
-        # The first's price was made up, both have to find theirs; and the limits' room depends on the smallest sum.
-        again = max(refinements, 1) if self._cuts else 0
-        near = interior.Start(first.outcome.x, np.minimum(first.outcome.dual, 0.5))
-        smallest = self._with_cut(
-            only, lambda p, start: run(p, start, LEAST_Gy), first.mu, None, near, refinements=2 * again, made_up=False,
-            steady=LEAST_Gy,
-        )  # fmt: skip
-        needed = np.maximum(smallest.outcome.excess_Gy, 0)
-        wide = programme.loosened(needed + LEAST_Gy, price=FIRM * programme.price)
-        near = interior.Start(first.outcome.x, first.outcome.dual)
-        found = self._with_cut(wide, run, first.mu, None, near, refinements=again)
-        excess_Gy = np.where(needed > TOLERANCE_Gy, needed, 0.0) + found.outcome.excess_Gy
-        outcome = replace(found.outcome, excess_Gy=excess_Gy, row_price=None)
-        gap = 0.0 if smallest.outcome.converged else smallest.outcome.gap
-        return replace(found, outcome=outcome, least_gap=gap)
 
     def _start(self, earlier: Solution, programme: Programme) -> interior.Start:
         dual = np.zeros(len(programme.bounds))
@@ -389,32 +307,12 @@ class Planner:
             return statement.solve(programme)
         raise SolverError(f"unknown solver '{solver}'; known: interior, clarabel")
 
-    @property
-    def _cuts(self) -> bool:
-        """Whether entries were cut away at all."""
-        return bool(self.rows.full.nnz != self.rows.cut.nnz)
-
-    def _cut_away(self, mu: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(self.rows.full @ mu - self.rows.cut @ mu)
-
     @staticmethod
     def _cost_in(earlier: Solution | None, programme: Programme) -> NDArray[np.float64] | None:
         """The cost of the entries cut away in an earlier solution, if that answers the same question."""
         if earlier is None or (earlier.prescription_Gy is not None) != programme.escalates:
             return None
         return earlier.cut_cost
-
-    def _cost_of_cut(self, outcome: Outcome, made_up: bool = True) -> NDArray[np.float64] | None:
-        """What an MU of each beamlet costs by the entries cut away, at the rows' prices: with it, a fluence that the guess
-        was right for is stationary for the whole matrix. None where a limit is exceeded whose price is made up."""
-        exceeded = float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy
-        price = None if made_up and exceeded else outcome.row_price
-        return None if price is None else np.asarray(self.rows.full.T @ price - self.rows.cut.T @ price)
-
-    def _cut_error_Gy(self, missed_Gy: NDArray[np.float64]) -> float:
-        """The largest mean over a structure of what the guess at the cut entries' dose missed."""
-        found = (abs(float(np.average(missed_Gy[r.rows], weights=r.weights))) for r in self.rows.of.values())
-        return max(found, default=0.0)
 
     def judge(
         self,
@@ -462,55 +360,6 @@ class Planner:
             )
         price = canonical.PRICE_PER_Gy * sum(limit.excess_Gy for limit in limits if not limit.met)
         return Judgement(tuple(objectives), tuple(limits), total, total + price)
-
-    @staticmethod
-    def _certificate(
-        outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str, least_gap: float = 0.0
-    ) -> Certificate:
-        if outcome.gap > OPTIMAL_GAP:
-            status = f"inexact: stopped at a gap of {100 * outcome.gap:.2g} %"
-        elif stuck and least_gap > 0:
-            status = "inexact: limits exceeded, " + _unsure(least_gap)
-        elif not stuck:
-            status = "optimal"
-        else:
-            status = "relaxed: optimal with " + ", ".join(
-                f"{limits[k].name} exceeded by {outcome.excess_Gy[k]:.2f} Gy" for k in stuck
-            )
-        worst = float(np.max(outcome.excess_Gy, initial=0.0))
-        return Certificate(solver, status, outcome.objective, outcome.bound, worst, outcome.iterations)
-
-
-def wishes_said(solution: Solution) -> tuple[str, ...]:
-    """What each priority of a wish-list reached, as sentences."""
-    return tuple(
-        f"Optimisation: the objectives of priority {number} reached {reached:.4g} and were held at {held:.4g}"
-        for number, reached, held in solution.wishes[:-1]
-    )
-
-
-def _unsure(least_gap: float) -> str:
-    return f"the smallest sum of excesses not found (stopped at a gap of {100 * least_gap:.2g} %)"
-
-
-def infeasible(
-    limits: tuple[LimitState, ...],
-    stuck: list[int],
-    excess_Gy: NDArray[np.float64],
-    scaled_later: float = 1.0,
-    least_gap: float = 0.0,
-) -> str:
-    """The sentence that says which limits stand in the way and the smallest relaxation found."""
-    words = "; ".join(
-        f"{limits[k].name} {'<=' if limits[k].upper else '>='} {limits[k].limit_Gy / scaled_later:.2f} Gy "
-        f"would have to give {excess_Gy[k]:.2f} Gy"
-        for k in stuck
-    )
-    if scaled_later != 1.0:
-        words += f" (limits as they must hold before the plan is scaled by {scaled_later:.4f})"
-    if least_gap > 0:
-        words += f"; {_unsure(least_gap)}"
-    return f"infeasible: {words}. Loosen the limit(s), or allow the relaxation (relax=True)"
 
 
 def solve(

@@ -17,7 +17,7 @@ from mrlinac.optimise import canonical, correction, rows, statement
 from mrlinac.optimise import matrix as solver_matrix
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
 from mrlinac.optimise.promise import Promise
-from mrlinac.optimise.solution import Judgement, LimitState
+from mrlinac.optimise.solution import Judgement, LimitState, certified
 from mrlinac.protocol import kinds
 from mrlinac.provenance import Provenance
 
@@ -206,7 +206,7 @@ def test_certificate_bounds_every_other_fluence(coarse):
 @pytest.mark.parametrize("limits", [0, 1])
 def test_entries_cut_away_leave_the_optimum_where_it_is(seed, limits, monkeypatch):
     """Half of the entries become an offset in dose and a price in cost: the optimum is that of the whole matrix."""
-    monkeypatch.setattr("mrlinac.optimise.planner.CUT_ERROR_Gy", 1e-9)
+    monkeypatch.setattr("mrlinac.optimise.cut.CUT_ERROR_Gy", 1e-9)
     rng = np.random.default_rng(seed)
     large = rng.uniform(0, 3, (40, 12)) * (rng.uniform(0, 1, (40, 12)) < 0.5)
     patient = tiny(large + rng.uniform(0, 0.08, (40, 12)), {"T": range(15), "O": range(15, 40)})
@@ -226,7 +226,7 @@ def test_entries_cut_away_leave_the_optimum_where_it_is(seed, limits, monkeypatc
     assert found.fluence.certificate.objective == pytest.approx(whole.judgement.objective, rel=1e-6)
     assert found.feasible
     if not limits:  # the offset alone ends somewhere else
-        monkeypatch.setattr(planner, "_cost_of_cut", lambda *_: np.zeros(12))
+        monkeypatch.setattr("mrlinac.optimise.cut.cost_of", lambda *_: np.zeros(12))
         assert planner.solve(**solve).judgement.objective > whole.judgement.objective * (1 + 1e-4)
 
 
@@ -254,7 +254,7 @@ def test_an_unfinished_solve_is_not_called_solved(coarse):
     programme = canonical.build(planner.rows, planner.protocol)
     outcome = interior.solve(programme, planner._row_matrix(), most_iterations=3)
     assert not outcome.converged
-    status = planner._certificate(outcome, (), [], "interior").status
+    status = certified(outcome, (), [], "interior").status
     assert status.startswith("inexact")
 
 
