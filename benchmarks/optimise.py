@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from mrlinac import optimise
 from mrlinac import protocol as protocols
-from mrlinac.optimise import canonical
+from mrlinac.optimise import canonical, cut
 from mrlinac.optimise.maps import Maps
 
 SIZES: dict[str, dict[str, float]] = {
@@ -108,7 +108,9 @@ def penalised(planner: optimise.Planner, escalate: bool) -> tuple[float, float, 
     began = time.process_time()
     programme = canonical.build(planner.rows, planner.protocol, escalate=escalate)
     # What was cut from the matrix comes back at the same guess as in `Planner.once`.
-    programme.offset = programme.offset + planner._cut_away(np.full(planner.rows.beamlets, planner.rows.reference_mu))
+    programme.offset = programme.offset + cut.dose_Gy(
+        planner.rows, np.full(planner.rows.beamlets, planner.rows.reference_mu)
+    )
     maps = Maps(programme, planner._row_matrix())
     z, penalty, reached, over = np.ones(maps.n + maps.tails), 1.0, 0.0, np.zeros(maps.m)
     z[maps.n :] = programme.prescription_Gy

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mrlinac.optimise.correction import Correction, Normalisation, Round, correct, normalise
 from mrlinac.optimise.escalation import Escalated, EscalationRound, Highest, escalate, highest
-from mrlinac.optimise.planner import Planner, solve, wishes_said
+from mrlinac.optimise.planner import Planner, solve
 from mrlinac.optimise.promise import Promise
 from mrlinac.optimise.settle import Settled, settle
-from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution
+from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, wishes_said
 
 __all__ = [
     "Correction",

@@ -19,10 +19,10 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Fluence
 from mrlinac.optimise.canonical import PRICE_PER_Gy
-from mrlinac.optimise.planner import Planner, Progress, Solver, TOLERANCE_Gy
+from mrlinac.optimise.planner import Planner, Progress, Solver
 from mrlinac.optimise.promise import Promise, kept, promises
 from mrlinac.optimise.settle import MOST_SCALING
-from mrlinac.optimise.solution import Judgement, Solution
+from mrlinac.optimise.solution import Judgement, Solution, TOLERANCE_Gy
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Protocol
 

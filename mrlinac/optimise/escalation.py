@@ -21,10 +21,11 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import SpecError
 from mrlinac.machine.beams import Fluence
+from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import Held
-from mrlinac.optimise.planner import FINER, Planner, Progress, Solver
+from mrlinac.optimise.planner import Planner, Progress, Solver
 from mrlinac.optimise.promise import Promise, kept, promises
-from mrlinac.optimise.settle import MOST_SCALING, Settled, organ_limits, settle
+from mrlinac.optimise.settle import MOST_SCALING, Settled, settle
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol import kinds
 from mrlinac.protocol.escalation import Escalation
@@ -36,6 +37,10 @@ FAIR = 2e-2
 """Gap to which a solution is fair enough to see where it would be hot."""
 ROOM = 0.98
 """Of the volume of a condition at the floor that a plan is made for: it is all or nothing, and rows are not voxels."""
+REFINEMENTS = 2
+"""How often the convex bound's problem is solved again, at most, until its bound is near for the whole matrix."""
+FINER = 2
+"""How often in a round rows are made finer, at most."""
 FREE = 1e-2
 """A price below this (Gy of prescription per Gy of a limit) counts as none: at the gap that the highest prescription is
 known to, a limit with a Gy of room can have a thousandth."""
@@ -48,7 +53,8 @@ class Highest:
     Attributes
     ----------
     bound_Gy : float
-        No plan that keeps the mean tails reaches more (the dual bound), to within the error of the entries cut away.
+        No plan that keeps the mean tails reaches more: a dual bound for the rows and the whole influence. By ``clarabel``
+        for the entries that are not cut away only.
     restricted_Gy : float
         A plan that keeps them reaches this.
     second_pass_Gy : float
@@ -138,7 +144,7 @@ def highest(
             escalate=True, held=held, start=near, relax=True, offset_Gy=offset_Gy, shift_Gy=shift_Gy, solver=solver,
             progress=progress,
             relative_gap=relative_gap, guess_mu=guess_mu if near is None or near is start else near.fluence.vector,
-            refinements=1 if near is None else 0,
+            refinements=REFINEMENTS if held is None else 0, ceiling=held is None,
         )  # fmt: skip
 
     def joint(count: float, held: Held | None, near: Solution | None) -> tuple[Solution, float, float]:
@@ -165,8 +171,9 @@ def highest(
         slope = again or slope  # where the number was right at once, the first pass knows it
     certificate = first.fluence.certificate
     assert certificate is not None
+    bound_Gy = -certificate.dual_bound if first.ceiling_Gy is None else first.ceiling_Gy
     return Highest(
-        min(-certificate.dual_bound, escalation.cap_Gy),
+        min(bound_Gy, escalation.cap_Gy),
         float(first.prescription_Gy or 0),
         max(float(second.prescription_Gy or 0), float(first.prescription_Gy or 0)),
         {limit.name: limit.dual_per_Gy / (1 - slope) for limit in second.limits},
@@ -211,67 +218,125 @@ def escalate(
     offset: NDArray[np.float32] | None = None
     shift: dict[str, float] = {}
     best: Highest | None = None
-    history: list[EscalationRound] = []
-    found: list[tuple[Fluence, Dose, Fluence, Solution]] = []
-    most_Gy, extra = np.inf, 0
-    while len(found) < rounds + 1 + extra:
+    given: list[_Given] = []
+    most_Gy, most_rounds = np.inf, rounds + 1
+    while len(given) < most_rounds:
         common: dict[str, Any] = {"offset_Gy": offset, "solver": solver, "progress": progress}
         if best is None:
             planner, near = _finer_at_the_highest(planner, rx, **common)
             guess = near.fluence.vector
         else:
-            near, guess = best.solution, found[-1][3].fluence.vector
+            near, guess = best.solution, given[-1].solution.fluence.vector
         best = highest(
             planner, shift_Gy=shift, relative_gap=max(relative_gap, 2e-3), guess_mu=guess, start=near, **common
         )
-        highest_Gy = planner.model_Gy(best.solution.fluence, offset)
-        wanted_Gy = min(_aim(best, escalation), most_Gy)
-        aimed_Gy, fractions = escalation.rounded_down(wanted_Gy, rx.dose_Gy, rx.fractions)
-        if aimed_Gy < rx.dose_Gy:
-            aimed_Gy, fractions = rx.dose_Gy, rx.fractions
-        there, start = planner.at(aimed_Gy, fractions).asking(with_conditions(protocol, planner)), best.solution
-        coarser: tuple[Planner, Solution] | None = None
-        for again in range(1 + FINER):
-            shift = _beyond_rows(there, structures, highest_Gy)
-            solution = there.solve(
-                shift_Gy=shift, relax=True, held=there.held_by(there.rows.on_rows(highest_Gy)), relative_gap=relative_gap,
-                guess_mu=start.fluence.vector, refinements=1, start=start, **common,
-            )  # fmt: skip
-            if coarser is not None and coarser[1].feasible and not solution.feasible:
-                there, solution = coarser
-                break
-            coarser = there, solution
-            finer = there.finer_where(there.model_Gy(solution.fluence, offset))
-            if again == FINER or finer is there:
-                break
-            there, start = finer, solution
-        planner = there.at(rx.dose_Gy, rx.fractions).asking(protocol)
-        # The rows are of the floor's fractions: so many more of them share the course's fluence.
-        unscaled = solution.fluence.times(rx.fractions / fractions)
-        one = forward(unscaled)
-        fluence, dose, settled = settle(protocol, unscaled, one, structures, aimed_Gy)
-        factor = aimed_Gy / metrics.metric(one.course(fractions), structures[rx.target], "D50%")
-        scale = factor if abs(factor - 1) <= MOST_SCALING else 1.0
-        said = promises(there, solution, one.course(fractions), scale)
-        history.append(EscalationRound(best, aimed_Gy, fractions, settled, _target_met(there, dose), said))
-        found.append((fluence, dose, unscaled, solution))
-        predicted_Gy, whole_Gy = planner.model_Gy(solution.fluence), planner.model_Gy(solution.fluence, offset)
-        done = kept(solution, said) and _as_much(
-            [
-                settle(protocol, unscaled, each, structures, aimed_Gy)[2].allowed_Gy
-                for each in (replace(one, dose_Gy=whole_Gy / np.float32(fractions)), one, *(one.half_doses or ()))
-            ]
-        )
-        if done:
+        aim = _rounded_aim(best, escalation, rx, most_Gy)
+        plan = _planned(protocol, planner, structures, best, aim, relative_gap=relative_gap, **common)
+        planner = plan.planner.at(rx.dose_Gy, rx.fractions).asking(protocol)
+        one = forward(plan.fluence)
+        given.append(_give(protocol, structures, best, plan, one))
+        if _as_promised(protocol, structures, plan, one, given[-1].round.promises, offset):
             break
-        difference = one.course(fractions).dose_Gy - predicted_Gy
-        offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
-        shift = _beyond_rows(there, structures, one.course(fractions).dose_Gy)
-        last = len(found) == rounds + 1 + extra
-        if last and extra == 0 and aimed_Gy > rx.dose_Gy and settled.allowed_Gy < (1 - MOST_SCALING) * aimed_Gy:
-            extra, most_Gy = 1, settled.allowed_Gy
-    chosen = max(range(len(history)), key=lambda i: _rank(history[i]))
-    return Escalated(*found[chosen], tuple(history), chosen)
+        forward_Gy = one.course(plan.fractions).dose_Gy
+        difference = forward_Gy - planner.model_Gy(plan.solution.fluence)
+        offset = difference if offset is None else offset + (difference - offset) / np.float32(len(given))
+        shift = hidden.beyond_rows(plan.planner.rows, plan.planner.protocol, structures, forward_Gy)
+        allowed_Gy = given[-1].round.settled.allowed_Gy
+        too_high = plan.aimed_Gy > rx.dose_Gy and allowed_Gy < (1 - MOST_SCALING) * plan.aimed_Gy
+        if too_high and len(given) == rounds + 1:
+            most_Gy, most_rounds = allowed_Gy, rounds + 2
+    chosen = max(range(len(given)), key=lambda i: _rank(given[i].round))
+    it, history = given[chosen], tuple(one.round for one in given)
+    return Escalated(it.fluence, it.dose, it.unscaled, it.solution, history, chosen)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A plan by the model for one fraction of a prescription; the planner is at this prescription."""
+
+    planner: Planner
+    aimed_Gy: float
+    fractions: int
+    solution: Solution
+
+    @property
+    def fluence(self) -> Fluence:
+        """The rows are of the floor's fractions: so many more of them share the course's fluence."""
+        floor = self.planner.rows_fractions
+        return self.solution.fluence.times(floor / self.fractions)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What is kept of a round: its plan as it was planned, and at the prescription that its forward dose allows."""
+
+    solution: Solution
+    unscaled: Fluence
+    fluence: Fluence
+    dose: Dose
+    round: EscalationRound
+
+
+def _planned(
+    protocol: Protocol,
+    planner: Planner,
+    structures: StructureSet,
+    best: Highest,
+    aim: tuple[float, int],
+    *,
+    relative_gap: float,
+    **common: Any,
+) -> _Plan:
+    """The best plan for a prescription (Gy, fractions), on rows that are made finer where it is too hot between them."""
+    highest_Gy = planner.model_Gy(best.solution.fluence, common["offset_Gy"])
+    there, start = planner.at(*aim).asking(with_conditions(protocol, planner)), best.solution
+    plan: _Plan | None = None
+    for again in range(1 + FINER):
+        solution = there.solve(
+            shift_Gy=hidden.beyond_rows(there.rows, there.protocol, structures, highest_Gy), relax=True,
+            held=there.held_by(there.rows.on_rows(highest_Gy)), relative_gap=relative_gap,
+            guess_mu=start.fluence.vector, refinements=1, start=start, **common,
+        )  # fmt: skip
+        if plan is not None and plan.solution.feasible and not solution.feasible:
+            break  # such rows make it infeasible: back to the cubes
+        plan = _Plan(there, *aim, solution)
+        finer = there if again == FINER else there.finer_where(there.model_Gy(solution.fluence, common["offset_Gy"]))
+        if finer is there:
+            break
+        there, start = finer, solution
+    assert plan is not None
+    return plan
+
+
+def _give(protocol: Protocol, structures: StructureSet, best: Highest, plan: _Plan, one: Dose) -> _Given:
+    """Settle a plan's prescription on its forward dose, and say what of the model's promise that dose keeps."""
+    course, target = one.course(plan.fractions), structures[protocol.prescription.target]
+    fluence, dose, settled = settle(protocol, plan.fluence, one, structures, plan.aimed_Gy)
+    factor = plan.aimed_Gy / metrics.metric(course, target, "D50%")
+    said = promises(plan.planner, plan.solution, course, factor if abs(factor - 1) <= MOST_SCALING else 1.0)
+    met = _target_met(plan.planner, dose)
+    done = EscalationRound(best, plan.aimed_Gy, plan.fractions, settled, met, said)
+    return _Given(plan.solution, plan.fluence, fluence, dose, done)
+
+
+def _as_promised(
+    protocol: Protocol,
+    structures: StructureSet,
+    plan: _Plan,
+    one: Dose,
+    said: tuple[Promise, ...],
+    offset_Gy: NDArray[np.floating] | None,
+) -> bool:
+    """Whether a forward dose keeps the model's promise and allows as much as the model's dose of the same plan."""
+    if not kept(plan.solution, said):
+        return False
+    model_Gy = plan.planner.model_Gy(plan.solution.fluence, offset_Gy) / np.float32(plan.fractions)
+    return _as_much(
+        [
+            settle(protocol, plan.fluence, each, structures, plan.aimed_Gy)[2].allowed_Gy
+            for each in (replace(one, dose_Gy=model_Gy), one, *(one.half_doses or ()))
+        ]
+    )
 
 
 def _finer_at_the_highest(planner: Planner, rx: Prescription, **common: Any) -> tuple[Planner, Solution]:
@@ -331,6 +396,12 @@ def _aim(best: Highest, escalation: Escalation) -> float:
     return (1 - escalation.slip_percent / 100) * best.second_pass_Gy
 
 
+def _rounded_aim(best: Highest, escalation: Escalation, rx: Prescription, most_Gy: float) -> tuple[float, int]:
+    """Dose and fractions to plan for: the aim rounded down, at least the floor."""
+    aimed_Gy, fractions = escalation.rounded_down(min(_aim(best, escalation), most_Gy), rx.dose_Gy, rx.fractions)
+    return (aimed_Gy, fractions) if aimed_Gy >= rx.dose_Gy else (rx.dose_Gy, rx.fractions)
+
+
 def _as_much(allowed_Gy: list[float]) -> bool:
     """Whether the forward dose allows what the model's does, on all voxels: neither less than its noise explains (two
     half-runs follow) nor more than scaling can use."""
@@ -341,24 +412,6 @@ def _as_much(allowed_Gy: list[float]) -> bool:
     bias_Gy = sum(halves_Gy) / 2 - forward_Gy if halves_Gy else 0.0
     change_Gy = forward_Gy - bias_Gy - model_Gy
     return -max(sigma_Gy, SAME_Gy) <= change_Gy <= max(sigma_Gy, MOST_SCALING * model_Gy)
-
-
-def _beyond_rows(planner: Planner, structures: StructureSet, dose_Gy: NDArray[np.floating]) -> dict[str, float]:
-    """By organ limit: its value on all voxels less that on the rows, for a course dose; what merging voxels hides."""
-    rows, rx = planner.rows, planner.protocol.prescription
-    on_rows, flat = rows.on_rows(dose_Gy), np.asarray(dose_Gy, dtype=np.float64).ravel()
-    found = {}
-    for constraint in organ_limits(planner.protocol, structures):
-        mine = rows.of.get(constraint.of.structure)
-        if mine is None or isinstance(constraint.of, kinds.MeanDose):
-            continue  # means are exact
-        voxel, share = rows.occupancy[constraint.of.structure]
-        volume_cc = share * mine.weights.sum()
-        whole = constraint.of.limit_value(flat[voxel], volume_cc, rx.dose_Gy, rx.fractions)
-        found[constraint.name] = whole - constraint.of.limit_value(
-            on_rows[mine.rows], mine.weights, rx.dose_Gy, rx.fractions
-        )
-    return found
 
 
 def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:

@@ -61,6 +61,8 @@ class Outcome:
         Free levels; elastic excess per limit; multiplier per limit.
     row_price : array or None
         What a Gy more on each row would cost; None where a solver does not say.
+    point : Point or None
+        All variables and multipliers; None where a solver does not say.
     objective, bound : float
         Of the elastic programme: value of a feasible point and a proven lower bound.
     """
@@ -75,6 +77,7 @@ class Outcome:
     converged: bool
     history: list[tuple[float, float]] = field(default_factory=list)
     row_price: Array | None = None
+    point: Point | None = None
 
     @property
     def gap(self) -> float:
@@ -128,7 +131,7 @@ def solve(
             break
         point = method.advance(point)
     assert outcome is not None
-    outcome.row_price = method.row_prices(point)
+    outcome.row_price, outcome.point = method.row_prices(point), point
     return outcome
 
 
@@ -241,19 +244,7 @@ class _Method(Maps):
     # -- one iteration ------------------------------------------------------------------------------------------
     def advance(self, q: Point) -> Point:
         """Predictor, corrector, step."""
-        z = np.concatenate([q.x, q.t])
-        d = self.dose.times(q.x)
-        r = self.residual(d, q.t)
-        gradient = self.smooth_gradient(q.x, d) + self.adjoint(q.y) + self.G.T @ q.mu
-        gradient[: self.n] -= q.nu
-        residuals = {
-            "z": gradient,
-            "s": self.square * q.s + self.linear - q.y - q.w + self.cost_of(q.mu) * self.slope(q.s),
-            "p": r - q.s + q.p,
-            "e": self.G @ z + self.in_limits(q.s) - self.h - q.e + q.u,
-            "o": self.price - q.mu - q.o,
-        }
-        products = {a: getattr(q, a) * getattr(q, b) for a, b in PAIRS}
+        residuals, products = self.residuals(q), self.products(q)
         count = sum(v.size for v in products.values())
         centre = sum(v.sum() for v in products.values()) / count
 
@@ -288,6 +279,27 @@ class _Method(Maps):
         if self.norms:
             a_primal = a_dual = self._curbed(q, step, a_primal)
         return q.moved(step, STEP * a_primal, STEP * a_dual)
+
+    def residuals(self, q: Point) -> dict[str, Array]:
+        """By what the conditions of an optimum are missed, but for the products: by fluence and levels (z), slacks (s),
+        hinges (p), limits (e) and their elasticity (o)."""
+        z = np.concatenate([q.x, q.t])
+        d = self.dose.times(q.x)
+        r = self.residual(d, q.t)
+        gradient = self.smooth_gradient(q.x, d) + self.adjoint(q.y) + self.G.T @ q.mu
+        gradient[: self.n] -= q.nu
+        return {
+            "z": gradient,
+            "s": self.square * q.s + self.linear - q.y - q.w + self.cost_of(q.mu) * self.slope(q.s),
+            "p": r - q.s + q.p,
+            "e": self.G @ z + self.in_limits(q.s) - self.h - q.e + q.u,
+            "o": self.price - q.mu - q.o,
+        }
+
+    @staticmethod
+    def products(q: Point) -> dict[str, Array]:
+        """Of slacks and their multipliers, by slack."""
+        return {a: getattr(q, a) * getattr(q, b) for a, b in PAIRS}
 
     def _longest(self, q: Point, step: Point, other: Point, coupled: bool) -> tuple[Point, float, float]:
         """Between two steps the one that can be taken furthest, and how far: in all, or primal and dual by themselves.
@@ -407,10 +419,16 @@ class _Method(Maps):
         np.add.at(column, (self.row[norms.members], norms.of[norms.members]), (along * self.sign)[norms.members])
         beside = np.zeros((len(edge), len(norms)))
         beside[: self.n] = self.dose.transposed_times(column)
+        levels = np.zeros((self.tails, len(norms)))  # by the levels that a norm's hinges are about, as in `direction`
+        moved = norms.members[self.has_tail[norms.members]]
+        np.add.at(levels, (self.tail[moved], norms.of[moved]), -(along * self.pull)[moved])
+        beside[self.n :] = levels[: len(edge) - self.n]
         larger = np.zeros((before + len(norms), before + len(norms)))
         larger[:before, :before] = corner
         at, of_own = before + np.arange(len(norms)), norms.sums(own)
         larger[at, at] = 1 / norms.pull(q.s, q.mu) - of_own
+        if self.border:
+            larger[self.m, at] = larger[at, self.m] = levels[-1]
         for line, norm, value in zip(at, norms.all, of_own, strict=True):
             if norm.limit >= 0:
                 larger[norm.limit, line] = larger[line, norm.limit] = -value

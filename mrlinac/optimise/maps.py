@@ -159,10 +159,10 @@ class Maps:
             + self.constant
         )
 
-    def bound(self, q: Point) -> float:
-        """Lower bound of the Lagrangian at the multipliers, over 0 <= x <= BOX_X and 0 <= t <= 3 prescriptions.
+    def multipliers(self, q: Point) -> tuple[Array, Array, Array]:
+        """Multipliers of limits and hinges near a point's for which the slacks leave the Lagrangian bounded.
 
-        The slacks are minimised out in closed form; the convex rest is bounded by its tangent at x.
+        The third array is what each hinge's best slack takes off it.
         """
         mu = np.clip(q.mu, 0, self.price)
         of_limit = self.price_of(mu)
@@ -174,6 +174,14 @@ class Maps:
         over = np.maximum(y - slope, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             loss = np.where(square > 0, 0.5 * over**2 / square, 0.0)
+        return mu, y, loss
+
+    def bound(self, q: Point) -> float:
+        """Lower bound of the Lagrangian at the multipliers, over 0 <= x <= BOX_X and 0 <= t <= 3 prescriptions.
+
+        The slacks are minimised out in closed form; the convex rest is bounded by its tangent at x.
+        """
+        mu, y, loss = self.multipliers(q)
         d = self.dose.times(q.x)
         z = np.concatenate([q.x, q.t])
         value = self._smooth_value(q, d) - loss.sum() + y @ self.residual(d, q.t) + mu @ (self.G @ z - self.h)

@@ -15,39 +15,32 @@ from threadpoolctl import threadpool_limits
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import SolverError
-from mrlinac.machine.beams import Certificate, Fluence
-from mrlinac.optimise import canonical, interior
+from mrlinac.machine.beams import Fluence
+from mrlinac.optimise import canonical, cut, hidden, interior
 from mrlinac.optimise.canonical import Held, Programme
+from mrlinac.optimise.ceiling import Ceiling
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
 from mrlinac.optimise.rows import select
-from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution
+from mrlinac.optimise.solution import (
+    Judgement,
+    LimitState,
+    ObjectiveState,
+    Solution,
+    TOLERANCE_Gy,
+    certified,
+    infeasible,
+)
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Objective, Protocol
 
 Solver = Literal["interior", "clarabel"]
 Progress = Callable[[float, float, str], None]
 
-TOLERANCE_Gy = 0.02
-"""A limit exceeded by less counts as met: a hundredth of what a DVH is read to."""
-CUT_ERROR_Gy = 0.05
-"""Mean dose of any structure by which the guess at the cut entries' dose may be wrong: a thousandth of a prescription."""
 WISH_ROOM = 1e-4
 """Least room of a held sum of objectives, relative: an interior point needs some."""
-LEAST_Gy = 2e-3
-"""To this a sum of excesses is least; and the room that limits get beyond it."""
-FIRM = 1e3
-"""Price of a further excess, over the usual."""
-FINER = 2
-"""How often in a round rows are made finer, at most."""
-FINER_Gy = 0.1
-"""By so much more may all voxels exceed a limit than the rows do, before its tail's voxels get rows of their own."""
-FINER_BAND = 0.05
-"""They are the voxels beyond the limit, and those nearer to it than this share of it."""
-FINER_MOST = 3000
-"""So many at a time at most, and no tail that is larger."""
-OPTIMAL_GAP = 0.01
-"""A plan is called optimal only within this proven relative gap."""
+CEILING_GAPS = 2.0
+"""The bound of a prescription for the whole matrix is looked for until it is so many of the solver's gaps above."""
 
 
 class Planner:
@@ -69,6 +62,11 @@ class Planner:
         self.rows = select(influence, structures, protocol, **selection)
         self._matrix: RowMatrix | None = None
 
+    @property
+    def rows_fractions(self) -> int:
+        """Fractions of the course that the rows are of, whatever prescription is planned for."""
+        return self._as_made[0].prescription.fractions
+
     def _row_matrix(self) -> RowMatrix:
         if self._matrix is None:
             rows = self.rows
@@ -87,45 +85,22 @@ class Planner:
 
     def model_Gy(self, fluence: Fluence, offset_Gy: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
         """Course dose [z, y, x] by the influence, all voxels, in the fractions of the rows."""
-        dose_Gy = np.float32(self._as_made[0].prescription.fractions) * self.influence.dose_Gy(fluence.vector)
+        dose_Gy = np.float32(self.rows_fractions) * self.influence.dose_Gy(fluence.vector)
         return dose_Gy if offset_Gy is None else dose_Gy + offset_Gy
 
     def finer_where(self, dose_Gy: NDArray[np.floating]) -> Planner:
         """Rows of their own for voxels of merged structures that make a course dose break a limit on a small tail.
+
+        Which they are says :func:`mrlinac.optimise.hidden.in_tails`.
 
         Returns
         -------
         Planner
             Itself where there is nothing to refine.
         """
-        rows, rx, flat = self.rows, self.protocol.prescription, np.asarray(dose_Gy, dtype=np.float64).ravel()
         protocol, selection = self._as_made
-        before: dict[str, NDArray[np.int64]] = selection.get("alone", {})
-        alone = dict(before)
-        merged = {t.structure for t in rows.thinning if t.block > 1}
-        on_rows = rows.on_rows(dose_Gy)
-        for constraint, limit_Gy in canonical.limits_of(self.protocol, rows):
-            of = constraint.of
-            if of.structure not in merged or not isinstance(
-                of, kinds.UpperTail | kinds.LowerTail | kinds.DoseAtVolume
-            ):
-                continue
-            mine = rows.of[of.structure]
-            voxel, part = rows.occupancy[of.structure]
-            volume_cc = part * mine.weights.sum()
-            sign, share = (1 if constraint.upper else -1), of.share(volume_cc)
-            covers = isinstance(of, kinds.DoseAtVolume) and not constraint.upper
-            tail_cc = (1 - share if covers else share) * volume_cc.sum()
-            whole, known = (
-                sign * of.value(dose, weights, rx.dose_Gy, rx.fractions)
-                for dose, weights in ((flat[voxel], volume_cc), (on_rows[mine.rows], mine.weights))
-            )
-            if tail_cc > FINER_MOST * rows.grid.voxel_cc or whole - max(known, sign * limit_Gy) <= FINER_Gy:
-                continue
-            beyond = sign * (flat[voxel] - limit_Gy) + FINER_BAND * limit_Gy
-            worst = np.argsort(-beyond, kind="stable")[:FINER_MOST]
-            found = voxel[worst[beyond[worst] > 0]]
-            alone[of.structure] = np.union1d(alone.get(of.structure, np.zeros(0, np.int64)), found)
+        before: dict[str, NDArray[np.int64]] = selection.get("alone") or {}
+        alone = hidden.in_tails(self.rows, self.protocol, dose_Gy, before)
         if {k: len(v) for k, v in alone.items()} == {k: len(v) for k, v in before.items()}:
             return self
         finer = Planner(self.influence, self.structures, protocol, **{**selection, "alone": alone})
@@ -218,6 +193,7 @@ class Planner:
         objectives: Sequence[Objective] | None = None,
         shift_Gy: Mapping[str, float] | None = None,
         least: bool = False,
+        ceiling: bool = False,
     ) -> Solution:
         """One programme; parameters as in :func:`solve`, and
 
@@ -231,54 +207,51 @@ class Planner:
             Fluence at which the dose of the entries cut away is taken; the even fluence by default. Their cost is taken at
             the prices of ``start``.
         refinements : int
-            How often to solve again where that guess was wrong by more than :data:`CUT_ERROR_Gy`, or where what these
-            entries cost at their rows' prices was not known.
+            How often to solve again where that guess was wrong by more than :data:`mrlinac.optimise.cut.CUT_ERROR_Gy`, or
+            where what these entries cost at their rows' prices was not known.
         start : Solution, optional
             Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
         escalate, held, wishes, objectives, shift_Gy
             See :func:`mrlinac.optimise.canonical.build`.
         least : bool
             Where limits are exceeded, find the smallest sum of excesses that any plan has, and plan with that.
+        ceiling : bool
+            Where the prescription escalates and entries are cut away: find a bound for the whole matrix, too, and refine
+            until it is within :data:`CEILING_GAPS` gaps. ``clarabel`` finds none.
         """
         began = time.process_time()
         rows = self.rows
         guess = np.full(rows.beamlets, rows.reference_mu) if guess_mu is None else guess_mu
+
+        def run(programme: Programme, near: interior.Start | None, gap: float = relative_gap) -> Outcome:
+            return self._run(programme, solver, gap, near, progress)
+
         with threadpool_limits(limits=1, user_api="blas"):
             programme = canonical.build(
                 rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
                 escalate=escalate, held=held, wishes=wishes, objectives=objectives, shift_Gy=shift_Gy,
             )  # fmt: skip
-            given, plain = programme.offset, (programme.linear_x, programme.constant)
             near = None if start is None else self._start(start, programme)
             cost = self._cost_in(start, programme) if guess_mu is not None and solver == "interior" else None
-            if guess_mu is not None and cost is None and solver == "interior" and rows.full.nnz != rows.cut.nnz:
+            if guess_mu is not None and cost is None and solver == "interior" and cut.any_cut(rows):
                 refinements = max(refinements, 1)  # a price has to be found
-            for _ in range(1 + refinements):
-                small = self._cut_away(guess)
-                programme.offset = given + small
-                tilt = np.zeros(rows.beamlets) if cost is None else cost
-                programme.linear_x = plain[0] + tilt * rows.reference_mu
-                programme.constant = plain[1] - float(tilt @ guess)
-                outcome = self._run(programme, solver, relative_gap, near, progress)
-                mu = np.maximum(outcome.x, 0) * rows.reference_mu
-                found_Gy = float(outcome.tails[-1]) if escalate else None
-                error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
-                known, cost = cost is not None, self._cost_of_cut(outcome)
-                if error_Gy <= CUT_ERROR_Gy and (known or cost is None or rows.full.nnz == rows.cut.nnz):
-                    break
-                guess, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
-            if least and not escalate and float(np.max(outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
+            above = None
+            if ceiling and solver == "interior" and cut.any_cut(rows):
+                above = Ceiling(programme, self._row_matrix())
+            found = cut.solve(
+                rows, programme, run, guess, cost, near, refinements=refinements, ceiling=above,
+                near_enough=CEILING_GAPS * relative_gap,
+            )  # fmt: skip
+            found_Gy = float(found.outcome.tails[-1]) if escalate else None
+            if least and not escalate and float(np.max(found.outcome.excess_Gy, initial=0.0)) > TOLERANCE_Gy:
                 # The price is finite: an objective that is steeper would rather exceed a limit that can be met.
                 only = canonical.build(
                     rows, self.protocol, offset_Gy=offset_Gy, level_factor=level_factor, scaled_later=scaled_later,
                     held=held, wishes=wishes, shift_Gy=shift_Gy, objectives=(), price=1.0,
                 )  # fmt: skip
-                # A Gy beside, to measure a gap against where nothing needs to be exceeded.
-                only.offset, only.constant = programme.offset, 1.0
-                outcome = replace(self._least(programme, only, outcome, solver, relative_gap), row_price=None)
-                mu = np.maximum(outcome.x, 0) * rows.reference_mu
-                error_Gy = self._cut_error_Gy(self._cut_away(mu) - small)
-        row_dose_Gy = np.asarray(rows.full @ mu) + given
+                found = cut.least(rows, programme, only, run, found, refinements)
+        outcome, mu = found.outcome, found.mu
+        row_dose_Gy = np.asarray(rows.full @ mu) + programme.offset
         means = {name: float(rows.mean[name] @ mu) + programme.mean_offset[name] for name in rows.mean}
         judged = self if found_Gy is None else self.at(found_Gy, self.fractions_of(found_Gy))
         judgement = judged.judge(mu, row_dose_Gy, means, level_factor, outcome.dual)
@@ -292,30 +265,21 @@ class Planner:
         )
         judgement = replace(judgement, limits=limits)
         if stuck and not relax:
-            raise SolverError(infeasible(limits, stuck, outcome.excess_Gy, scaled_later))
-        certificate = self._certificate(outcome, limits, stuck, solver)
+            raise SolverError(infeasible(limits, stuck, outcome.excess_Gy, scaled_later, found.least_gap))
+        certificate = certified(outcome, limits, stuck, solver, found.least_gap)
         return Solution(
             Fluence.from_vector(self.influence.maps, mu, certificate),
             judgement,
             rows.thinning,
             row_dose_Gy,
-            error_Gy,
+            found.error_Gy,
             tuple(outcome.history),
             time.process_time() - began,
             held or {},
             found_Gy,
-            cut_cost=self._cost_of_cut(outcome),
+            cut_cost=cut.cost_of(rows, outcome),
+            ceiling_Gy=None if above is None else above.bound_Gy(),
         )
-
-    def _least(
-        self, programme: Programme, only: Programme, outcome: Outcome, solver: Solver, relative_gap: float
-    ) -> Outcome:
-        """The smallest sum of excesses, by a programme of nothing else; then the objective with the limits that far out."""
-        near = interior.Start(outcome.x, np.minimum(outcome.dual, 0.5))
-        needed = np.maximum(self._run(only, solver, LEAST_Gy, near, None).excess_Gy, 0)
-        wide = programme.loosened(needed + LEAST_Gy, price=FIRM * programme.price)
-        again = self._run(wide, solver, relative_gap, interior.Start(outcome.x, outcome.dual), None)
-        return replace(again, excess_Gy=np.where(needed > TOLERANCE_Gy, needed, 0.0) + again.excess_Gy)
 
     def _start(self, earlier: Solution, programme: Programme) -> interior.Start:
         dual = np.zeros(len(programme.bounds))
@@ -343,26 +307,12 @@ class Planner:
             return statement.solve(programme)
         raise SolverError(f"unknown solver '{solver}'; known: interior, clarabel")
 
-    def _cut_away(self, mu: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(self.rows.full @ mu - self.rows.cut @ mu)
-
     @staticmethod
     def _cost_in(earlier: Solution | None, programme: Programme) -> NDArray[np.float64] | None:
         """The cost of the entries cut away in an earlier solution, if that answers the same question."""
         if earlier is None or (earlier.prescription_Gy is not None) != programme.escalates:
             return None
         return earlier.cut_cost
-
-    def _cost_of_cut(self, outcome: Outcome) -> NDArray[np.float64] | None:
-        """What an MU of each beamlet costs by the entries cut away, at the rows' prices: with it, a fluence that the guess
-        was right for is stationary for the whole matrix. None where a limit is exceeded, whose price is made up."""
-        price = None if np.max(outcome.excess_Gy, initial=0.0) > TOLERANCE_Gy else outcome.row_price
-        return None if price is None else np.asarray(self.rows.full.T @ price - self.rows.cut.T @ price)
-
-    def _cut_error_Gy(self, missed_Gy: NDArray[np.float64]) -> float:
-        """The largest mean over a structure of what the guess at the cut entries' dose missed."""
-        found = (abs(float(np.average(missed_Gy[r.rows], weights=r.weights))) for r in self.rows.of.values())
-        return max(found, default=0.0)
 
     def judge(
         self,
@@ -410,41 +360,6 @@ class Planner:
             )
         price = canonical.PRICE_PER_Gy * sum(limit.excess_Gy for limit in limits if not limit.met)
         return Judgement(tuple(objectives), tuple(limits), total, total + price)
-
-    @staticmethod
-    def _certificate(outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str) -> Certificate:
-        if outcome.gap > OPTIMAL_GAP:
-            status = f"inexact: stopped at a gap of {100 * outcome.gap:.2g} %"
-        elif not stuck:
-            status = "optimal"
-        else:
-            status = "relaxed: optimal with " + ", ".join(
-                f"{limits[k].name} exceeded by {outcome.excess_Gy[k]:.2f} Gy" for k in stuck
-            )
-        worst = float(np.max(outcome.excess_Gy, initial=0.0))
-        return Certificate(solver, status, outcome.objective, outcome.bound, worst, outcome.iterations)
-
-
-def wishes_said(solution: Solution) -> tuple[str, ...]:
-    """What each priority of a wish-list reached, as sentences."""
-    return tuple(
-        f"Optimisation: the objectives of priority {number} reached {reached:.4g} and were held at {held:.4g}"
-        for number, reached, held in solution.wishes[:-1]
-    )
-
-
-def infeasible(
-    limits: tuple[LimitState, ...], stuck: list[int], excess_Gy: NDArray[np.float64], scaled_later: float = 1.0
-) -> str:
-    """The sentence that says which limits stand in the way and the smallest relaxation found."""
-    words = "; ".join(
-        f"{limits[k].name} {'<=' if limits[k].upper else '>='} {limits[k].limit_Gy / scaled_later:.2f} Gy "
-        f"would have to give {excess_Gy[k]:.2f} Gy"
-        for k in stuck
-    )
-    if scaled_later != 1.0:
-        words += f" (limits as they must hold before the plan is scaled by {scaled_later:.4f})"
-    return f"infeasible: {words}. Loosen the limit(s), or allow the relaxation (relax=True)"
 
 
 def solve(

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
-from mrlinac.optimise.planner import CUT_ERROR_Gy, Planner, TOLERANCE_Gy
-from mrlinac.optimise.solution import Solution
+from mrlinac.optimise.cut import CUT_ERROR_Gy
+from mrlinac.optimise.planner import Planner
+from mrlinac.optimise.solution import Solution, TOLERANCE_Gy
 
 FIGURES = {"D98%": -1, "D50%": 0, "D2%": 1}
 """Of the prescription's target, with the direction that is worse; 0: both."""

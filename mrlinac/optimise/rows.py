@@ -30,7 +30,7 @@ CUT = 0.01
 @dataclass(frozen=True)
 class Thinning:
     """How one structure is represented: ``rows`` for ``voxels``, merged in cubes of ``block`` voxels a side, but for
-    ``alone`` of them."""
+    ``alone`` of them; where no voxel is merged ``block`` is 1 and ``alone`` 0."""
 
     structure: str
     voxels: int
@@ -44,9 +44,11 @@ class Thinning:
             return f"{self.structure}: {self.voxels} voxels in one exact row of their mean"
         if self.block == 1:
             return f"{self.structure}: all {self.voxels} voxels"
-        merged = self.rows - self.alone
-        said = f"{self.structure}: {self.voxels} voxels merged into {merged} blocks of up to {self.block}³ voxels"
-        return said + (f", and {self.alone} in the tail of a limit by themselves" if self.alone else "")
+        merged, blocks = self.voxels - self.alone, self.rows - self.alone
+        into = "1 block" if blocks == 1 else f"{blocks} blocks"
+        said = f"{self.structure}: {merged} voxels merged into {into} of up to {self.block}³ voxels"
+        themselves = "itself" if self.alone == 1 else "themselves"
+        return said + (f", and {self.alone} by {themselves}, in the tail of a limit" if self.alone else "")
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,8 @@ def _blocks(structure: Structure, grid: Grid, most: int | None, alone: NDArray[n
     voxel = np.flatnonzero(flat).astype(np.int64)
     share = flat[voxel].astype(np.float64)
     edge, block = 1, np.full(len(voxel), -1)
-    if most is not None and len(voxel) > most:
-        merged = np.flatnonzero(~np.isin(voxel, [] if alone is None else alone))
+    merged = np.flatnonzero(~np.isin(voxel, [] if alone is None else alone))
+    if most is not None and len(voxel) > most and len(merged):
         z, y, x = np.unravel_index(voxel[merged], grid.shape_zyx)
         cubes = most + 1
         while cubes > most:

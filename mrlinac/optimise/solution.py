@@ -7,9 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.machine.beams import Fluence
+from mrlinac.machine.beams import Certificate, Fluence
 from mrlinac.optimise.canonical import Held
+from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.rows import Thinning
+
+TOLERANCE_Gy = 0.02
+"""A limit exceeded by less counts as met: a hundredth of what a DVH is read to."""
+OPTIMAL_GAP = 0.01
+"""A plan is called optimal only within this proven relative gap."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class Solution:
         The highest one, where that was the question.
     wishes : tuple of (priority, reached, held at)
         Weighted sums in order of priority.
+    ceiling_Gy : float or None
+        No plan has a higher prescription, by the whole matrix; where that was asked for and entries are cut away.
     cut_cost : array or None
         What an MU of each beamlet costs by the entries cut away; None where a solver does not say.
     """
@@ -108,6 +116,7 @@ class Solution:
     prescription_Gy: float | None = None
     wishes: tuple[tuple[int, float, float], ...] = ()
     cut_cost: NDArray[np.float64] | None = None
+    ceiling_Gy: float | None = None
 
     @property
     def limits(self) -> tuple[LimitState, ...]:
@@ -128,3 +137,53 @@ class Solution:
     def relaxed(self) -> tuple[LimitState, ...]:
         """The limits that could not be met."""
         return tuple(limit for limit in self.limits if not limit.met)
+
+
+def certified(
+    outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str, least_gap: float = 0.0
+) -> Certificate:
+    """What a solve proved: optimal, relaxed (and by how much), or inexact and why."""
+    if outcome.gap > OPTIMAL_GAP:
+        status = f"inexact: stopped at a gap of {100 * outcome.gap:.2g} %"
+    elif stuck and least_gap > 0:
+        status = "inexact: limits exceeded, " + _unsure(least_gap)
+    elif not stuck:
+        status = "optimal"
+    else:
+        status = "relaxed: optimal with " + ", ".join(
+            f"{limits[k].name} exceeded by {outcome.excess_Gy[k]:.2f} Gy" for k in stuck
+        )
+    worst = float(np.max(outcome.excess_Gy, initial=0.0))
+    return Certificate(solver, status, outcome.objective, outcome.bound, worst, outcome.iterations)
+
+
+def wishes_said(solution: Solution) -> tuple[str, ...]:
+    """What each priority of a wish-list reached, as sentences."""
+    return tuple(
+        f"Optimisation: the objectives of priority {number} reached {reached:.4g} and were held at {held:.4g}"
+        for number, reached, held in solution.wishes[:-1]
+    )
+
+
+def _unsure(least_gap: float) -> str:
+    return f"the smallest sum of excesses not found (stopped at a gap of {100 * least_gap:.2g} %)"
+
+
+def infeasible(
+    limits: tuple[LimitState, ...],
+    stuck: list[int],
+    excess_Gy: NDArray[np.float64],
+    scaled_later: float = 1.0,
+    least_gap: float = 0.0,
+) -> str:
+    """The sentence that says which limits stand in the way and the smallest relaxation found."""
+    words = "; ".join(
+        f"{limits[k].name} {'<=' if limits[k].upper else '>='} {limits[k].limit_Gy / scaled_later:.2f} Gy "
+        f"would have to give {excess_Gy[k]:.2f} Gy"
+        for k in stuck
+    )
+    if scaled_later != 1.0:
+        words += f" (limits as they must hold before the plan is scaled by {scaled_later:.4f})"
+    if least_gap > 0:
+        words += f"; {_unsure(least_gap)}"
+    return f"infeasible: {words}. Loosen the limit(s), or allow the relaxation (relax=True)"

@@ -12,6 +12,10 @@ from mrlinac import protocol as protocols
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.metrics import metric
 from mrlinac.errors import SpecError
+from mrlinac.optimise import canonical
+from mrlinac.optimise.ceiling import Ceiling
+from mrlinac.optimise.interior import _Method
+from mrlinac.optimise.maps import Point
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.provenance import Provenance
 
@@ -124,6 +128,49 @@ def test_the_second_pass_reaches_more_and_keeps_the_dvh():
     # a = 1.1 p that is 0.29 p.
     assert found.restricted_Gy == pytest.approx(12 / 0.47, rel=1e-3)
     assert found.second_pass_Gy == pytest.approx(12 / 0.29, rel=1e-3)
+
+
+def half_small(seed):
+    """Half of the entries are small; limits of every kind that bends: tails, a norm, a square."""
+    rng = np.random.default_rng(seed)
+    large = rng.uniform(0, 3, (40, 12)) * (rng.uniform(0, 1, (40, 12)) < 0.5)
+    large[15:] *= 0.5
+    limits = [
+        TARGET[0],
+        {"kind": "lower_tail", "structure": "T", "volume_percent": 10, "at_least_percent": 60},
+        {"kind": "upper_tail", "structure": "T", "volume_percent": 10, "at_most_percent": 140},
+        {"kind": "upper_tail", "structure": "O", "volume_percent": 20, "at_most_Gy": 25.0, "fractions": 30},
+        {"kind": "geud", "structure": "P", "exponent": 3, "at_most_Gy": 22.0, "fractions": 30},
+        {"kind": "mean_eqd2", "structure": "P", "alpha_beta_Gy": 3, "at_most_Gy": 15.0},
+    ]
+    names = {"T": range(15), "O": range(15, 30), "P": range(30, 40)}
+    return tiny(large + rng.uniform(0, 0.08, (40, 12)), names), isotoxic(limits, cap_Gy=300.0)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 5, 6, 7])
+def test_the_bound_holds_for_the_whole_matrix(seed):
+    patient, protocol = half_small(seed)
+    whole = optimise.highest(optimise.Planner(*patient, protocol, cut=0), relative_gap=1e-6)
+    planner = optimise.Planner(*patient, protocol, cut=0.03)
+    assert planner.rows.cut.nnz < 0.6 * planner.rows.full.nnz
+    found = optimise.highest(planner)
+    assert found.bound_Gy >= whole.restricted_Gy
+    assert found.bound_Gy == pytest.approx(whole.bound_Gy, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_a_ceiling_holds_at_any_multipliers(seed):
+    patient, protocol = half_small(seed)
+    whole = optimise.highest(optimise.Planner(*patient, protocol, cut=0), relative_gap=1e-6)
+    planner = optimise.Planner(*patient, protocol, cut=0.03)
+    programme = canonical.build(planner.rows, protocol, escalate=True)
+    start = _Method(programme, planner._row_matrix()).start(None)
+    ceiling, rng, bounds_Gy = Ceiling(programme, planner._row_matrix()), np.random.default_rng(seed), []
+    for _ in range(4):
+        ceiling.add(Point(**{k: v * rng.uniform(0.1, 3, v.shape) for k, v in vars(start).items()}))
+        bounds_Gy.append(ceiling.bound_Gy())
+    assert min(bounds_Gy) >= whole.restricted_Gy
+    assert (np.diff(bounds_Gy) <= 1e-6).all()  # another inequality can only lower it
 
 
 @pytest.fixture(scope="module")

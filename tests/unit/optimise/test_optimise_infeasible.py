@@ -6,6 +6,7 @@ from test_optimise_solve import SOLVERS, protocol_of, tiny
 
 from mrlinac import optimise
 from mrlinac.errors import SolverError
+from mrlinac.optimise import interior
 
 ONE = {"T": (0, 1, 2), "A": (0,), "B": (1,), "C": (2,)}
 
@@ -53,3 +54,48 @@ def test_an_objective_steeper_than_the_price_of_limits_does_not_break_them(solve
     assert solution.feasible
     assert solution.limits[0].value_Gy == pytest.approx(10, abs=0.02)
     assert solution.fluence.certificate.status == "optimal"
+
+
+CLASH = [
+    {"kind": "lower_tail", "structure": "T", "volume_percent": 20, "at_least_Gy": 8.0},
+    {"kind": "upper_tail", "structure": "O", "volume_percent": 20, "at_most_Gy": 5.0},
+    {"kind": "mean_dose", "structure": "O", "at_most_Gy": 3.0},
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_smallest_sum_is_that_of_the_whole_matrix(seed):
+    """Half of the entries are cut away; no refinement is asked for, as in a correction round."""
+    rng = np.random.default_rng(seed)
+    large = rng.uniform(0, 3, (40, 12)) * (rng.uniform(0, 1, (40, 12)) < 0.5)
+    patient = tiny(large + rng.uniform(0, 0.08, (40, 12)), {"T": range(15), "O": range(15, 40)})
+    wanted = [{"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 5}]
+    protocol = protocol_of(wanted, CLASH)
+    sums_Gy = []
+    for cut in (0, 0.03):
+        found = optimise.Planner(*patient, protocol, cut=cut).solve(relax=True, refinements=0)
+        beyond_Gy = ((one.value_Gy - one.limit_Gy) * (1 if one.upper else -1) for one in found.limits)
+        sums_Gy += [sum(max(0.0, e) for e in beyond_Gy), sum(one.excess_Gy for one in found.limits)]
+    reached_Gy, *others_Gy = (
+        sums_Gy  # by its dose and as it says, with the whole matrix and without the small entries
+    )
+    np.testing.assert_allclose(others_Gy, reached_Gy, atol=0.02)
+
+
+def test_a_smallest_sum_that_was_not_found_is_not_called_the_smallest(monkeypatch):
+    solve = interior.solve
+
+    def soon(programme, *given, **how):
+        return solve(programme, *given, **how, **({"most_iterations": 4} if programme.price == 1.0 else {}))
+
+    limits = [
+        {"kind": "mean_dose", "structure": "A", "at_least_Gy": 20},
+        {"kind": "mean_dose", "structure": "B", "at_most_Gy": 7},
+    ]
+    planner = planner_of([STEEP], limits, [[1, 0], [0.5, 0], [0, 1]])
+    assert planner.solve(relax=True).fluence.certificate.status.startswith("relaxed")
+    monkeypatch.setattr(interior, "solve", soon)
+    status = planner.solve(relax=True).fluence.certificate.status
+    assert status.startswith("inexact: limits exceeded, the smallest sum of excesses not found")
+    with pytest.raises(SolverError, match=r"infeasible.*the smallest sum of excesses not found"):
+        planner.solve()

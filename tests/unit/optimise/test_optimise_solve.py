@@ -17,7 +17,7 @@ from mrlinac.optimise import canonical, correction, rows, statement
 from mrlinac.optimise import matrix as solver_matrix
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
 from mrlinac.optimise.promise import Promise
-from mrlinac.optimise.solution import Judgement, LimitState
+from mrlinac.optimise.solution import Judgement, LimitState, certified
 from mrlinac.protocol import kinds
 from mrlinac.provenance import Provenance
 
@@ -206,7 +206,7 @@ def test_certificate_bounds_every_other_fluence(coarse):
 @pytest.mark.parametrize("limits", [0, 1])
 def test_entries_cut_away_leave_the_optimum_where_it_is(seed, limits, monkeypatch):
     """Half of the entries become an offset in dose and a price in cost: the optimum is that of the whole matrix."""
-    monkeypatch.setattr("mrlinac.optimise.planner.CUT_ERROR_Gy", 1e-9)
+    monkeypatch.setattr("mrlinac.optimise.cut.CUT_ERROR_Gy", 1e-9)
     rng = np.random.default_rng(seed)
     large = rng.uniform(0, 3, (40, 12)) * (rng.uniform(0, 1, (40, 12)) < 0.5)
     patient = tiny(large + rng.uniform(0, 0.08, (40, 12)), {"T": range(15), "O": range(15, 40)})
@@ -226,7 +226,7 @@ def test_entries_cut_away_leave_the_optimum_where_it_is(seed, limits, monkeypatc
     assert found.fluence.certificate.objective == pytest.approx(whole.judgement.objective, rel=1e-6)
     assert found.feasible
     if not limits:  # the offset alone ends somewhere else
-        monkeypatch.setattr(planner, "_cost_of_cut", lambda outcome: np.zeros(12))
+        monkeypatch.setattr("mrlinac.optimise.cut.cost_of", lambda *_: np.zeros(12))
         assert planner.solve(**solve).judgement.objective > whole.judgement.objective * (1 + 1e-4)
 
 
@@ -254,7 +254,7 @@ def test_an_unfinished_solve_is_not_called_solved(coarse):
     programme = canonical.build(planner.rows, planner.protocol)
     outcome = interior.solve(programme, planner._row_matrix(), most_iterations=3)
     assert not outcome.converged
-    status = planner._certificate(outcome, (), [], "interior").status
+    status = certified(outcome, (), [], "interior").status
     assert status.startswith("inexact")
 
 
@@ -274,6 +274,35 @@ def test_merged_rows_keep_means_and_say_so(coarse):
     on_grid = 33 * influence.dose_Gy(mu)
     np.testing.assert_allclose(chosen.on_rows(on_grid), dose, rtol=1e-4)
     assert chosen.mean_of("Heart", on_grid) == pytest.approx(chosen.mean["Heart"] @ mu, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("by_themselves", "words"),
+    [
+        ((), "O: 8 voxels merged into 4 blocks of up to 2³ voxels"),
+        ((0,), "O: 7 voxels merged into 4 blocks of up to 2³ voxels, and 1 by itself, in the tail of a limit"),
+        (
+            (0, 1, 2, 3, 4, 5),
+            "O: 2 voxels merged into 1 block of up to 2³ voxels, and 6 by themselves, in the tail of a limit",
+        ),
+        (range(8), "O: all 8 voxels"),
+    ],
+)
+def test_voxels_by_themselves_are_told_from_merged_ones(by_themselves, words):
+    influence, structures = tiny(np.eye(9), {"O": range(8), "T": (8,)})
+    wanted = [{"kind": "squared_overdose", "structure": "O", "dose_Gy": 1, "weight": 1}, ABOUT_10]
+    alone = {"O": np.array(by_themselves, np.int64)}
+    chosen = rows.select(influence, structures, protocol_of(wanted), oar_rows=4, alone=alone)
+    said = {t.structure: t for t in chosen.thinning}["O"]
+    assert str(said) == words
+    assert said.rows == len(chosen.of["O"].rows)
+
+
+def test_no_voxels_by_themselves_may_be_said_either_way(coarse):
+    dose_Gy = np.zeros(coarse[0].grid.shape_zyx)
+    for given in ({}, {"alone": None}, {"alone": {}}):
+        planner = optimise.Planner(*coarse, thorax_protocol(), oar_rows=500, **given)
+        assert planner.finer_where(dose_Gy) is planner
 
 
 def test_neighbours_share_an_edge_within_a_beam():
