@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.optimise import interior
 from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.ceiling import Ceiling
 from mrlinac.optimise.interior import Outcome
+from mrlinac.optimise.newton import Start
 from mrlinac.optimise.rows import Rows
 from mrlinac.optimise.solution import TOLERANCE_Gy
 
@@ -71,10 +71,10 @@ def mean_error_Gy(rows: Rows, missed_Gy: NDArray[np.float64]) -> float:
 def solve(
     rows: Rows,
     programme: Programme,
-    run: Callable[[Programme, interior.Start | None], Outcome],
+    run: Callable[[Programme, Start | None], Outcome],
     guess_mu: NDArray[np.float64],
     cost: NDArray[np.float64] | None,
-    near: interior.Start | None,
+    near: Start | None,
     *,
     refinements: int,
     ceiling: Ceiling | None = None,
@@ -132,7 +132,7 @@ def solve(
             settled &= cost is None or ceiling.bound_Gy() - found_Gy <= near_enough * found_Gy
         if settled:
             break
-        guess_mu, near = mu, interior.Start(outcome.x, outcome.dual, found_Gy)
+        guess_mu, near = mu, Start(outcome.x, outcome.dual, found_Gy)
     return Found(outcome, mu, error_Gy)
 
 
@@ -161,14 +161,14 @@ def least(
     only.constant = 1.0  # a Gy beside, to measure a gap against where nothing needs to be exceeded
     # The first's price was made up, both have to find theirs; and the limits' room depends on the smallest sum.
     again = max(refinements, 1) if any_cut(rows) else 0
-    near = interior.Start(first.outcome.x, np.minimum(first.outcome.dual, 0.5))
+    near = Start(first.outcome.x, np.minimum(first.outcome.dual, 0.5))
     smallest = solve(
         rows, only, lambda p, start: run(p, start, LEAST_Gy), first.mu, None, near, refinements=2 * again, made_up=False,
         steady=LEAST_Gy,
     )  # fmt: skip
     needed = np.maximum(smallest.outcome.excess_Gy, 0)
     wide = programme.loosened(needed + LEAST_Gy, price=FIRM * programme.price)
-    near = interior.Start(first.outcome.x, first.outcome.dual)
+    near = Start(first.outcome.x, first.outcome.dual)
     found = solve(rows, wide, run, first.mu, None, near, refinements=again)
     excess_Gy = np.where(needed > TOLERANCE_Gy, needed, 0.0) + found.outcome.excess_Gy
     outcome = replace(found.outcome, excess_Gy=excess_Gy, row_price=None)

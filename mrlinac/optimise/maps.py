@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.optimise.canonical import Programme
+from mrlinac.optimise.canonical import Hinges, Programme
 from mrlinac.optimise.matrix import RowMatrix
 from mrlinac.optimise.norms import Norms
 
@@ -59,15 +59,8 @@ class Maps:
         self.dose = matrix
         self.n, self.tails = programme.rows.beamlets, programme.levels
         self.border = int(programme.escalates)  # the prescription: a level whose own curvature may vanish
-        h = programme.hinges()
-        self.row, self.sign, self.square, self.linear = h.row, h.sign, h.square, h.linear
-        self.tail, self.limit, self.share = h.tail, h.limit, h.share
-        self.pull = h.sign * h.factor
-        self.curve, self.curved = h.curve, bool(h.curve.any())
-        self.norms = Norms(h, programme.norms)
-        self.free = np.where((h.norm >= 0) & (h.limit < 0), 1.0, 0.0)  # the price of a norm that no limit has
-        self.has_tail, self.has_limit = h.tail >= 0, h.limit >= 0
-        self.b = h.sign * (h.level - programme.offset[h.row])
+        self.take(programme.hinges(), programme)
+        self._asked: tuple[Array | None, Array] = (None, np.zeros(0))
         self.smooth = programme.smooth
         self.row_weight = programme.row_weight
         self.row_level = programme.row_level - programme.offset
@@ -80,6 +73,23 @@ class Maps:
         if programme.cap_Gy is not None:
             self.box_t[-1] = 1.2 * programme.cap_Gy
         self.first_prescription_Gy = programme.prescription_Gy
+
+    def take(self, h: Hinges, programme: Programme) -> None:
+        """Set the arrays over hinges."""
+        self.row, self.sign, self.square, self.linear = h.row, h.sign, h.square, h.linear
+        self.tail, self.limit, self.share = h.tail, h.limit, h.share
+        self.pull = h.sign * h.factor
+        self.curve, self.curved = h.curve, bool(h.curve.any())
+        self.norms = Norms(h, programme.norms)
+        self.free = np.where((h.norm >= 0) & (h.limit < 0), 1.0, 0.0)  # the price of a norm that no limit has
+        self.has_tail, self.has_limit = h.tail >= 0, h.limit >= 0
+        self.b = h.sign * (h.level - programme.offset[h.row])
+
+    def row_dose(self, x: Array) -> Array:
+        """Row doses of a point's fluence, without offset; several ask for the same one."""
+        if x is not self._asked[0]:
+            self._asked = (x, self.dose.times(x))
+        return self._asked[1]
 
     # -- the linear maps ----------------------------------------------------------------------------------------
     def residual(self, d: Array, t: Array) -> Array:
@@ -140,12 +150,12 @@ class Maps:
     def row_prices(self, q: Point) -> Array:
         """What a Gy more on each row would cost: the Lagrangian's derivative by the dose."""
         of_hinges = sums(self.row, self.sign * q.y, self.dose.shape[0])
-        return np.asarray(of_hinges + self.row_weight * (self.dose.times(q.x) - self.row_level))
+        return np.asarray(of_hinges + self.row_weight * (self.row_dose(q.x) - self.row_level))
 
     # -- certificate --------------------------------------------------------------------------------------------
     def objective(self, q: Point) -> float:
         """Value of the elastic programme with the smallest slacks that x and t allow."""
-        d = self.dose.times(q.x)
+        d = self.row_dose(q.x)
         s = np.maximum(self.residual(d, q.t), 0)
         e = np.maximum(self.G @ np.concatenate([q.x, q.t]) + self.in_limits(s) - self.h, 0)
         of_hinges = s @ (0.5 * self.square * s + self.linear) + self.norms.cost(s)
@@ -182,7 +192,7 @@ class Maps:
         The slacks are minimised out in closed form; the convex rest is bounded by its tangent at x.
         """
         mu, y, loss = self.multipliers(q)
-        d = self.dose.times(q.x)
+        d = self.row_dose(q.x)
         z = np.concatenate([q.x, q.t])
         value = self._smooth_value(q, d) - loss.sum() + y @ self.residual(d, q.t) + mu @ (self.G @ z - self.h)
         gradient = self.smooth_gradient(q.x, d) + self.adjoint(y) + self.G.T @ mu

@@ -80,12 +80,14 @@ class RowMatrix:
             (np.arange(self._blocks + 1, dtype=np.int64)[:, None] * rows + edges).ravel(),
         )
         self._tiles = tiles
+        self._kept: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @property
     def bytes(self) -> int:
         """Memory of the arrays."""
         arrays = (self._data, self._place, self._row_start, self._tile_start, self._row_of, self._block_of)
-        return sum(a.nbytes for a in arrays)
+        kept = 0 if self._kept is None else sum(a.nbytes for a in self._kept)
+        return sum(a.nbytes for a in arrays) + kept
 
     def times(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """D @ x."""
@@ -104,8 +106,19 @@ class RowMatrix:
         out[self.column] = padded[: self.shape[1]]
         return out
 
+    def kept_gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The lower triangle of Dᵀ diag(weight) D, not to be written to; rows of the last call's weight cost nothing."""
+        if self._kept is None or 2 * np.count_nonzero(weight != self._kept[0]) > np.count_nonzero(weight):
+            self._kept = weight.copy(), np.zeros((self.shape[1], self.shape[1]))
+            self.gram(weight, self._kept[1])
+        elif np.any(change := weight - self._kept[0]):
+            more = np.zeros_like(self._kept[1])
+            self.gram(change, more)
+            self._kept = weight.copy(), self._kept[1] + more
+        return self._kept[1]
+
     def gram(self, weight: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-        """Write the lower triangle of Dᵀ diag(weight) D, weight >= 0, into a larger or equal matrix's first columns."""
+        """Write the lower triangle of Dᵀ diag(weight) D into a larger or equal matrix's first columns."""
         ordered = weight[self.order] * self._scale**2
 
         def work(hand: int) -> None:
@@ -148,7 +161,7 @@ def _gram(
                         total[i - first, j] = out[max(column[i], column[j]), min(column[i], column[j])]
             for q in range(tile_start[mine * tiles + tile], tile_start[mine * tiles + tile + 1]):
                 row, block = row_of[q], block_of[q]
-                if weight[row] > 0.0:
+                if weight[row] != 0.0:
                     for k in range(EIGHT):
                         entry = data[block, k]
                         if entry != 0.0:

@@ -21,6 +21,7 @@ from mrlinac.optimise.canonical import Held, Programme
 from mrlinac.optimise.ceiling import Ceiling
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.matrix import RowMatrix, morton, tiled
+from mrlinac.optimise.newton import Start
 from mrlinac.optimise.rows import select
 from mrlinac.optimise.solution import (
     Judgement,
@@ -223,7 +224,7 @@ class Planner:
         rows = self.rows
         guess = np.full(rows.beamlets, rows.reference_mu) if guess_mu is None else guess_mu
 
-        def run(programme: Programme, near: interior.Start | None, gap: float = relative_gap) -> Outcome:
+        def run(programme: Programme, near: Start | None, gap: float = relative_gap) -> Outcome:
             return self._run(programme, solver, gap, near, progress)
 
         with threadpool_limits(limits=1, user_api="blas"):
@@ -281,21 +282,21 @@ class Planner:
             ceiling_Gy=None if above is None else above.bound_Gy(),
         )
 
-    def _start(self, earlier: Solution, programme: Programme) -> interior.Start:
+    def _start(self, earlier: Solution, programme: Programme) -> Start:
         dual = np.zeros(len(programme.bounds))
         known = [limit.dual_per_Gy for limit in earlier.limits]
         same = (earlier.prescription_Gy is not None) == programme.escalates
         if same:  # another objective has other prices
             dual[: len(known)] = known
         first_Gy = earlier.prescription_Gy if programme.escalates else None
-        return interior.Start(earlier.fluence.vector / self.rows.reference_mu, dual, first_Gy)
+        return Start(earlier.fluence.vector / self.rows.reference_mu, dual, first_Gy)
 
     def _run(
         self,
         programme: Programme,
         solver: Solver,
         relative_gap: float,
-        near: interior.Start | None,
+        near: Start | None,
         progress: Progress | None,
     ) -> Outcome:
         if solver == "interior":

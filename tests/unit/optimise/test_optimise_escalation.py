@@ -14,8 +14,8 @@ from mrlinac.dose.metrics import metric
 from mrlinac.errors import SpecError
 from mrlinac.optimise import canonical
 from mrlinac.optimise.ceiling import Ceiling
-from mrlinac.optimise.interior import _Method
 from mrlinac.optimise.maps import Point
+from mrlinac.optimise.newton import Method
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.provenance import Provenance
 
@@ -164,7 +164,8 @@ def test_a_ceiling_holds_at_any_multipliers(seed):
     whole = optimise.highest(optimise.Planner(*patient, protocol, cut=0), relative_gap=1e-6)
     planner = optimise.Planner(*patient, protocol, cut=0.03)
     programme = canonical.build(planner.rows, protocol, escalate=True)
-    start = _Method(programme, planner._row_matrix()).start(None)
+    method = Method(programme, planner._row_matrix())
+    start = method.start(method.approach())
     ceiling, rng, bounds_Gy = Ceiling(programme, planner._row_matrix()), np.random.default_rng(seed), []
     for _ in range(4):
         ceiling.add(Point(**{k: v * rng.uniform(0.1, 3, v.shape) for k, v in vars(start).items()}))
