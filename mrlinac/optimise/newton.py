@@ -29,7 +29,7 @@ ASTRAY, CURBED = 0.3, 1e-3
 APPROACH = 60
 PENALTY = 100.0
 """Iterations of the first-order method before the start, and its price of a limit's excess squared (per Gy²)."""
-START, START_AGAIN = 10.0, 3.0
+START, START_AGAIN = 10.0, 1.0
 FLOOR, FLOOR_AGAIN = 0.05, 0.02
 ROOM_Gy = 1.0
 """The start's products, over the mean of what the objective suggests; least fluence (each for a first solve and for one
