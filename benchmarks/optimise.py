@@ -195,7 +195,9 @@ def real(words: list[str]) -> None:
             planner.__dict__, protocol=spec.protocol.model_copy(update={"constraints": constraints})
         )
         print(said(f"{dearest.name} 3 % less, anew", other.once(**how)))
-        print(said(f"{dearest.name} 3 % less, from the solution", other.once(**how, start=solution)))
+        # as correction rounds do: its fluence says what the entries cut away give, its prices what they cost
+        again = other.once(**how, start=solution, guess_mu=solution.fluence.vector)
+        print(said(f"{dearest.name} 3 % less, from the solution", again))
     print(f"   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB", flush=True)
 
 

@@ -29,7 +29,7 @@ ASTRAY, CURBED = 0.3, 1e-3
 APPROACH = 60
 PENALTY = 100.0
 """Iterations of the first-order method before the start, and its price of a limit's excess squared (per Gy²)."""
-START, START_AGAIN = 10.0, 1.0
+START, START_AGAIN = 10.0, 2.0
 FLOOR, FLOOR_AGAIN = 0.05, 0.02
 ROOM_Gy = 1.0
 """The start's products, over the mean of what the objective suggests; least fluence (each for a first solve and for one
@@ -42,7 +42,7 @@ PAIRS = (("p", "y"), ("s", "w"), ("u", "mu"), ("e", "o"), ("x", "nu"))
 class Start:
     """Where to begin: a fluence (in even fluences), the limits' multipliers and the prescription of a similar problem.
 
-    ``first``: of this problem, by a first-order method, and not as near.
+    ``first``: not as near, by a first-order method or with another objective.
     """
 
     x: Array

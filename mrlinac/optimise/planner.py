@@ -289,7 +289,7 @@ class Planner:
         if same:  # another objective has other prices
             dual[: len(known)] = known
         first_Gy = earlier.prescription_Gy if programme.escalates else None
-        return Start(earlier.fluence.vector / self.rows.reference_mu, dual, first_Gy)
+        return Start(earlier.fluence.vector / self.rows.reference_mu, dual, first_Gy, first=not same)
 
     def _run(
         self,
