@@ -54,7 +54,8 @@ def main() -> None:
         print(f"{arm}: planning {patient.label}", flush=True)
         results[arm] = mr.make_plan(spec, patient)
         results[arm].save(options.out / arm, overwrite=True)
-    if len(results) > 1:
+    one_course = len({arm in ISOTOXIC for arm in results}) == 1  # doses of different fractionation do not subtract
+    if len(results) > 1 and one_course:
         mr.compare(results).save(options.out / "comparison")
     text = page(results)
     (options.out / "arms.md").write_text(text, encoding="utf-8")
