@@ -161,7 +161,7 @@ def least(
     only.constant = 1.0  # a Gy beside, to measure a gap against where nothing needs to be exceeded
     # The first's price was made up, both have to find theirs; and the limits' room depends on the smallest sum.
     again = max(refinements, 1) if any_cut(rows) else 0
-    near = Start(first.outcome.x, np.minimum(first.outcome.dual, 0.5))
+    near = Start(first.outcome.x, np.minimum(first.outcome.dual, 0.5), first=True)
     smallest = solve(
         rows, only, lambda p, start: run(p, start, LEAST_Gy), first.mu, None, near, refinements=2 * again, made_up=False,
         steady=LEAST_Gy,

@@ -25,8 +25,10 @@ from mrlinac.optimise.matrix import RowMatrix
 from mrlinac.optimise.newton import Method, Start
 from mrlinac.optimise.screening import Screened
 
-MOST_SCREENED = 40
-"""Iterations after which the screened problem is given up for the whole one."""
+MOST_SCREENED, NEARLY = 40, 10.0
+STALLED, LESS = 15, 3.0
+"""The screened problem is given up for the whole one after 40 iterations, unless its gap is within ten times the goal; and
+where the gap of 15 iterations ago was not three times as large."""
 
 
 @dataclass
@@ -81,21 +83,25 @@ def solve(
     SolverError
         When the linear algebra breaks down.
     """
+    matrix.forget_gram()
     whole = Method(programme, matrix)
     near = start or whole.approach()
     method: Method = Screened(whole, programme, near)
     point, narrow = method.start(near), True
     best_bound, history = -np.inf, []
-    outcome: Outcome | None = None
+    best: Outcome | None = None
     for iteration in range(most_iterations + 1):
-        objective, bound = method.objective(point), method.bound(point)
+        every = method.whole(point)
+        objective, bound = whole.objective(every), whole.bound(every)
         best_bound = max(best_bound, bound)
         history.append((objective, best_bound))
         gap = (objective - best_bound) / max(abs(objective), 1e-12)
         converged = gap <= relative_gap
-        outcome = Outcome(
-            point.x, point.t, point.e, method.prices(point), objective, best_bound, iteration, converged, history
-        )
+        if best is None or objective <= best.objective or converged:
+            best = Outcome(
+                every.x, every.t, every.e, whole.prices(every), objective, best_bound, iteration, converged, history,
+                whole.row_prices(every), every,
+            )  # fmt: skip
         if progress is not None:
             # The gap falls about geometrically; from 10 to the goal is the whole way.
             share = np.log(10 / min(max(gap, relative_gap), 10.0)) / np.log(10 / relative_gap)
@@ -104,15 +110,23 @@ def solve(
             break
         try:
             point = method.advance(point)
-            slow = narrow and iteration >= MOST_SCREENED
+            if not (np.isfinite(point.x).all() and np.isfinite(point.t).all()):
+                raise SolverError("the interior-point method broke down (its step is not a number)")
+            slow = narrow and _slow(history, relative_gap)
         except SolverError:
             if not narrow:
                 raise
             slow = True
         if slow:  # what was fixed was not near enough after all
-            found_Gy = float(point.t[-1]) if programme.escalates else None
-            point = whole.start(Start(point.x, method.prices(point), found_Gy))
-            method, narrow = whole, False
-    assert outcome is not None
-    outcome.row_price, outcome.point = method.row_prices(point), method.whole(point)
-    return outcome
+            method, narrow, point = whole, False, whole.start(near)
+    matrix.forget_gram()
+    assert best is not None
+    best.bound, best.iterations = best_bound, iteration
+    return best
+
+
+def _slow(history: list[tuple[float, float]], goal: float) -> bool:
+    """Whether a screened problem comes no nearer to its goal."""
+    gaps = [(objective - bound) / max(abs(objective), 1e-12) for objective, bound in history]
+    long = len(gaps) > MOST_SCREENED and gaps[-1] > NEARLY * goal
+    return long or (len(gaps) > STALLED and gaps[-1] > gaps[-1 - STALLED] / LESS)

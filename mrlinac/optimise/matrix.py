@@ -114,8 +114,13 @@ class RowMatrix:
         elif np.any(change := weight - self._kept[0]):
             more = np.zeros_like(self._kept[1])
             self.gram(change, more)
-            self._kept = weight.copy(), self._kept[1] + more
+            self._kept[1][:] += more
+            self._kept = weight.copy(), self._kept[1]
         return self._kept[1]
+
+    def forget_gram(self) -> None:
+        """Keep nothing: what is found next does not depend on what was asked before, in its last bits."""
+        self._kept = None
 
     def gram(self, weight: NDArray[np.float64], out: NDArray[np.float64]) -> None:
         """Write the lower triangle of Dᵀ diag(weight) D into a larger or equal matrix's first columns."""

@@ -71,13 +71,13 @@ class Method(Maps):
     # -- start --------------------------------------------------------------------------------------------------
     def start(self, near: Start) -> Point:
         """A point at which hinges hold and all products are equal; limits and gradient become right on the way."""
-        scale, floor = (START, FLOOR) if near.first else (START_AGAIN, FLOOR_AGAIN)
-        x = np.maximum(near.x, floor)
+        x = self.first_x(near)
         d = self.dose.times(x)
         t = self.levels(d, near.prescription_Gy)
         r = self.residual(d, t)
         smallest = np.maximum(r, 0)
-        centre = max(scale * self._distance(x, t, d) / (2 * len(r) + 2 * self.m + self.n), 1e-9)
+        scale, count = (START if near.first else START_AGAIN), 2 * len(r) + 2 * self.m + self.n
+        centre = max(scale * self._distance(x, t, d) / count, 1e-9)
         mu = np.clip(near.dual, self._multipliers(x, t, r, centre), 0.99 * self.price)
         of_limit, about = self.cost_of(mu), smallest + 1e-3
         bend = of_limit * self.bend(about)
@@ -85,6 +85,11 @@ class Method(Maps):
         s = self.norms.centred(slacks(r, force, self.square + bend, centre), r, mu, centre)
         p, o = s - r, self.price - mu
         return Point(x, t, s, p, centre / o, centre / mu, centre / p, centre / s, mu, o, centre / x)
+
+    @staticmethod
+    def first_x(near: Start) -> Array:
+        """The fluence to begin with: none of it too near to nothing."""
+        return np.maximum(near.x, FLOOR if near.first else FLOOR_AGAIN)
 
     def _distance(self, x: Array, t: Array, d: Array) -> float:
         """What stands for the distance to the optimum: the objective, without the price of limits."""

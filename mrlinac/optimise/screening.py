@@ -21,6 +21,8 @@ BAND, FIRST_BAND = 0.08, 0.15
 """Hinges so near to their kink at the start are kept, over the prescription: from a solution, from a first guess."""
 INWARDS = 0.3
 """One that is fixed is taken in where it has come so near, over the band."""
+ROOM_TAKEN_Gy = 0.1
+"""Of a limit without room, for hinges that are taken in."""
 LEAST = 16
 """So many of each tail are kept at least: its level lies at the kink of some."""
 
@@ -41,7 +43,7 @@ class Screened(Method):
         super().__init__(programme, whole.dose)
         self._whole, self._programme, self._all = whole, programme, programme.hinges()
         self._band_Gy = (FIRST_BAND if start.first else BAND) * programme.prescription_Gy
-        d = self.dose.times(start.x)
+        d = self.dose.times(self.first_x(start))
         r = whole.residual(d, whole.levels(d, start.prescription_Gy))
         # What an open hinge costs must be a parabola of one row's dose, or a line of dose and levels.
         simple = (whole.curve == 0) & (whole.norms.of < 0)
@@ -93,17 +95,32 @@ class Screened(Method):
             return q
         count = 2 * len(q.s) + 2 * self.m + self.n
         centre = float(q.p @ q.y + q.s @ q.w + q.u @ q.mu + q.e @ q.o + q.x @ q.nu) / count
-        of_limit = whole.price_of(q.mu)
-        force = whole.linear + of_limit * whole.share
-        new = {name: np.zeros(len(r)) for name in "spyw"}
+        r = r[crossed]
+        s = self._room_for(q, crossed, r, self._on_path(q, crossed, r, centre))
+        new = {name: np.zeros(len(crossed)) for name in "spyw"}
         for name in "spyw":
             new[name][self._near] = getattr(q, name)
-        s = slacks(r[crossed], force[crossed], whole.square[crossed], centre)
-        new["s"][crossed], new["p"][crossed] = s, s - r[crossed]
-        new["y"][crossed], new["w"][crossed] = centre / (s - r[crossed]), centre / s
+        new["s"][crossed], new["p"][crossed] = s, s - r
+        new["y"][crossed], new["w"][crossed] = centre / (s - r), centre / s
         near = self._near | crossed
         self._keep(near)
         return Point(**{f.name: getattr(q, f.name) for f in fields(Point)} | {k: v[near] for k, v in new.items()})
+
+    def _on_path(self, q: Point, taken: NDArray[np.bool_], r: Array, centre: float) -> Array:
+        """Slacks of hinges that are taken in, on the central path."""
+        whole, of_limit = self._whole, self._whole.price_of(q.mu)[taken]
+        force = whole.linear[taken] + of_limit * whole.share[taken]
+        return slacks(r, force, whole.square[taken] + of_limit * whole.curve[taken], centre)
+
+    def _room_for(self, q: Point, taken: NDArray[np.bool_], r: Array, s: Array) -> Array:
+        """Slacks no larger than a limit has room for: where it has no price yet they would be without end."""
+        whole, least = self._whole, np.maximum(r, 0)
+        held = whole.has_limit[taken]
+        share, curve, limit = whole.share[taken], whole.curve[taken], whole.limit[taken]
+        more = share * (s - least) + 0.5 * curve * (s**2 - least**2)
+        total = sums(limit[held], more[held], self.m)
+        part = np.minimum(1.0, np.maximum(q.u, ROOM_TAKEN_Gy) / np.maximum(total, 1e-300))
+        return least + np.where(held, part[limit] if self.m else 1.0, 1.0) * (s - least)
 
     def whole(self, q: Point) -> Point:
         """A point with all hinges."""
@@ -131,19 +148,3 @@ class Screened(Method):
 
     def _distance(self, x: Array, t: Array, d: Array) -> float:
         return self._whole._distance(x, t, d)
-
-    def objective(self, q: Point) -> float:
-        """Of the whole programme."""
-        return self._whole.objective(self.whole(q))
-
-    def bound(self, q: Point) -> float:
-        """Of the whole programme."""
-        return self._whole.bound(self.whole(q))
-
-    def prices(self, q: Point) -> Array:
-        """Of the whole programme."""
-        return self._whole.prices(self.whole(q))
-
-    def row_prices(self, q: Point) -> Array:
-        """Of the whole programme."""
-        return self._whole.row_prices(self.whole(q))
