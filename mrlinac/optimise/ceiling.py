@@ -51,9 +51,8 @@ class Ceiling:
         np.add.at(on_levels, (maps.limit[moved], maps.tail[moved]), -(maps.pull * y)[moved])
         of_fluence = self._unit_mu * np.asarray(self._full.T @ on_rows).T
         left = np.concatenate([of_fluence, on_levels], axis=1) + mu[:, None] * maps.G
-        size = np.maximum(
-            np.abs(left).max(axis=1), np.finfo(float).tiny
-        )  # rows of one size, for the linear programme
+        # Rows of one size, for the linear programme.
+        size = np.maximum(np.abs(left).max(axis=1), np.finfo(float).tiny)
         self._left.append(left / size[:, None])
         self._right.append((mu * maps.h + maps.to_limits(y * maps.b + loss)) / size)
         self._excess.append(mu / size)

@@ -64,7 +64,7 @@ class Outcome:
     @property
     def gap(self) -> float:
         """Relative to the objective."""
-        return (self.objective - self.bound) / max(abs(self.objective), 1e-12)
+        return _gap(self.objective, self.bound)
 
 
 def solve(
@@ -95,7 +95,7 @@ def solve(
         objective, bound = whole.objective(every), whole.bound(every)
         best_bound = max(best_bound, bound)
         history.append((objective, best_bound))
-        gap = (objective - best_bound) / max(abs(objective), 1e-12)
+        gap = _gap(objective, best_bound)
         converged = gap <= relative_gap
         if best is None or objective <= best.objective or converged:
             best = Outcome(
@@ -127,6 +127,10 @@ def solve(
 
 def _slow(history: list[tuple[float, float]], goal: float) -> bool:
     """Whether a screened problem comes no nearer to its goal."""
-    gaps = [(objective - bound) / max(abs(objective), 1e-12) for objective, bound in history]
+    gaps = [_gap(*one) for one in history]
     long = len(gaps) > MOST_SCREENED and gaps[-1] > NEARLY * goal
     return long or (len(gaps) > STALLED and gaps[-1] > gaps[-1 - STALLED] / LESS)
+
+
+def _gap(objective: float, bound: float) -> float:
+    return (objective - bound) / max(abs(objective), 1e-12)

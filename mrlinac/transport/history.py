@@ -1,6 +1,6 @@
 """A history: a group of primaries on one line to extinction.
 
-The primaries of a group share the line and the energy, which saves a tenth to a fifth of the time; each has its share
+The primaries of a group share the line and the energy, which saves about a tenth of the time; each has its share
 of the first collision's depths, so that together they have no more variance than apart
 (``docs/theory/transport.md``). Coordinates are in mm from the grid's lower corner, energies in MeV. Nothing is
 allocated here.

@@ -97,10 +97,8 @@ def test_a_newton_step_takes_every_residual_to_zero(relative):
     )
     planner = planner_of(protocol)
     method = Method(canonical.build(planner.rows, planner.protocol, escalate=True), planner._row_matrix())
-    rng, start = (
-        np.random.default_rng(0),
-        method.start(method.approach()),
-    )  # a start is even where little is: nowhere in particular
+    # A start is even where little is: nowhere in particular.
+    rng, start = np.random.default_rng(0), method.start(method.approach())
     point = Point(**{k: v * rng.uniform(0.5, 1.5, v.shape) for k, v in vars(start).items()})
     residuals, products = method.residuals(point), method.products(point)
     step = method._step(point, residuals, products, method._factorised(point))

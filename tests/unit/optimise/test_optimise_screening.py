@@ -104,8 +104,16 @@ def test_the_optimum_does_not_depend_on_what_is_fixed(patient, escalate, held, m
 def test_the_whole_programme_takes_over(patient, escalate, monkeypatch):
     planner = planner_of(patient, escalate)
     usual = optimum(planner, escalate)
+    steps, advance = [], Screened.advance
+
+    def counted(self, q):
+        steps.append(len(self.row))
+        return advance(self, q)
+
     monkeypatch.setattr(interior, "MOST_SCREENED", 2)
+    monkeypatch.setattr(Screened, "advance", counted)
     slow = optimum(planner, escalate)
+    assert 0 < len(steps) < slow.iterations  # the others are the whole programme's
     assert slow.objective == pytest.approx(usual.objective, rel=3e-6)
 
     def broken(self, q):
@@ -188,6 +196,14 @@ def test_what_is_fixed_costs_the_same(patient, escalate):
     assert d[0] - c[0] == pytest.approx(b[0] - a[0], rel=1e-6)
     np.testing.assert_allclose(c[1], a[1], atol=1e-8)
     np.testing.assert_allclose(d[1], b[1], atol=1e-8)
+
+
+def test_a_solve_has_the_same_bits_whatever_was_solved_before(patient):
+    planner, other = planner_of(patient, False), planner_of(patient, True)
+    other._matrix = planner._row_matrix()
+    first = planner.once(relax=True).fluence.vector
+    other.once(escalate=True, relax=True)
+    assert np.array_equal(planner.once(relax=True).fluence.vector, first)
 
 
 def test_a_kept_gram_matrix_is_right_whatever_came_before():

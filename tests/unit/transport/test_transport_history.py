@@ -25,7 +25,7 @@ def emit_many(repeats, row, primaries, name, beamline, geometry, tally, particle
                 particles[i, n, column] = tally.stack[n, column]
 
 
-def emitted(primaries: int, *, spot_mm: float = 1.0) -> tuple[np.ndarray, stack.Tally]:
+def emitted(primaries: int) -> tuple[np.ndarray, stack.Tally]:
     """Particles [history, primary, column] of a 10 mm beamlet, 1 to 6 MeV, and the tally."""
     grid = Grid((4, 10, 10), (20.0, 20.0, 20.0), (-90.0, -90.0, 10.0))
     medium = Medium(grid, np.ones(grid.shape_zyx, np.float32), np.zeros(grid.shape_zyx, np.uint8), ("water",))
@@ -35,7 +35,7 @@ def emitted(primaries: int, *, spot_mm: float = 1.0) -> tuple[np.ndarray, stack.
     row[3:12] = [1, 0, 0, 0, -1, 0, 0, 0, -1]
     row[source.SAD] = row[source.COLLIMATOR] = 1000.0
     row[source.U0], row[source.U1], row[source.V0], row[source.V1] = -5, 5, -5, 5
-    row[source.SPOT_U] = row[source.SPOT_V] = spot_mm
+    row[source.SPOT_U] = row[source.SPOT_V] = 1.0
     row[source.INVERSE_FLUENCE] = 1.0
     table = tables.load(medium.materials)
     geometry, code = cpu.pack(medium, table, (0.0, 0.0, 0.0))
