@@ -83,7 +83,6 @@ def solve(
     SolverError
         When the linear algebra breaks down.
     """
-    matrix.forget_gram()
     whole = Method(programme, matrix)
     near = start or whole.approach()
     method: Method = Screened(whole, programme, near)
@@ -119,7 +118,6 @@ def solve(
             slow = True
         if slow:  # what was fixed was not near enough after all
             method, narrow, point = whole, False, whole.start(near)
-    matrix.forget_gram()
     assert best is not None
     best.bound, best.iterations = best_bound, iteration
     return best

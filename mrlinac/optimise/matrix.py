@@ -80,14 +80,12 @@ class RowMatrix:
             (np.arange(self._blocks + 1, dtype=np.int64)[:, None] * rows + edges).ravel(),
         )
         self._tiles = tiles
-        self._kept: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @property
     def bytes(self) -> int:
         """Memory of the arrays."""
         arrays = (self._data, self._place, self._row_start, self._tile_start, self._row_of, self._block_of)
-        kept = 0 if self._kept is None else sum(a.nbytes for a in self._kept)
-        return sum(a.nbytes for a in arrays) + kept
+        return sum(a.nbytes for a in arrays)
 
     def times(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """D @ x."""
@@ -106,22 +104,6 @@ class RowMatrix:
         out[self.column] = padded[: self.shape[1]]
         return out
 
-    def kept_gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The lower triangle of Dᵀ diag(weight) D, not to be written to; rows of the last call's weight cost nothing."""
-        if self._kept is None or 2 * np.count_nonzero(weight != self._kept[0]) > np.count_nonzero(weight):
-            self._kept = weight.copy(), np.zeros((self.shape[1], self.shape[1]))
-            self.gram(weight, self._kept[1])
-        elif np.any(change := weight - self._kept[0]):
-            more = np.zeros_like(self._kept[1])
-            self.gram(change, more)
-            self._kept[1][:] += more
-            self._kept = weight.copy(), self._kept[1]
-        return self._kept[1]
-
-    def forget_gram(self) -> None:
-        """Keep nothing: what is found next does not depend on what was asked before, in its last bits."""
-        self._kept = None
-
     def gram(self, weight: NDArray[np.float64], out: NDArray[np.float64]) -> None:
         """Write the lower triangle of Dᵀ diag(weight) D into a larger or equal matrix's first columns."""
         ordered = weight[self.order] * self._scale**2
@@ -134,6 +116,28 @@ class RowMatrix:
 
         with ThreadPoolExecutor(HANDS) as pool:
             list(pool.map(work, range(HANDS)))
+
+
+class KeptGram:
+    """The Gram matrix of weights that change little from one call to the next: rows of the same weight cost nothing."""
+
+    def __init__(self, matrix: RowMatrix) -> None:
+        self._matrix = matrix
+        self._weight, self._gram = np.zeros(matrix.shape[0]), np.zeros((0, 0))
+
+    def of(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The lower triangle of Dᵀ diag(weight) D, not to be written to."""
+        n = self._matrix.shape[1]
+        change = weight - self._weight
+        if not self._gram.size or 2 * np.count_nonzero(change) > np.count_nonzero(weight):
+            self._gram = np.zeros((n, n))
+            self._matrix.gram(weight, self._gram)
+        elif change.any():
+            more = np.zeros((n, n))
+            self._matrix.gram(change, more)
+            self._gram += more
+        self._weight = weight.copy()
+        return self._gram
 
 
 @kernel

@@ -12,7 +12,9 @@ import numpy as np
 from scipy import linalg, optimize
 
 from mrlinac.errors import SolverError
+from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.maps import Array, Maps, Point, sums
+from mrlinac.optimise.matrix import KeptGram, RowMatrix
 
 STEP = 0.995
 CORRECTORS = 6
@@ -67,6 +69,10 @@ def slacks(r: Array, force: Array, square: Array, centre: float, steps: int = 60
 
 class Method(Maps):
     """The steps on the arrays of one programme."""
+
+    def __init__(self, programme: Programme, matrix: RowMatrix) -> None:
+        super().__init__(programme, matrix)
+        self._squares = KeptGram(matrix)
 
     # -- start --------------------------------------------------------------------------------------------------
     def start(self, near: Start) -> Point:
@@ -278,7 +284,7 @@ class Method(Maps):
         # Every row counts: leaving light rows out of the step stalls the dual bound.
         self.dose.gram(per_row, matrix)
         if self.row_weight.any():
-            matrix[:n, :n] += self.dose.kept_gram(self.row_weight)
+            matrix[:n, :n] += self._squares.of(self.row_weight)
         if self.smooth.nnz:
             smooth = self.smooth.tocoo()
             np.add.at(matrix, (smooth.row, smooth.col), smooth.data)

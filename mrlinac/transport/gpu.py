@@ -150,8 +150,7 @@ class Worker:
 
     def batch(self, number: NDArray[np.int64], names: NDArray[np.uint64]) -> tuple[Array, NDArray[np.int64], Array]:
         """Follow ``number[i]`` primaries of each source row: deposits in MeV by voxel, counters, energies."""
-        # histories, as many as history.groups says
-        edges = np.concatenate([[0], np.cumsum(-(-number // GROUP))])
+        edges = np.concatenate([[0], np.cumsum([history.groups(n) for n in number])])
         # A row without primaries shares its first number with the next; the search then finds the last of them.
         first, names = cuda.to_device(edges[:-1]), cuda.to_device(np.ascontiguousarray(names))
         primaries = cuda.to_device(np.ascontiguousarray(number))

@@ -9,7 +9,7 @@ from mrlinac import optimise
 from mrlinac import protocol as protocols
 from mrlinac.errors import SolverError
 from mrlinac.optimise import canonical, interior, screening
-from mrlinac.optimise.matrix import RowMatrix
+from mrlinac.optimise.matrix import KeptGram, RowMatrix
 from mrlinac.optimise.newton import Method
 from mrlinac.optimise.screening import Screened
 
@@ -210,15 +210,11 @@ def test_a_kept_gram_matrix_is_right_whatever_came_before():
     rng = np.random.default_rng(1)
     dense = rng.uniform(0, 1, (50, 20)) * (rng.uniform(0, 1, (50, 20)) < 0.3)
     matrix = RowMatrix(sp.csr_array(dense), np.arange(50), 2.0)
-    exact = matrix_of(dense)
+    kept, exact = KeptGram(matrix), dense.astype(np.float32).astype(float)
     weight = rng.uniform(0, 1, 50)
     for change in (0, 3, 50, 1):
         weight = weight.copy()
         weight[:change] = rng.uniform(0, 1, change)
-        found = matrix.kept_gram(weight)
+        found = kept.of(weight)
         np.testing.assert_allclose(np.tril(found), np.tril(4 * exact.T @ (weight[:, None] * exact)), rtol=1e-12)
-    assert np.shares_memory(found, matrix.kept_gram(weight))
-
-
-def matrix_of(dense):
-    return dense.astype(np.float32).astype(float)
+    assert np.shares_memory(found, kept.of(weight))
