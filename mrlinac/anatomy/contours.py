@@ -108,7 +108,7 @@ def rasterise(
             reason = "lies outside the grid" if roi.contours else "has no contours"
             problems.append(f"'{name}' {reason}: leave it out, or draw it anew")
             continue
-        structures[name] = Structure(name, roi.role, inside, polygon_volume_cc(roi), derived=roi.derived)
+        structures[name] = Structure(name, roi.role, inside, polygon_volume_cc(roi), derived=roi.derived, drawn=roi)
     if problems:
         raise DataError("structures that cannot be put on the grid:" + "".join(f"\n  - {p}" for p in problems))
     return StructureSet(grid, structures)

@@ -85,6 +85,8 @@ class Structure:
         Why no number of this structure means anything; empty where all is well. No metric of it is shown.
     derived : bool
         As in :class:`Roi`.
+    drawn : Roi or None
+        The contours it came from: a DVH is made in them, not in voxels.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Structure:
     drawn_volume_cc: float | None = None
     flaw: str = ""
     derived: bool = False
+    drawn: Roi | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "occupancy", frozen(self.occupancy, np.float32, self.name, self.occupancy.shape))

@@ -13,6 +13,31 @@ from mrlinac.provenance import Provenance
 
 
 @dataclass(frozen=True)
+class Batches:
+    """What the independent parts of a Monte Carlo run gave, which tells the noise of anything read off the dose.
+
+    Attributes
+    ----------
+    deviation : float16 array [batch, z, y, x], read-only
+        Dose of each batch over the dose of the run, less one; 0 where the run gave nothing.
+    primaries : tuple of int
+        Of each batch: the dose of the run is their mean with these weights.
+    """
+
+    deviation: NDArray[np.float16]
+    primaries: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.primaries), *self.deviation.shape[1:])
+        object.__setattr__(self, "deviation", frozen(self.deviation, np.float16, "batches", shape))
+        if len(self.primaries) < 2 or min(self.primaries) < 1:
+            raise ValueError("at least two batches of at least one primary tell the noise of a dose")
+
+    def __len__(self) -> int:
+        return len(self.primaries)
+
+
+@dataclass(frozen=True)
 class Dose:
     """Absorbed dose, to the medium where not said otherwise.
 
@@ -26,8 +51,8 @@ class Dose:
     fractions : int
         How many fractions the dose stands for; doses of different fractions do not mix.
     provenance : Provenance
-    halves_Gy : tuple of two float32 arrays [z, y, x] or None
-        Two independent half-runs, whose mean is the dose (but for an odd batch): they tell the noise of a metric.
+    batches : Batches or None
+        The independent parts of its run, where they are known (:mod:`mrlinac.dose.noise`).
     to : str
         What the dose is absorbed by: ``"medium"`` or ``"water"``.
     """
@@ -37,7 +62,7 @@ class Dose:
     rel_sigma: NDArray[np.float32] | None
     fractions: int
     provenance: Provenance
-    halves_Gy: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    batches: Batches | None = None
     to: Literal["medium", "water"] = "medium"
 
     def __post_init__(self) -> None:
@@ -45,28 +70,14 @@ class Dose:
         object.__setattr__(self, "dose_Gy", frozen(self.dose_Gy, np.float32, "dose", shape))
         if self.rel_sigma is not None:
             object.__setattr__(self, "rel_sigma", frozen(self.rel_sigma, np.float32, "rel_sigma", shape))
-        if self.halves_Gy is not None:
-            first, second = (frozen(half, np.float32, "half", shape) for half in self.halves_Gy)
-            object.__setattr__(self, "halves_Gy", (first, second))
+        if self.batches is not None and self.batches.deviation.shape[1:] != shape:
+            raise ValueError(f"batches of {self.batches.deviation.shape[1:]} voxels for a dose of {shape}")
         if self.fractions < 1:
             raise ValueError("a dose stands for at least one fraction")
 
     def times(self, factor: float, *, fractions: int | None = None) -> Dose:
         """The dose scaled; ``fractions`` states what the scaled dose stands for (default: as before)."""
-        scale = np.float32(factor)
-        halves = None if self.halves_Gy is None else (self.halves_Gy[0] * scale, self.halves_Gy[1] * scale)
-        return replace(self, dose_Gy=self.dose_Gy * scale, halves_Gy=halves, fractions=fractions or self.fractions)
-
-    @property
-    def half_doses(self) -> tuple[Dose, Dose] | None:
-        """The two half-runs as doses of their own, without uncertainty; None where they are unknown."""
-        if self.halves_Gy is None:
-            return None
-        first, second = self.halves_Gy
-        return (
-            replace(self, dose_Gy=first, rel_sigma=None, halves_Gy=None),
-            replace(self, dose_Gy=second, rel_sigma=None, halves_Gy=None),
-        )
+        return replace(self, dose_Gy=self.dose_Gy * np.float32(factor), fractions=fractions or self.fractions)
 
     def course(self, fractions: int) -> Dose:
         """The dose of a whole course, from the dose of one fraction."""
@@ -78,7 +89,8 @@ class Dose:
         """The part of the dose whose voxels touch a box."""
         grid, part = self.grid.touching(lower_xyz_mm, upper_xyz_mm)
         sigma = None if self.rel_sigma is None else self.rel_sigma[part]
-        return replace(self, grid=grid, dose_Gy=self.dose_Gy[part], rel_sigma=sigma, halves_Gy=None)
+        batches = self.batches and replace(self.batches, deviation=self.batches.deviation[(slice(None), *part)])
+        return replace(self, grid=grid, dose_Gy=self.dose_Gy[part], rel_sigma=sigma, batches=batches)
 
     def mean_rel_sigma(self, above: float = 0.5) -> float:
         """Mean relative standard deviation of the voxels above a share of the maximum.

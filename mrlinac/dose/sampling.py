@@ -8,12 +8,12 @@ are divided within their voxels; the dose is interpolated at every point.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.contours import occupancy
+from mrlinac.anatomy.contours import occupancy, polygon_volume_cc
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.structures import Roi, Role, Structure
 from mrlinac.dose import metrics
@@ -29,7 +29,28 @@ FINEST_mm = 0.1
 MOST_SAMPLES = 2_000_000
 """... and large ones no more than about so many in their bounding box."""
 SUBDIVISIONS = 3
-"""A voxel of a structure made by rule holds so many samples along each axis."""
+"""A voxel of a structure made by rule holds so many samples along each axis ..."""
+MOST_DIVIDED = 60_000_000
+"""... unless its bounding box then had more of them than this: large structures are as well known by whole voxels."""
+
+
+MOST_PARTS = 32
+"""A structure of parts far apart is cut into so many boxes at most, each with a lattice of its own."""
+SAVED = 0.2
+"""A cut between parts is made where it takes away so much of the box."""
+SAME_VOLUME = 1e-3
+"""Parts read by themselves must have the volume of the whole to this share."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Points of one lattice: the index of each along z, y, x."""
+
+    lattice: Grid
+    points_zyx: tuple[NDArray[np.int64], ...]
+
+    def __len__(self) -> int:
+        return len(self.points_zyx[0])
 
 
 @dataclass(frozen=True)
@@ -42,10 +63,8 @@ class Samples:
         Of the structure.
     dose_Gy, volume_cc : float32, float64 arrays of the same length
         A volume outside the dose grid has the dose 0, and counts: a DVH is of the whole structure.
-    points_zyx : tuple of arrays
-        Index of each sample along z, y, x of the lattice.
-    lattice : Grid
-        The lattice of the samples.
+    pieces : tuple of Piece
+        Where the samples lie, in order; one piece for each part of a structure that lies far from the others.
     outside_cc : float
         Volume without a known dose.
     """
@@ -54,8 +73,7 @@ class Samples:
     role: Role
     dose_Gy: NDArray[np.float32]
     volume_cc: NDArray[np.float64]
-    points_zyx: tuple[NDArray[np.int64], ...]
-    lattice: Grid
+    pieces: tuple[Piece, ...]
     outside_cc: float
 
     @property
@@ -65,16 +83,18 @@ class Samples:
 
     def of(self, dose: Dose) -> Samples:
         """The same samples in another dose."""
-        values, outside = _values(dose, self.lattice, self.points_zyx)
-        return Samples(
-            self.name,
-            self.role,
-            values,
-            self.volume_cc,
-            self.points_zyx,
-            self.lattice,
-            float(self.volume_cc[outside].sum()),
-        )
+        values, outside = _values(dose, self.pieces)
+        return replace(self, dose_Gy=values, outside_cc=float(self.volume_cc[outside].sum()))
+
+    def places_xyz_mm(self, index: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
+        """Where samples stand in LPS (n, 3), all of them or those of an index."""
+        parts = []
+        for piece in self.pieces:
+            points = np.stack(piece.points_zyx, axis=-1).astype(float)
+            points += np.stack([_spread(0, len(piece), axis) for axis in range(3)], axis=-1) - 0.5
+            parts.append(piece.lattice.position_xyz_mm(points))
+        places: NDArray[np.float64] = np.concatenate(parts)[index]
+        return places
 
 
 def sample(
@@ -86,6 +106,7 @@ def sample(
     ----------
     dose : Dose
     of : Roi or Structure
+        A structure on a grid that was drawn is sampled as drawn.
     grid : Grid, optional
         Of a :class:`Structure`.
     continued : tuple of bool
@@ -96,22 +117,80 @@ def sample(
     ValueError
         When the structure is empty.
     """
-    if isinstance(of, Roi):
-        lattice = lattice_of(of)
-        inside = occupancy(of, lattice, continued=continued)
+    drawn = of if isinstance(of, Roi) else of.drawn
+    if drawn is not None:
+        found = [(box.lattice, occupancy(box.roi, box.lattice, continued=continued)) for box in _boxes(drawn)]
     else:
+        assert isinstance(of, Structure)
         if grid is None or of.occupancy.shape != grid.shape_zyx:
             raise ValueError(f"{of.name} is not on the grid given")
-        lattice, inside = _divided(of.occupancy, grid)
-    points = np.nonzero(inside > 0)
-    volume = inside[points].astype(np.float64) * lattice.voxel_cc
+        found = [_divided(of.occupancy, grid)]
+    pieces = tuple(Piece(lattice, np.nonzero(inside > 0)) for lattice, inside in found)
+    volume = np.concatenate(
+        [
+            inside[piece.points_zyx].astype(np.float64) * lattice.voxel_cc
+            for piece, (lattice, inside) in zip(pieces, found, strict=True)
+        ]
+    )
     if not volume.sum() > 0:
         raise ValueError(f"{of.name} is empty")
-    values, outside = _values(dose, lattice, points)
-    return Samples(of.name, of.role, values, volume, points, lattice, float(volume[outside].sum()))
+    values, outside = _values(dose, pieces)
+    return Samples(of.name, of.role, values, volume, pieces, float(volume[outside].sum()))
 
 
-def lattice_of(roi: Roi) -> Grid:
+@dataclass(frozen=True)
+class _Box:
+    """A part of a drawn structure, what is read there, and its lattice."""
+
+    roi: Roi
+    lattice: Grid
+
+
+def _boxes(roi: Roi) -> list[_Box]:
+    """A drawn structure in boxes that hold its parts: lattices suit the parts, not the space between them."""
+    parts = [replace(roi, contours=tuple(roi.contours[k] for k in part)) for part in _parts(roi)]
+    if len(parts) == 1:
+        return [_Box(roi, lattice_of(roi))]
+    whole_cc = polygon_volume_cc(roi)
+    alone = abs(sum(map(polygon_volume_cc, parts)) - whole_cc) <= SAME_VOLUME * whole_cc
+    most = max(MOST_SAMPLES // len(parts), MOST_SAMPLES // 8)
+    # A plane between those of another part may end a slab: then each box is read with all loops at hand.
+    return [_Box(part if alone else roi, lattice_of(part, most)) for part in parts]
+
+
+def _parts(roi: Roi) -> list[NDArray[np.int64]]:
+    """Contours by box: cut by planes through empty space for as long as that takes away much of a box."""
+    half = roi.slice_spacing_mm / 2
+    low = np.array([[*c.points_xy_mm.min(axis=0), c.z_mm - half] for c in roi.contours])
+    high = np.array([[*c.points_xy_mm.max(axis=0), c.z_mm + half] for c in roi.contours])
+
+    def size(part: NDArray[np.int64]) -> float:
+        return float(np.prod(high[part].max(axis=0) - low[part].min(axis=0)))
+
+    def cut(part: NDArray[np.int64]) -> tuple[float, list[NDArray[np.int64]]]:
+        """The best cut of a box, and the volume it saves."""
+        best: tuple[float, list[NDArray[np.int64]]] = (0.0, [])
+        for axis in range(3):
+            order = part[np.argsort(low[part, axis], kind="stable")]
+            gaps = low[order[1:], axis] - np.maximum.accumulate(high[order, axis])[:-1]
+            if len(gaps) and (k := int(np.argmax(gaps))) >= 0 and gaps[k] > 0:
+                sides = [order[: k + 1], order[k + 1 :]]
+                best = max(best, (size(part) - sum(map(size, sides)), sides), key=lambda one: one[0])
+        return best
+
+    boxes = [np.arange(len(roi.contours))]
+    done: list[NDArray[np.int64]] = []
+    while boxes and len(boxes) + len(done) < MOST_PARTS:
+        part = boxes.pop(0)
+        saved, sides = cut(part)
+        if sides and saved > SAVED * size(part):
+            boxes += sides
+        else:
+            done.append(part)
+    return [np.sort(part) for part in done + boxes]
+
+
+def lattice_of(roi: Roi, most: int = MOST_SAMPLES) -> Grid:
     """A fine grid about a drawn structure; along z its layers divide the slabs of the contours evenly."""
     low, high = roi.extent_xy_mm()
     half = roi.slice_spacing_mm / 2
@@ -121,8 +200,8 @@ def lattice_of(roi: Roi) -> Grid:
     across = float(np.clip(min(size[:2]) / ACROSS, FINEST_mm, COARSEST_mm))
     layer = roi.slice_spacing_mm / max(1, round(roi.slice_spacing_mm / min(COARSEST_mm, 2 * across, size[2] / 20)))
     count = size[0] * size[1] / across**2 * size[2] / layer
-    if count > MOST_SAMPLES:
-        across *= float(np.sqrt(count / MOST_SAMPLES))
+    if count > most:
+        across *= float(np.sqrt(count / most))
     return Grid.covering(lower, upper, (float(layer), across, across))
 
 
@@ -189,7 +268,9 @@ def _divided(inside: NDArray[np.float32], grid: Grid) -> tuple[Grid, NDArray[np.
         return grid, inside
     part = tuple(slice(int(r[0]), int(r[-1]) + 1) for r in reach)
     shape = tuple(s.stop - s.start for s in part)
-    n = SUBDIVISIONS if np.prod(shape) * SUBDIVISIONS**3 <= 4 * MOST_SAMPLES else 1
+    voxels = np.count_nonzero(inside[part]) * SUBDIVISIONS**3
+    fits = voxels <= 4 * MOST_SAMPLES and np.prod(shape) * SUBDIVISIONS**3 <= MOST_DIVIDED
+    n = SUBDIVISIONS if fits else 1
     fine = inside[part].repeat(n, 0).repeat(n, 1).repeat(n, 2)
     spacing = tuple(d / n for d in grid.spacing_zyx_mm)
     first = grid.position_xyz_mm(np.array([s.start for s in part], float))
@@ -202,10 +283,16 @@ def _triple(values: NDArray[np.float64] | tuple[float, ...]) -> Triple:
     return (a, b, c)
 
 
-def _values(
-    dose: Dose, lattice: Grid, points: tuple[NDArray[np.int64], ...]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Doses of points of a lattice, 0 where unknown, and where that is; a few layers at a time.
+def _values(dose: Dose, pieces: tuple[Piece, ...]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Doses of points of lattices, 0 where unknown, and where that is."""
+    values = np.concatenate([_values_in(dose, piece.lattice, piece.points_zyx) for piece in pieces])
+    outside = np.isnan(values)
+    values[outside] = 0.0
+    return values, outside
+
+
+def _values_in(dose: Dose, lattice: Grid, points: tuple[NDArray[np.int64], ...]) -> NDArray[np.float32]:
+    """Doses of points of a lattice, NaN where unknown; a few layers at a time.
 
     Each point stands somewhere in its cell instead of at its centre, by the dose's slope there: in a gradient along the
     lattice whole layers would otherwise have one dose, and the DVH steps as high as a layer's volume.
@@ -215,6 +302,8 @@ def _values(
     starts = np.arange(0, lattice.shape_zyx[0], layers)
     edges = np.searchsorted(points[0], [*starts, lattice.shape_zyx[0]])  # np.nonzero sorts by the first index
     wide = lattice.padded((1, 1, 1), (1, 1, 1))
+    # Neither a cubic nor the slope of a neighbour must make a dose of less than nothing.
+    least = min(0.0, float(dose.dose_Gy.min(initial=0.0)))
     for first, start, stop in zip(starts, edges[:-1], edges[1:], strict=True):
         if start == stop:
             continue
@@ -227,11 +316,8 @@ def _values(
             before[axis], after[axis] = at[axis] - 1, at[axis] + 1
             change = (block[after[0], after[1], after[2]] - block[before[0], before[1], before[2]]) / 2
             moved += np.nan_to_num(change) * (_spread(start, stop, axis) - np.float32(0.5))
-        # The slope of a neighbour must not make a dose of less than nothing.
-        values[start:stop] = np.maximum(moved, np.minimum(here, 0))
-    outside = np.isnan(values)
-    values[outside] = 0.0
-    return values, outside
+        values[start:stop] = np.maximum(moved, least)
+    return values
 
 
 def _spread(start: int, stop: int, axis: int) -> NDArray[np.float32]:

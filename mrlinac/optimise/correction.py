@@ -7,17 +7,19 @@ dose is not chased. The loop ends where the forward dose keeps what the model pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
+from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.beams import Fluence
+from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import PRICE_PER_Gy
 from mrlinac.optimise.planner import Planner, Progress, Solver
 from mrlinac.optimise.promise import Promise, kept, promises
@@ -81,8 +83,8 @@ class Correction:
     ----------
     fluence : Fluence
         Normalised where rule 7 allows.
-    dose : Dose
-        Forward dose of the course, normalised likewise.
+    sampled : Sampled
+        Forward dose of the course, normalised likewise, in the structures.
     solution : Solution
         The solve that the fluence came from.
     history : tuple of Round
@@ -94,12 +96,17 @@ class Correction:
     """
 
     fluence: Fluence
-    dose: Dose
+    sampled: Sampled
     solution: Solution
     history: tuple[Round, ...]
     chosen: int
     normalisation: Normalisation
     offset_Gy: NDArray[np.float32]
+
+    @property
+    def dose(self) -> Dose:
+        """Forward dose of the course."""
+        return self.sampled.dose
 
 
 def correct(
@@ -144,13 +151,12 @@ def correct(
     """
     planner = planner or Planner(influence, structures, protocol)
     rx = protocol.prescription
-    target = structures[rx.target]
     offset: NDArray[np.float32] | None = None
     guess: NDArray[np.float64] | None = None
     level_factor = scaled_later = 1.0
     shift: dict[str, float] = {}
     history: list[Round] = []
-    found: list[tuple[Solution, Dose]] = []
+    found: list[tuple[Solution, Sampled]] = []
     extra = 0
     while len(found) < rounds + 1 + extra:
         solution = planner.solve(
@@ -166,16 +172,20 @@ def correct(
             start=found[-1][0] if found else None,
             progress=progress,
         )
+        if not found:
+            solution, shift = _between_rows(planner, structures, solution, solver, relative_gap, relax, progress)
         guess = solution.fluence.vector
         dose = forward(solution.fluence).course(rx.fractions)
-        factor = _factor(dose, target, protocol)
+        sampled = Sampled(dose, structures, like=found[-1][1] if found else None)
+        factor = _factor(sampled, protocol)
         history.append(_round(planner, solution, dose, level_factor, factor))
-        found.append((solution, dose))
+        found.append((solution, sampled))
         difference = dose.dose_Gy - planner.model_Gy(solution.fluence)
         offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
         if abs(factor - 1) <= MOST_SCALING and kept(solution, history[-1].promises):
             break
-        shift |= _beyond_tails(protocol, history[-1].promises)
+        beyond = hidden.beyond_rows(planner.rows, protocol, sampled)
+        shift = beyond | _beyond_tails(protocol, history[-1].promises, beyond)
         last = len(found) == rounds + 1 + extra
         # Upwards only: a limit that a smaller dose would leave room under is not loosened.
         scaled_later = min(max(factor, 1.0), 1.0 + MOST_SCALING)
@@ -183,15 +193,42 @@ def correct(
             # The offset takes care of what the model got wrong; the aim of what the optimum itself leaves.
             promised_Gy = history[-1].predicted.get("D50_Gy", rx.dose_Gy)
             extra, level_factor = 1, level_factor * rx.dose_Gy / promised_Gy
-    chosen = _best(history, [_factor(dose, target, protocol) for _, dose in found])
-    solution, dose = found[chosen]
-    fluence, dose, normalisation = normalise(solution.fluence, dose, target, protocol)
+    chosen = _best(history, [_factor(sampled, protocol) for _, sampled in found])
+    solution, sampled = found[chosen]
+    fluence, sampled, normalisation = normalise(solution.fluence, sampled, protocol)
     assert offset is not None  # at least one round has run
-    return Correction(fluence, dose, solution, tuple(history), chosen, normalisation, offset)
+    return Correction(fluence, sampled, solution, tuple(history), chosen, normalisation, offset)
 
 
-def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...]) -> dict[str, float]:
-    """By organ limit on a tail that the forward dose exceeds: what it has beyond the model.
+def _between_rows(
+    planner: Planner,
+    structures: StructureSet,
+    solution: Solution,
+    solver: Solver,
+    relative_gap: float,
+    relax: bool,
+    progress: Progress | None,
+) -> tuple[Solution, dict[str, float]]:
+    """A first plan whose limits hold between the rows too, and by how much they are beyond them there."""
+    shift = hidden.beyond_rows(planner.rows, planner.protocol, planner.sampled(solution.fluence, structures))
+    known = (limit for limit in solution.limits if limit.upper and limit.name in shift)
+    if all(limit.value_Gy + shift[limit.name] <= limit.limit_Gy + hidden.HIDDEN_Gy for limit in known):
+        return solution, shift
+    again = planner.solve(
+        shift_Gy=shift,
+        solver=solver,
+        relative_gap=relative_gap,
+        relax=relax,
+        guess_mu=solution.fluence.vector,
+        refinements=0,
+        start=solution,
+        progress=progress,
+    )
+    return again, shift
+
+
+def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[str, float]) -> dict[str, float]:
+    """By organ limit on a tail that the forward dose exceeds: what it has beyond the model, and between the rows.
 
     An offset puts each voxel right; the hottest of the next plan are others, and those of a noisy dose always too hot.
     """
@@ -200,38 +237,40 @@ def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...]) -> dict[str, fl
         for c in protocol.constraints
         if c.upper and not c.relative and isinstance(c.of, kinds.UpperTail | kinds.DoseAtVolume)
     }
-    return {
-        p.name: min(p.forward - p.promised, MOST_BELOW * tails[p.name])
-        for p in said
-        if p.name in tails and p.forward > tails[p.name] + TOLERANCE_Gy
-    }
+    found = {}
+    for one in said:
+        if one.name not in tails:
+            continue
+        limit_Gy, between = tails[one.name], between_Gy.get(one.name, 0.0)
+        forward = one.forward - one.noise_bias
+        if forward + between > limit_Gy + TOLERANCE_Gy:
+            found[one.name] = between + min(max(forward - one.promised, 0.0), MOST_BELOW * limit_Gy)
+    return found
 
 
-def normalise(
-    fluence: Fluence, dose: Dose, target: Structure, protocol: Protocol
-) -> tuple[Fluence, Dose, Normalisation]:
+def normalise(fluence: Fluence, course: Sampled, protocol: Protocol) -> tuple[Fluence, Sampled, Normalisation]:
     """Scale fluence and course dose so that D50 of the target is the prescription, if that takes at most 1 %.
 
     Returns
     -------
-    fluence, dose
+    fluence, course
         Scaled, or as given where the factor is further from 1 than rule 7 allows.
     Normalisation
         The factor, and whether it was applied.
     """
-    factor = _factor(dose, target, protocol)
+    factor = _factor(course, protocol)
     if abs(factor - 1) > MOST_SCALING:
-        return fluence, dose, Normalisation(factor, False)
-    return fluence.times(factor), dose.times(factor), Normalisation(factor, True)
+        return fluence, course, Normalisation(factor, False)
+    return fluence.times(factor), course.times(factor), Normalisation(factor, True)
 
 
-def _factor(dose: Dose, target: Structure, protocol: Protocol) -> float:
-    rx = protocol.prescription
-    if dose.fractions != rx.fractions:
-        raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
-    median_Gy = metrics.metric(dose, target, "D50%")
+def _factor(course: Sampled, protocol: Protocol) -> float:
+    rx, fractions = protocol.prescription, course.dose.fractions
+    if fractions != rx.fractions:
+        raise ValueError(f"the dose stands for {fractions} fraction(s), the prescription for {rx.fractions}")
+    median_Gy = course.metric(rx.target, "D50%").value
     if not median_Gy > 0:
-        raise ValueError(f"the forward dose gives nothing to {target.name}")
+        raise ValueError(f"the forward dose gives nothing to {rx.target}")
     return rx.dose_Gy / median_Gy
 
 

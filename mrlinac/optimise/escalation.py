@@ -8,8 +8,10 @@ beyond the influence enters the next round as an offset.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,14 @@ from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
+from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import SpecError
 from mrlinac.machine.beams import Fluence
 from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import Held
 from mrlinac.optimise.planner import Planner, Progress, Solver
 from mrlinac.optimise.promise import Promise, kept, promises
+from mrlinac.optimise.row_dose import RowDose
 from mrlinac.optimise.settle import MOST_SCALING, Settled, settle
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol import kinds
@@ -92,8 +96,8 @@ class Escalated:
     ----------
     fluence : Fluence
         Of one fraction, scaled to the prescription.
-    dose : Dose
-        Forward dose of the course.
+    sampled : Sampled
+        Forward dose of the course, in the structures.
     unscaled : Fluence
         As it was planned, for another forward dose.
     solution : Solution
@@ -103,11 +107,16 @@ class Escalated:
     """
 
     fluence: Fluence
-    dose: Dose
+    sampled: Sampled
     unscaled: Fluence
     solution: Solution
     history: tuple[EscalationRound, ...]
     chosen: int
+
+    @property
+    def dose(self) -> Dose:
+        """Forward dose of the course."""
+        return self.sampled.dose
 
     @property
     def round(self) -> EscalationRound:
@@ -219,6 +228,7 @@ def escalate(
     shift: dict[str, float] = {}
     best: Highest | None = None
     given: list[_Given] = []
+    one: Sampled | None = None
     most_Gy, most_rounds = np.inf, rounds + 1
     while len(given) < most_rounds:
         common: dict[str, Any] = {"offset_Gy": offset, "solver": solver, "progress": progress}
@@ -233,21 +243,21 @@ def escalate(
         aim = _rounded_aim(best, escalation, rx, most_Gy)
         plan = _planned(protocol, planner, structures, best, aim, relative_gap=relative_gap, **common)
         planner = plan.planner.at(rx.dose_Gy, rx.fractions).asking(protocol)
-        one = forward(plan.fluence)
-        given.append(_give(protocol, structures, best, plan, one))
-        if _as_promised(protocol, structures, plan, one, given[-1].round.promises, offset):
+        one = Sampled(forward(plan.fluence), structures, like=one)
+        given.append(_give(protocol, best, plan, one))
+        if _as_promised(protocol, plan, one, given[-1].round, offset):
             break
-        forward_Gy = one.course(plan.fractions).dose_Gy
-        difference = forward_Gy - planner.model_Gy(plan.solution.fluence)
+        course = one.course(plan.fractions)
+        difference = course.dose.dose_Gy - planner.model_Gy(plan.solution.fluence)
         offset = difference if offset is None else offset + (difference - offset) / np.float32(len(given))
-        shift = hidden.beyond_rows(plan.planner.rows, plan.planner.protocol, structures, forward_Gy)
+        shift = hidden.beyond_rows(plan.planner.rows, plan.planner.protocol, course)
         allowed_Gy = given[-1].round.settled.allowed_Gy
         too_high = plan.aimed_Gy > rx.dose_Gy and allowed_Gy < (1 - MOST_SCALING) * plan.aimed_Gy
         if too_high and len(given) == rounds + 1:
             most_Gy, most_rounds = allowed_Gy, rounds + 2
     chosen = max(range(len(given)), key=lambda i: _rank(given[i].round))
     it, history = given[chosen], tuple(one.round for one in given)
-    return Escalated(it.fluence, it.dose, it.unscaled, it.solution, history, chosen)
+    return Escalated(it.fluence, it.sampled, it.unscaled, it.solution, history, chosen)
 
 
 @dataclass(frozen=True)
@@ -273,7 +283,7 @@ class _Given:
     solution: Solution
     unscaled: Fluence
     fluence: Fluence
-    dose: Dose
+    sampled: Sampled
     round: EscalationRound
 
 
@@ -289,11 +299,12 @@ def _planned(
 ) -> _Plan:
     """The best plan for a prescription (Gy, fractions), on rows that are made finer where it is too hot between them."""
     highest_Gy = planner.model_Gy(best.solution.fluence, common["offset_Gy"])
+    by_model = planner.sampled(best.solution.fluence, structures, common["offset_Gy"])
     there, start = planner.at(*aim).asking(with_conditions(protocol, planner)), best.solution
     plan: _Plan | None = None
     for again in range(1 + FINER):
         solution = there.solve(
-            shift_Gy=hidden.beyond_rows(there.rows, there.protocol, structures, highest_Gy), relax=True,
+            shift_Gy=hidden.beyond_rows(there.rows, there.protocol, by_model), relax=True,
             held=there.held_by(there.rows.on_rows(highest_Gy)), relative_gap=relative_gap,
             guess_mu=start.fluence.vector, refinements=1, start=start, **common,
         )  # fmt: skip
@@ -308,35 +319,33 @@ def _planned(
     return plan
 
 
-def _give(protocol: Protocol, structures: StructureSet, best: Highest, plan: _Plan, one: Dose) -> _Given:
+def _give(protocol: Protocol, best: Highest, plan: _Plan, one: Sampled) -> _Given:
     """Settle a plan's prescription on its forward dose, and say what of the model's promise that dose keeps."""
-    course, target = one.course(plan.fractions), structures[protocol.prescription.target]
-    fluence, dose, settled = settle(protocol, plan.fluence, one, structures, plan.aimed_Gy)
-    factor = plan.aimed_Gy / metrics.metric(course, target, "D50%")
+    course = one.dose.course(plan.fractions)
+    fluence, sampled, settled = settle(protocol, plan.fluence, one, plan.aimed_Gy)
+    factor = plan.aimed_Gy / plan.fractions / one.metric(protocol.prescription.target, "D50%").value
     said = promises(plan.planner, plan.solution, course, factor if abs(factor - 1) <= MOST_SCALING else 1.0)
-    met = _target_met(plan.planner, dose)
+    met = _target_met(plan.planner, sampled.dose)
     done = EscalationRound(best, plan.aimed_Gy, plan.fractions, settled, met, said)
-    return _Given(plan.solution, plan.fluence, fluence, dose, done)
+    return _Given(plan.solution, plan.fluence, fluence, sampled, done)
 
 
 def _as_promised(
     protocol: Protocol,
-    structures: StructureSet,
     plan: _Plan,
-    one: Dose,
-    said: tuple[Promise, ...],
+    one: Sampled,
+    said: EscalationRound,
     offset_Gy: NDArray[np.floating] | None,
 ) -> bool:
     """Whether a forward dose keeps the model's promise and allows as much as the model's dose of the same plan."""
-    if not kept(plan.solution, said):
+    if not kept(plan.solution, said.promises):
         return False
-    model_Gy = plan.planner.model_Gy(plan.solution.fluence, offset_Gy) / np.float32(plan.fractions)
-    return _as_much(
-        [
-            settle(protocol, plan.fluence, each, structures, plan.aimed_Gy)[2].allowed_Gy
-            for each in (replace(one, dose_Gy=model_Gy), one, *(one.half_doses or ()))
-        ]
-    )
+    assert one.structures is not None
+    course = plan.planner.sampled(plan.solution.fluence, one.structures, offset_Gy, like=one)
+    model = course.times(1 / plan.fractions, fractions=1)
+    by_model = settle(protocol, plan.fluence, model, plan.aimed_Gy)[2]
+    sigma_Gy = said.settled.limits[0].sigma_Gy if said.settled.limits else math.nan
+    return _as_much(by_model.allowed_Gy, said.settled.allowed_Gy, sigma_Gy)
 
 
 def _finer_at_the_highest(planner: Planner, rx: Prescription, **common: Any) -> tuple[Planner, Solution]:
@@ -402,16 +411,13 @@ def _rounded_aim(best: Highest, escalation: Escalation, rx: Prescription, most_G
     return (aimed_Gy, fractions) if aimed_Gy >= rx.dose_Gy else (rx.dose_Gy, rx.fractions)
 
 
-def _as_much(allowed_Gy: list[float]) -> bool:
-    """Whether the forward dose allows what the model's does, on all voxels: neither less than its noise explains (two
-    half-runs follow) nor more than scaling can use."""
-    model_Gy, forward_Gy, *halves_Gy = allowed_Gy
-    if not np.isfinite(allowed_Gy).all():  # no limit that the dose comes near
+def _as_much(model_Gy: float, forward_Gy: float, sigma_Gy: float) -> bool:
+    """Whether the forward dose allows what the model's does: neither less than its noise explains nor more than scaling
+    can use."""
+    if not np.isfinite([model_Gy, forward_Gy]).all():  # no limit that the dose comes near
         return model_Gy == forward_Gy
-    sigma_Gy = abs(halves_Gy[0] - halves_Gy[1]) / 2 if halves_Gy else 0.0
-    bias_Gy = sum(halves_Gy) / 2 - forward_Gy if halves_Gy else 0.0
-    change_Gy = forward_Gy - bias_Gy - model_Gy
-    return -max(sigma_Gy, SAME_Gy) <= change_Gy <= max(sigma_Gy, MOST_SCALING * model_Gy)
+    spread_Gy = sigma_Gy if np.isfinite(sigma_Gy) else 0.0
+    return -max(spread_Gy, SAME_Gy) <= forward_Gy - model_Gy <= max(spread_Gy, MOST_SCALING * model_Gy)
 
 
 def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:
@@ -423,20 +429,14 @@ def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:
 def _target_met(planner: Planner, dose: Dose) -> bool:
     """Whether the forward dose, less the bias of its noise, keeps the limits that move with the prescription, within a
     hundredth of it."""
-    rx, rows = planner.protocol.prescription, planner.rows
-    on_rows = rows.on_rows(dose.dose_Gy)
-    halves = [rows.on_rows(half.dose_Gy) for half in dose.half_doses or ()]
+    rx, on_rows = planner.protocol.prescription, RowDose(planner.rows, dose)
     for constraint in planner.protocol.constraints:
-        mine = rows.of.get(constraint.of.structure)
-        if not constraint.relative or mine is None:
+        of = constraint.of
+        if not constraint.relative or of.structure not in planner.rows.of:
             continue
-        value, *rough = (
-            constraint.of.limit_value(row_dose_Gy[mine.rows], mine.weights, rx.dose_Gy, rx.fractions)
-            for row_dose_Gy in (on_rows, *halves)
-        )
-        if rough:  # half the photons, twice the bias
-            value -= float(np.mean(rough)) - value
+        value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
+        value_Gy = on_rows.figure(of.structure, value).value
         limit_Gy = constraint.limit_Gy(rx)
-        if (value - limit_Gy) * (1 if constraint.upper else -1) > MOST_SCALING * rx.dose_Gy:
+        if (value_Gy - limit_Gy) * (1 if constraint.upper else -1) > MOST_SCALING * rx.dose_Gy:
             return False
     return True

@@ -6,12 +6,14 @@ A cube of merged voxels is one row, their mean. Of a large tail it hides little,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose.sampled import Sampled
 from mrlinac.optimise import canonical
+from mrlinac.optimise.row_dose import RowDose
 from mrlinac.optimise.rows import Rows
 from mrlinac.optimise.settle import organ_limits
 from mrlinac.protocol import kinds
@@ -25,37 +27,32 @@ MOST = 3000
 """So many at a time at most, and no tail that is larger."""
 
 
-def beyond_rows(
-    rows: Rows, protocol: Protocol, structures: StructureSet, dose_Gy: NDArray[np.floating]
-) -> dict[str, float]:
-    """By organ limit: its value on all voxels less that on the rows.
+def beyond_rows(rows: Rows, protocol: Protocol, course: Sampled) -> dict[str, float]:
+    """By organ limit: its value as it is judged (:mod:`mrlinac.dose.sampled`) less that on the rows.
+
+    Rows are voxels or cubes of them; a limit is judged between voxels too, where a steep dose is hotter than any voxel of
+    an organ's edge.
 
     Parameters
     ----------
     rows : Rows
     protocol : Protocol
-    structures : StructureSet
-        Limits whose structure is missing are left out.
-    dose_Gy : array [z, y, x]
-        Of the course.
+    course : Sampled
+        The dose of the course. Limits whose structure is missing are left out.
 
     Returns
     -------
     dict
         Gy by name of the limit; without those on means, which are exact.
     """
-    rx, on_rows, flat = protocol.prescription, rows.on_rows(dose_Gy), _flat(dose_Gy)
-    found = {}
-    for constraint in organ_limits(protocol, structures):
-        mine = rows.of.get(constraint.of.structure)
-        if mine is None or isinstance(constraint.of, kinds.MeanDose):
+    rx, on_rows, found = protocol.prescription, RowDose(rows, course.dose), {}
+    for constraint in organ_limits(protocol, course):
+        of = constraint.of
+        if of.structure not in rows.of or isinstance(of, kinds.MeanDose):
             continue
-        voxel, share = rows.occupancy[constraint.of.structure]
-        volume_cc = share * mine.weights.sum()
-        whole = constraint.of.limit_value(flat[voxel], volume_cc, rx.dose_Gy, rx.fractions)
-        found[constraint.name] = whole - constraint.of.limit_value(
-            on_rows[mine.rows], mine.weights, rx.dose_Gy, rx.fractions
-        )
+        value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
+        judged = course.number(of.structure, value).value
+        found[constraint.name] = judged - on_rows.figure(of.structure, value).value
     return found
 
 

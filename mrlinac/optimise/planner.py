@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
+from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import SolverError
 from mrlinac.machine.beams import Fluence
 from mrlinac.optimise import canonical, cut, hidden, interior
@@ -88,6 +90,20 @@ class Planner:
         """Course dose [z, y, x] by the influence, all voxels, in the fractions of the rows."""
         dose_Gy = np.float32(self.rows_fractions) * self.influence.dose_Gy(fluence.vector)
         return dose_Gy if offset_Gy is None else dose_Gy + offset_Gy
+
+    def sampled(
+        self,
+        fluence: Fluence,
+        structures: StructureSet,
+        offset_Gy: NDArray[np.floating] | None = None,
+        *,
+        like: Sampled | None = None,
+    ) -> Sampled:
+        """Course dose by the influence, as :meth:`model_Gy`, in structures."""
+        model_Gy = np.asarray(self.model_Gy(fluence, offset_Gy), np.float32)
+        fractions = max(1, round(self.rows_fractions))
+        dose = Dose(self.influence.grid, model_Gy, None, fractions, self.influence.provenance)
+        return Sampled(dose, structures, like=like)
 
     def finer_where(self, dose_Gy: NDArray[np.floating]) -> Planner:
         """Rows of their own for voxels of merged structures that make a course dose break a limit on a small tail.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
+from mrlinac.dose.noise import Figure
+from mrlinac.optimise.canonical import limits_of
 from mrlinac.optimise.cut import CUT_ERROR_Gy
 from mrlinac.optimise.planner import Planner
+from mrlinac.optimise.row_dose import RowDose
 from mrlinac.optimise.solution import Solution, TOLERANCE_Gy
+from mrlinac.protocol import kinds
 
 FIGURES = {"D98%": -1, "D50%": 0, "D2%": 1}
 """Of the prescription's target, with the direction that is worse; 0: both."""
@@ -28,7 +33,7 @@ class Promise:
     promised, forward : float
         By the model and by the forward dose; limits as the dose would be normalised.
     noise_bias, sigma : float
-        What the forward dose's noise does to it, from its two half-runs; nan where it has none.
+        What the forward dose's noise adds to it, and its standard deviation (:mod:`mrlinac.dose.noise`).
     kept : bool
         Whether the forward value, less the bias, is not worse than promised by more than sigma. A limit that the model
         stayed under may be used up.
@@ -54,29 +59,35 @@ def promises(planner: Planner, solution: Solution, dose: Dose, scale: float = 1.
     scale : float
         By which the dose will be normalised; limits are judged with that in view.
     """
-    forward = _values(planner, solution, dose.dose_Gy, scale)
-    halves = [_values(planner, solution, half.dose_Gy, scale) for half in dose.half_doses or ()]
+    plain, normalised = RowDose(planner.rows, dose), RowDose(planner.rows, dose, scale)
+    target, rx = planner.protocol.prescription.target, planner.protocol.prescription
     promised = _figures(planner, solution.row_dose_Gy)
-    for limit in solution.limits:
-        promised[limit.name] = limit.value_Gy
-    limits = {limit.name: limit for limit in solution.limits}
     found = []
-    for name, value in forward.items():
-        sigma = bias = float("nan")
-        if halves:
-            first, second = (half[name] for half in halves)
-            sigma, bias = abs(first - second) / 2, (first + second) / 2 - value
-        beyond = value - (bias if halves else 0.0) - promised[name]
-        if name in limits:
-            limit = limits[name]
-            room = limit.limit_Gy - limit.value_Gy
-            worse = beyond - max(room, 0.0) if limit.upper else -beyond + min(room, 0.0)
+    for form, direction in FIGURES.items() if target in planner.rows.of else ():
+        name = f"{target} {form}"
+        figure = plain.figure(target, partial(metrics.value_of, text=form))
+        beyond = figure.value - promised[name]
+        worse = abs(beyond) if direction == 0 else direction * beyond
+        found.append(_promise(name, promised[name], figure, worse))
+    by_name = {constraint.name: constraint for constraint, _ in limits_of(planner.protocol, planner.rows)}
+    for limit in solution.limits:
+        of = by_name[limit.name].of
+        if isinstance(of, kinds.MeanDose):
+            figure = normalised.mean(of.structure)
         else:
-            direction = FIGURES[name.removeprefix(planner.protocol.prescription.target + " ")]
-            worse = abs(beyond) if direction == 0 else direction * beyond
-        within = worse <= max(sigma if halves else 0.0, TOLERANCE_Gy)
-        found.append(Promise(name, promised[name], value, bias, sigma, bool(within)))
+            value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
+            figure = normalised.figure(of.structure, value)
+        beyond, room = figure.value - limit.value_Gy, limit.limit_Gy - limit.value_Gy
+        worse = beyond - max(room, 0.0) if limit.upper else -beyond + min(room, 0.0)
+        found.append(_promise(limit.name, limit.value_Gy, figure, worse))
     return tuple(found)
+
+
+def _promise(name: str, promised: float, figure: Figure, worse: float) -> Promise:
+    """Kept where it is not worse than promised by more than its noise explains."""
+    sigma = figure.sigma if np.isfinite(figure.sigma) else 0.0
+    within = bool(worse <= max(sigma, TOLERANCE_Gy))
+    return Promise(name, promised, figure.raw, figure.raw - figure.value, figure.sigma, within)
 
 
 def kept(solution: Solution, found: tuple[Promise, ...]) -> bool:
@@ -90,11 +101,3 @@ def _figures(planner: Planner, row_dose_Gy: NDArray[np.float64]) -> dict[str, fl
     if mine is None:
         return {}
     return {f"{target} {form}": metrics.value_of(row_dose_Gy[mine.rows], mine.weights, form) for form in FIGURES}
-
-
-def _values(planner: Planner, solution: Solution, dose_Gy: NDArray[np.floating], scale: float) -> dict[str, float]:
-    rows = planner.rows
-    on_rows = rows.on_rows(dose_Gy)
-    means = {name: scale * rows.mean_of(name, dose_Gy) for name in rows.mean}
-    judged = planner.judge(solution.fluence.vector, scale * on_rows, means)
-    return _figures(planner, on_rows) | {limit.name: limit.value_Gy for limit in judged.limits}

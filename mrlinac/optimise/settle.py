@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mrlinac.anatomy.structures import StructureSet
-from mrlinac.dose import metrics
-from mrlinac.dose.dose import Dose
+from mrlinac.dose.noise import Figure
+from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.beams import Fluence
 from mrlinac.protocol import kinds, verdicts
 from mrlinac.protocol.escalation import Escalation
@@ -28,12 +30,15 @@ class OrganLimit:
     name : str
     limit_Gy : float
     allows_Gy : float
-        The prescription at which the dose, scaled as a whole, reaches it.
+        The prescription at which the dose, scaled as a whole, reaches it, without the bias of noise.
+    sigma_Gy : float
+        Standard deviation of ``allows_Gy``; nan where the dose carries no batches.
     """
 
     name: str
     limit_Gy: float
     allows_Gy: float
+    sigma_Gy: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,7 @@ class Settled:
         return asdict(self)
 
 
-def settle(
-    protocol: Protocol, fluence: Fluence, one: Dose, structures: StructureSet, aimed_Gy: float
-) -> tuple[Fluence, Dose, Settled]:
+def settle(protocol: Protocol, fluence: Fluence, one: Sampled, aimed_Gy: float) -> tuple[Fluence, Sampled, Settled]:
     """Give a plan the largest prescription that its dose allows.
 
     Parameters
@@ -83,27 +86,28 @@ def settle(
     protocol : Protocol
         With a table ``escalation``; its prescription is the floor.
     fluence : Fluence
-    one : Dose
-        Of one fraction of the fluence.
+    one : Sampled
+        The dose of one fraction of the fluence, in the case's structures.
     aimed_Gy : float
         The prescription the plan was made for: upwards it is scaled by at most 1 %.
 
     Returns
     -------
-    fluence, dose
+    fluence, sampled
         Scaled, so that the target's median is the prescription; the dose is of the course.
     Settled
     """
     escalation = protocol.escalation
-    if escalation is None or one.fractions != 1:
+    if escalation is None or one.dose.fractions != 1:
         raise ValueError("settling asks for a protocol that escalates and the dose of one fraction")
     rx = protocol.prescription
-    median_Gy = metrics.metric(one, structures[rx.target], "D50%")
+    median_Gy = one.metric(rx.target, "D50%").value
     if not median_Gy > 0:
         raise ValueError(f"the forward dose gives nothing to {rx.target}")
     limits = [
-        OrganLimit(c.name, c.limit_Gy(rx), _allowed_Gy(c, c.limit_Gy(rx), protocol, one, structures, median_Gy))
-        for c in organ_limits(protocol, structures)
+        OrganLimit(c.name, c.limit_Gy(rx), figure.value, figure.sigma)
+        for c in organ_limits(protocol, one)
+        for figure in [_allowed_Gy(c, c.limit_Gy(rx), protocol, one, median_Gy)]
     ]
     limits.sort(key=lambda limit: limit.allows_Gy)
     allowed_Gy = limits[0].allows_Gy if limits else np.inf
@@ -114,7 +118,7 @@ def settle(
     dose_Gy, fractions = escalation.rounded_down(most_Gy[driver], rx.dose_Gy, rx.fractions)
     if dose_Gy < rx.dose_Gy:
         dose_Gy, fractions = rx.dose_Gy, rx.fractions
-    reasons = tuple(_at_floor(protocol, one, structures, median_Gy))
+    reasons = tuple(_at_floor(protocol, one, median_Gy))
     factor = dose_Gy / fractions / median_Gy
     settled = Settled(
         dose_Gy,
@@ -130,51 +134,52 @@ def settle(
     return fluence.times(factor), one.times(factor).course(fractions), settled
 
 
-def organ_limits(protocol: Protocol, structures: StructureSet) -> list[Constraint]:
+def organ_limits(protocol: Protocol, structures: Container[str]) -> list[Constraint]:
     """The constraints that do not move with the prescription, of structures that are there."""
     return [c for c in protocol.constraints if c.upper and not c.relative and c.of.structure in structures]
 
 
 def _allowed_Gy(
-    constraint: Constraint, limit_Gy: float, protocol: Protocol, one: Dose, structures: StructureSet, median_Gy: float
-) -> float:
+    constraint: Constraint, limit_Gy: float, protocol: Protocol, one: Sampled, median_Gy: float
+) -> Figure:
     """The prescription at which a dose, scaled as a whole, reaches a limit."""
     rx, escalation = protocol.prescription, protocol.escalation
-    dose_Gy, volume_cc = metrics.voxels(one, structures[constraint.of.structure])
-    per_Gy = np.asarray(dose_Gy, dtype=np.float64) / median_Gy  # of the course, per Gy of the prescription
-    if not isinstance(constraint.of, kinds.MeanEQD2 | kinds.SquaredKind):  # all others double with the dose
-        unit = constraint.of.limit_value(per_Gy, volume_cc, 1.0)
-        return float(limit_Gy / unit) if unit > 0 else float("inf")
-    low, high = 0.0, 4 * float(escalation.cap_Gy if escalation else rx.dose_Gy)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        fractions = rx.fractions if _keeps_fractions(escalation) else middle / rx.fraction_Gy
-        reached = constraint.of.limit_value(middle * per_Gy, volume_cc, middle, fractions)
-        low, high = (middle, high) if reached <= limit_Gy else (low, middle)
-    return low
+    most_Gy = 4 * float(escalation.cap_Gy if escalation else rx.dose_Gy)
+
+    def allowed(dose_Gy: NDArray[np.floating], volume_cc: NDArray[np.float64]) -> float:
+        per_Gy = np.asarray(dose_Gy, dtype=np.float64) / median_Gy  # of the course, per Gy of the prescription
+        if not isinstance(constraint.of, kinds.MeanEQD2 | kinds.SquaredKind):  # all others double with the dose
+            unit = constraint.of.limit_value(per_Gy, volume_cc, 1.0)
+            return float(limit_Gy / unit) if unit > 0 else float("inf")
+        low, high = 0.0, most_Gy
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            fractions = rx.fractions if _keeps_fractions(escalation) else middle / rx.fraction_Gy
+            reached = constraint.of.limit_value(middle * per_Gy, volume_cc, middle, fractions)
+            low, high = (middle, high) if reached <= limit_Gy else (low, middle)
+        return low
+
+    return one.number(constraint.of.structure, allowed, linear=isinstance(constraint.of, kinds.MeanDose))
 
 
 def _keeps_fractions(escalation: Escalation | None) -> bool:
     return escalation is None or escalation.by == "dose"
 
 
-def _at_floor(protocol: Protocol, one: Dose, structures: StructureSet, median_Gy: float) -> list[str]:
+def _at_floor(protocol: Protocol, one: Sampled, median_Gy: float) -> list[str]:
     """Why a patient cannot have even the floor."""
     rx = protocol.prescription
     reasons = []
-    for constraint in organ_limits(protocol, structures):
+    for constraint in organ_limits(protocol, one):
         limit_Gy = constraint.at_floor_Gy or constraint.limit_Gy(rx)
-        allows_Gy = _allowed_Gy(constraint, limit_Gy, protocol, one, structures, median_Gy)
+        allows_Gy = _allowed_Gy(constraint, limit_Gy, protocol, one, median_Gy).value
         if allows_Gy < rx.dose_Gy * (1 - 1e-9):
             reasons.append(f"{constraint.name} <= {limit_Gy:g} Gy allows {allows_Gy:.1f} of {rx.dose_Gy:g} Gy")
-    conditions = [goal for goal in protocol.goals if goal.at_floor]
-    if conditions:
-        floor = one.times(rx.fraction_Gy / median_Gy).course(rx.fractions)
-        asked = protocol.model_copy(update={"goals": tuple(conditions)})
-        for verdict in verdicts.judge(asked, floor, structures):
-            if verdict.outcome in ("fail", "near"):
-                reasons.append(
-                    f"{verdict.structure} {verdict.metric} is {verdict.value:.1f} {verdict.unit} at {rx.dose_Gy:g} Gy, "
-                    f"{verdict.direction} {verdict.limit:g} asked for"
-                )
+    assert one.structures is not None
+    for verdict in verdicts.judge_at_floor(protocol, one, one.structures, rx.dose_Gy / median_Gy):
+        if verdict.outcome in ("fail", "near"):
+            reasons.append(
+                f"{verdict.structure} {verdict.metric} is {verdict.value:.1f} {verdict.unit} at {rx.dose_Gy:g} Gy, "
+                f"{verdict.direction} {verdict.limit:g} asked for"
+            )
     return reasons

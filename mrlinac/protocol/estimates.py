@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from mrlinac.anatomy.structures import StructureSet
-from mrlinac.dose import metrics
-from mrlinac.dose.dose import Dose
+from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError
 from mrlinac.protocol.biology import Model
 from mrlinac.protocol.model import Prescription, Protocol, SAME_FRACTION_Gy
@@ -28,13 +30,15 @@ class Estimate:
         ``NTCP``, ``TCP``, ``mean EQD2`` or ``mean BED``.
     endpoint, structure, kind, unit : str
     value : float or None
-        None where there is none; ``reason`` then says why.
+        Without the bias of noise; None where there is none: ``reason`` then says why.
     outcome : {"report", "absent", "void"}
         A model is never judged: it has no limit. ``absent``: the structure is not there. ``void``: a number would mean
         nothing.
     reason : str
     doses, parameters, source : str
         Which doses enter; the numbers of the model; where they come from.
+    raw, sigma : float
+        The value as the dose with its noise has it, and the standard deviation of ``value``; nan where unknown.
     """
 
     model: str
@@ -49,10 +53,12 @@ class Estimate:
     doses: str
     parameters: str
     source: str
+    raw: float = math.nan
+    sigma: float = math.nan
 
 
-def estimate(protocol: Protocol, dose: Dose, structures: StructureSet) -> tuple[Estimate, ...]:
-    """Evaluate every model on a course dose, on all voxels.
+def estimate(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> tuple[Estimate, ...]:
+    """Evaluate every model on a course dose, without the bias of noise.
 
     Raises
     ------
@@ -62,34 +68,39 @@ def estimate(protocol: Protocol, dose: Dose, structures: StructureSet) -> tuple[
         When the dose does not stand for the protocol's course.
     """
     rx = protocol.prescription
-    if dose.fractions != rx.fractions:
-        raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
-    return tuple(_one(name, model, rx, dose, structures) for name, model in protocol.models.items())
+    fractions = sampled.dose.fractions
+    if fractions != rx.fractions:
+        raise ValueError(f"the dose stands for {fractions} fraction(s), the prescription for {rx.fractions}")
+    return tuple(_one(name, model, rx, sampled, structures) for name, model in protocol.models.items())
 
 
-def _one(name: str, model: Model, rx: Prescription, dose: Dose, structures: StructureSet) -> Estimate:
+def _one(name: str, model: Model, rx: Prescription, sampled: Sampled, structures: StructureSet) -> Estimate:
     if model.structure not in structures and not model.optional:
         raise DataError(
             f"model {name}: the structure {model.structure} is missing; draw it or mark the model optional"
         )
     outcome, reason = _why_not(model, rx, structures)
-    value = None
+    figure = None
     if outcome == "report":
-        dose_Gy, volume_cc = metrics.voxels(dose, structures[model.structure])
-        value = model.value(dose_Gy, volume_cc, rx.fractions)
+        figure = sampled.number(
+            model.structure,
+            lambda dose_Gy, volume_cc: model.value(np.asarray(dose_Gy, np.float64), volume_cc, rx.fractions),
+        )
     return Estimate(
         model=name,
         quantity=model.quantity,
         endpoint=model.endpoint,
         structure=model.structure,
         kind=str(getattr(model, "kind", "")),
-        value=value,
+        value=None if figure is None else figure.value,
         unit=model.unit,
         outcome=outcome,
         reason=reason,
         doses=model.doses(rx.fractions),
         parameters=parameters(model),
         source=model.source,
+        raw=math.nan if figure is None else figure.raw,
+        sigma=math.nan if figure is None else figure.sigma,
     )
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
-from mrlinac.dose.dose import Dose
+from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError
 from mrlinac.protocol.model import Goal, Protocol
 
@@ -26,7 +23,7 @@ class Verdict:
     ----------
     structure, metric, unit : str
     value : float or None
-        None where the structure is absent or cannot be evaluated.
+        Without the bias of noise; None where the structure is absent or cannot be evaluated.
     limit : float or None
         After conversion to the prescription's fractionation; None for a goal that is reported only.
     direction : {"<=", ">=", ""}
@@ -37,6 +34,8 @@ class Verdict:
     source : str
     scaled : float
         By what the dose was multiplied before it was judged: not 1 for a condition at an escalation's floor.
+    raw, sigma : float
+        The value as read off the dose with its noise, and the standard deviation of ``value``; nan where unknown.
     """
 
     structure: str
@@ -49,21 +48,12 @@ class Verdict:
     outcome: Outcome
     source: str
     scaled: float = 1.0
+    raw: float = math.nan
+    sigma: float = math.nan
 
 
-Measure = Callable[[str, metrics.Metric], float]
-"""Value of a metric of a structure; raises ValueError where the structure is empty or too small for it."""
-
-
-def judge(
-    protocol: Protocol,
-    dose: Dose,
-    structures: StructureSet,
-    *,
-    air: NDArray[np.bool_] | None = None,
-    measure: Measure | None = None,
-) -> tuple[Verdict, ...]:
-    """Judge every goal on a course dose, on all voxels.
+def judge(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> tuple[Verdict, ...]:
+    """Judge every goal on a course dose, on the values without the bias of noise.
 
     Where an escalation has left its floor, goals that are conditions there (``at_floor``) are judged on the dose scaled
     to it; the value at the prescription stands in the source.
@@ -71,14 +61,10 @@ def judge(
     Parameters
     ----------
     protocol : Protocol
-    dose : Dose
-        Of the course.
+    sampled : Sampled
+        The dose of the course.
     structures : StructureSet
-    air : bool array [z, y, x], optional
-        Air-like voxels, which hot-spot goals of the body and of normal tissue leave out
-        (:func:`mrlinac.dose.metrics.metric`).
-    measure : function, optional
-        Measures instead of the voxels of the dose's grid.
+        Which structures there are, their roles and flaws.
 
     Raises
     ------
@@ -88,31 +74,34 @@ def judge(
         When the dose does not stand for the protocol's course.
     """
     rx = protocol.prescription
-    if dose.fractions != rx.fractions:
-        raise ValueError(f"the dose stands for {dose.fractions} fraction(s), the prescription for {rx.fractions}")
-    body = structures.of_role("external")
-
-    def on_voxels(name: str, wanted: metrics.Metric) -> float:
-        external = structures[body[0]] if body else None
-        return metrics.metric(dose, structures[name], wanted, prescription_Gy=rx.dose_Gy, external=external, air=air)
-
-    found = [_one(goal, protocol, structures, measure or on_voxels) for goal in protocol.goals]
+    if sampled.dose.fractions != rx.fractions:
+        raise ValueError(
+            f"the dose stands for {sampled.dose.fractions} fraction(s), the prescription for {rx.fractions}"
+        )
+    found = [_one(goal, protocol, sampled, structures) for goal in protocol.goals]
     below = protocol.at_floor()
-    conditions = [k for k, goal in enumerate(protocol.goals) if goal.at_floor]
-    if below is not None and conditions:
+    if below is not None:
         share, least = below.prescription.dose_Gy / rx.dose_Gy, below.prescription
-        asked = below.model_copy(update={"goals": tuple(protocol.goals[k] for k in conditions)})
-        lower = dose.times(share, fractions=least.fractions)
-        if measure is None:
-            for k, there in zip(conditions, judge(asked, lower, structures, air=air), strict=True):
-                here = found[k].value
-                also = "" if here is None else f"; {here:.1f} {there.unit} at {rx.dose_Gy:g} Gy"
-                source = f"{there.source}; judged at the floor, {least.dose_Gy:g} Gy{also}"
-                found[k] = replace(there, source=source, scaled=share)
+        for k, goal in enumerate(protocol.goals):
+            if not goal.at_floor:
+                continue
+            there, here = _one(goal, below, sampled, structures, times=share), found[k].value
+            also = "" if here is None else f"; {here:.1f} {there.unit} at {rx.dose_Gy:g} Gy"
+            source = f"{there.source}; judged at the floor, {least.dose_Gy:g} Gy{also}"
+            found[k] = replace(there, source=source, scaled=share)
     return tuple(found)
 
 
-def _one(goal: Goal, protocol: Protocol, structures: StructureSet, measure: Measure) -> Verdict:
+def judge_at_floor(
+    protocol: Protocol, sampled: Sampled, structures: StructureSet, times: float
+) -> tuple[Verdict, ...]:
+    """Judge the conditions of an escalation's floor on a dose scaled by ``times``; the protocol is at its floor."""
+    return tuple(_one(goal, protocol, sampled, structures, times=times) for goal in protocol.goals if goal.at_floor)
+
+
+def _one(
+    goal: Goal, protocol: Protocol, sampled: Sampled, structures: StructureSet, *, times: float = 1.0
+) -> Verdict:
     rx = protocol.prescription
     wanted = metrics.parse(goal.metric)
     direction = "<=" if goal.at_most is not None else ">=" if goal.at_least is not None else ""
@@ -132,13 +121,26 @@ def _one(goal: Goal, protocol: Protocol, structures: StructureSet, measure: Meas
         source = f"{goal.source}; not evaluable: {flaw}"
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "void", source)
     try:
-        value = measure(goal.structure, wanted)
+        figure = sampled.metric(goal.structure, wanted, rx.dose_Gy, times=times)
     except ValueError as error:  # empty on this grid, or smaller than the volume asked for
         source = f"{goal.source}; not judged: {error}"
         return Verdict(goal.structure, goal.metric, wanted.unit, None, limit, direction, None, "absent", source)
     margin: float | None = None
     outcome: Outcome = "report"
+    value = figure.value
     if limit is not None:
         margin = limit - value if direction == "<=" else value - limit
         outcome = "pass" if margin >= 0 else "near" if margin >= -goal.near else "fail"
-    return Verdict(goal.structure, goal.metric, wanted.unit, value, limit, direction, margin, outcome, goal.source)
+    return Verdict(
+        goal.structure,
+        goal.metric,
+        wanted.unit,
+        value,
+        limit,
+        direction,
+        margin,
+        outcome,
+        goal.source,
+        raw=figure.raw,
+        sigma=figure.sigma,
+    )

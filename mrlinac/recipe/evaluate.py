@@ -142,7 +142,10 @@ def evaluate(
     measuring = Measuring(doses, subject, prescription_Gy)
     reference, first = next(iter(doses.items()))
     rows = [measuring.row(name, wanted) for name, wanted in asked]
-    columns = ["structure", "metric", "unit", *doses, "remark"]
+    columns = ["structure", "metric", "unit"]
+    for label, dose in doses.items():
+        columns += [label, *((f"{label} raw", f"{label} sigma") if dose.batches is not None else ())]
+    columns.append("remark")
     others = {label: dose for label, dose in doses.items() if label != reference}
     return Evaluation(
         subject=subject,
@@ -151,7 +154,7 @@ def evaluate(
         prescription_Gy=prescription_Gy,
         protocol_title="" if protocol is None else protocol.title,
         structures=measuring.structures(),
-        metrics=pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(doses, float)),
+        metrics=pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[3:-1], float)),
         goals={label: _goals(measuring, protocol, label) for label in doses} if protocol is not None else {},
         dvh={label: measuring.dvhs(label) for label in doses},
         differences=_differences(measuring, reference, list(others)),
@@ -195,24 +198,25 @@ def _goals(measuring: Measuring, protocol: Protocol, label: str) -> pd.DataFrame
     """The protocol's goals judged on one dose; missing structures are absent, not an error."""
     goals = tuple(goal.model_copy(update={"optional": True}) for goal in protocol.goals)
     judged = verdicts.judge(
-        protocol.model_copy(update={"goals": goals}),
-        measuring.doses[label],
-        _stand_ins(measuring),
-        measure=lambda name, wanted: measuring.value(label, name, wanted),
+        protocol.model_copy(update={"goals": goals}), measuring.sampled[label], _stand_ins(measuring, label)
     )
-    columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin", "source"]
-    table = pd.DataFrame([asdict(verdict) for verdict in judged], columns=columns)
-    return table.rename(columns={"outcome": "verdict"}).astype(dict.fromkeys(("value", "limit", "margin"), float))
+    table = pd.DataFrame([asdict(verdict) for verdict in judged]).rename(columns={"outcome": "verdict"})
+    columns = ["structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "scaled", "raw"]
+    numbers = dict.fromkeys(("value", "limit", "margin", "raw", "sigma"), float)
+    return table.reindex(columns=[*columns, "sigma", "source"]).astype(numbers)
 
 
-def _stand_ins(measuring: Measuring) -> StructureSet:
-    """What the judge asks of structures, which there are, their roles and flaws, without their voxels."""
+def _stand_ins(measuring: Measuring, label: str) -> StructureSet:
+    """What the judge asks of structures, which a dose knows, their roles and flaws, without their voxels."""
     subject = measuring.subject
     grid = Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     voxel = np.ones((1, 1, 1), np.float32)
-    known = [name for name in subject.names if any(name in found for found in measuring.samples.values())]
     return StructureSet(
-        grid, {name: Structure(name, subject.role(name), voxel, flaw=subject.flaw(name)) for name in known}
+        grid,
+        {
+            name: Structure(name, subject.role(name), voxel, flaw=subject.flaw(name))
+            for name in measuring.known[label]
+        },
     )
 
 
@@ -220,10 +224,11 @@ def _differences(measuring: Measuring, reference: str, others: Sequence[str]) ->
     """Dose minus reference, structure by structure, weighted by volume."""
     rows = []
     for label in others:
-        for name, found in measuring.samples[label].items():
-            if name not in measuring.samples[reference]:
+        for name in measuring.known[label]:
+            if name not in measuring.known[reference]:
                 continue  # outside the reference's grid, which a note says
-            gap = found.dose_Gy.astype(np.float64) - measuring.samples[reference][name].dose_Gy
+            found = measuring.samples(label, name)
+            gap = found.dose_Gy.astype(np.float64) - measuring.samples(reference, name).dose_Gy
             weight = found.volume_cc / found.total_cc
             mean = float(gap @ weight)
             most, least = metrics.dose_at_volume(gap, found.volume_cc, np.array([0.02, 0.98]) * found.total_cc)

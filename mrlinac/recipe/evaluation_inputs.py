@@ -23,9 +23,13 @@ from mrlinac.errors import DataError, SpecError, raise_all
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint
 from mrlinac.recipe.measuring import Subject
+from mrlinac.recipe.result import noise_beside
 
 RULES_GRID_mm = (2.0, 3.0)
-"""Structures made by rule lie on cubes as large as the dose's smallest step, within these bounds."""
+"""Structures made by rule lie on cubes as large as the dose's smallest step, within these bounds ..."""
+CUBES_mm = (1.0, 6.0)
+"""... or on the dose's own voxels, if they are cubes within these."""
+SAME_mm = 1e-3
 ROUND_THEM_mm = 10.0
 """Room about the drawn structures for margins."""
 MOST_MARGIN_mm = 60.0
@@ -67,7 +71,10 @@ def read_doses(
             notes.append(
                 Note("done", f"{label}: {len(objects)} doses ({', '.join(kinds) or 'kind unknown'}) added up.")
             )
-        doses[label] = summation.total([one.dose for one in objects])
+        alone = objects[0].dose if len(objects) == 1 else None
+        doses[label] = (
+            summation.total([one.dose for one in objects]) if alone is None else noise_beside(paths[0], alone)
+        )
         stated[label] = _fractions_of(paths, objects, fractions)
     if len(set(frames.values())) > 1:
         raise DataError(
@@ -184,8 +191,7 @@ def subject_of(
     ruled: StructureSet | None = None
     more: tuple[Note, ...] = ()
     if protocol is not None and protocol.structures:
-        step = min(min(dose.grid.spacing_zyx_mm) for dose in doses.values())
-        grid = _rules_grid(rois, float(np.clip(step, *RULES_GRID_mm)))
+        grid = _rules_grid(rois, min((dose.grid for dose in doses.values()), key=lambda g: min(g.spacing_zyx_mm)))
         ruled, more = _by_rule(rois, protocol.structures, grid, patient)
     image = patient.image if patient is not None else None
     return Subject(label, rois, ruled, image, Notes((*notes, *more)))
@@ -196,8 +202,13 @@ def _key(rois: Mapping[str, Roi]) -> str:
     return fingerprint([[(c.z_mm, c.points_xy_mm) for c in roi.contours] for roi in rois.values()])[:8]
 
 
-def _rules_grid(rois: Mapping[str, Roi], spacing_mm: float) -> Grid:
-    """Cubes about all drawn structures, with room for margins where there is no body to end them."""
+def _rules_grid(rois: Mapping[str, Roi], finest: Grid) -> Grid:
+    """Cubes about all drawn structures, with room for margins where there is no body to end them.
+
+    They are the dose's own voxels where those are cubes: a plan of ours is then judged in the structures that it had.
+    """
+    own = max(finest.spacing_zyx_mm) - min(finest.spacing_zyx_mm) < SAME_mm
+    spacing_mm = float(np.clip(min(finest.spacing_zyx_mm), *(CUBES_mm if own else RULES_GRID_mm)))
     lower, upper = [], []
     for roi in rois.values():
         low, high = roi.extent_xy_mm()
@@ -207,7 +218,13 @@ def _rules_grid(rois: Mapping[str, Roi], spacing_mm: float) -> Grid:
         upper.append([*high, max(planes) + half])
     bodies = any(roi.role == "external" for roi in rois.values())
     room = np.array([ROUND_THEM_mm, ROUND_THEM_mm, 0.0]) if bodies else np.full(3, MOST_MARGIN_mm)
-    return Grid.covering(np.min(lower, axis=0) - room, np.max(upper, axis=0) + room, (spacing_mm,) * 3)
+    first, last = np.min(lower, axis=0) - room, np.max(upper, axis=0) + room
+    if own and spacing_mm == min(finest.spacing_zyx_mm):
+        corner = np.array(finest.lower_xyz_mm)
+        before = np.ceil((corner - first) / spacing_mm).astype(int)
+        after = np.ceil((last - np.array(finest.upper_xyz_mm)) / spacing_mm).astype(int)
+        return finest.padded(before[::-1].tolist(), after[::-1].tolist())
+    return Grid.covering(first, last, (spacing_mm,) * 3)
 
 
 def _by_rule(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mrlinac import optimise
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
-from mrlinac.dose.dose import Dose
-from mrlinac.protocol import estimates, verdicts
-from mrlinac.protocol.model import Protocol
+from mrlinac.dose.sampled import Air, Sampled
+from mrlinac.protocol import estimates, kinds, verdicts
+from mrlinac.protocol.model import Prescription, Protocol
 
 SKIN_METRICS = ("D2cc", "mean", "D0.1cc")
 """D2cc is the primary metric, fixed beforehand; the others are secondary."""
@@ -25,31 +25,41 @@ SKIN_SIGMA_percent = 0.3
 
 
 def tables(
-    protocol: Protocol,
-    dose: Dose,
-    structures: StructureSet,
-    duals: Mapping[str, float],
-    density_g_cm3: NDArray[np.float32] | None = None,
+    protocol: Protocol, sampled: Sampled, structures: StructureSet, duals: Mapping[str, float]
 ) -> dict[str, pd.DataFrame]:
     """Goals, constraints, models and skin of a course dose.
 
-    With ``density_g_cm3`` hot-spot metrics of the body and of normal tissue leave air-like voxels out; constraints are
-    judged on all voxels, as the optimiser holds them.
+    Hot-spot metrics of the body and of normal tissue leave out what ``sampled`` knows to be air; constraints are judged on
+    all of a structure, as the optimiser holds them. In every table ``value`` is without the bias of noise and is what is
+    judged, ``raw`` is as read off the dose, ``sigma`` is the standard deviation of ``value``.
     """
-    body = structures.of_role("external")
-    air = metrics.air_like(density_g_cm3, structures[body[0]]) if density_g_cm3 is not None and body else None
     return {
-        "goals": goals_table(protocol, dose, structures, air),
-        "constraints": constraints_table(protocol, dose, structures, duals),
-        "models": models_table(protocol, dose, structures),
-        "skin": skin_table(dose, structures, air),
+        "goals": goals_table(protocol, sampled, structures),
+        "constraints": constraints_table(protocol, sampled, structures, duals),
+        "models": models_table(protocol, sampled, structures),
+        "skin": skin_table(sampled, structures),
     }
+
+
+def air_in(structures: StructureSet, density_g_cm3: NDArray[np.float32]) -> Air | None:
+    """Tells places in air by the density of the voxel they lie in; None without a body."""
+    body = structures.of_role("external")
+    if not body:
+        return None
+    air, grid = metrics.air_like(density_g_cm3, structures[body[0]]), structures.grid
+
+    def in_air(places_xyz_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+        index = np.rint(grid.index_zyx(places_xyz_mm)).astype(np.int64)
+        z, y, x = np.clip(index, 0, np.array(grid.shape_zyx) - 1).T
+        return np.asarray(air[z, y, x])
+
+    return in_air
 
 
 def rounds_table(history: Sequence[optimise.Round], chosen: int) -> pd.DataFrame:
     """One row a figure of a round of planning and forward dose: what the model promised and what the dose kept.
 
-    ``noise_bias`` and ``sigma`` as in :func:`noise_of`, of the forward value; ``kept`` by
+    ``noise_bias`` is what noise adds to the forward value, ``sigma`` its standard deviation; ``kept`` by
     :class:`mrlinac.optimise.Promise`, empty where nothing is promised.
     """
     rows: list[dict[str, object]] = []
@@ -88,90 +98,78 @@ def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Prot
     )
 
 
-def goals_table(
-    protocol: Protocol, dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None = None
-) -> pd.DataFrame:
-    """One row a goal: structure, metric, value, unit, limit, direction, verdict, margin, scaled, sigma, noise_bias, source.
+GOAL_COLUMNS = (
+    *("structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "scaled", "raw", "sigma"),
+    "source",
+)
 
-    ``sigma`` and ``noise_bias`` are what the noise of the dose does to the value (:func:`noise_of`). An optional
-    structure that the patient lacks has the verdict ``absent``, one that cannot be evaluated ``void``: nothing is
-    skipped silently.
+
+def goals_table(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> pd.DataFrame:
+    """One row a goal: :data:`GOAL_COLUMNS`.
+
+    An optional structure that the patient lacks has the verdict ``absent``, one that cannot be evaluated ``void``: nothing
+    is skipped silently.
     """
-    rows = [asdict(verdict) for verdict in verdicts.judge(protocol, dose, structures, air=air)]
-    halves = [
-        [v.value for v in verdicts.judge(protocol, half, structures, air=air)] for half in dose.half_doses or ()
-    ]
-    for number, row in enumerate(rows):
-        row["sigma"], row["noise_bias"] = noise_of(row["value"], *(half[number] for half in halves))
-    columns = ["structure", "metric", "value", "unit", "limit", "direction", "outcome", "margin", "scaled"]
-    table = pd.DataFrame(rows, columns=[*columns, "sigma", "noise_bias", "source"]).rename(
-        columns={"outcome": "verdict"}
-    )
-    return table.astype(dict.fromkeys(("value", "limit", "margin", "sigma", "noise_bias"), float))
+    rows = [asdict(verdict) for verdict in verdicts.judge(protocol, sampled, structures)]
+    table = pd.DataFrame(rows).rename(columns={"outcome": "verdict"}).reindex(columns=list(GOAL_COLUMNS))
+    return table.astype(dict.fromkeys(("value", "limit", "margin", "raw", "sigma"), float))
 
 
 MODEL_COLUMNS = (
-    *("model", "quantity", "endpoint", "structure", "kind", "value", "unit", "sigma", "noise_bias", "verdict"),
+    *("model", "quantity", "endpoint", "structure", "kind", "value", "unit", "raw", "sigma", "verdict"),
     *("reason", "doses", "parameters", "source"),
 )
 
 
-def models_table(protocol: Protocol, dose: Dose, structures: StructureSet) -> pd.DataFrame:
+def models_table(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> pd.DataFrame:
     """One row a model: :data:`MODEL_COLUMNS`.
 
     The verdict is never a judgement: ``report``, or with its reason ``absent`` or ``void``. Nothing is skipped.
     """
-    rows = [asdict(one) for one in estimates.estimate(protocol, dose, structures)]
-    halves = [[one.value for one in estimates.estimate(protocol, half, structures)] for half in dose.half_doses or ()]
-    for number, row in enumerate(rows):
-        row["sigma"], row["noise_bias"] = noise_of(row["value"], *(half[number] for half in halves))
-        row["verdict"] = row.pop("outcome")
-    table = pd.DataFrame(rows, columns=list(MODEL_COLUMNS))
-    return table.astype(dict.fromkeys(("value", "sigma", "noise_bias"), float))
-
-
-def noise_of(value: float | None, *halves: float | None) -> tuple[float, float]:
-    """Standard deviation and bias of a metric, from its values in two independent half-runs.
-
-    A half-run has twice the variance. Where the dose varies more than its noise, what noise adds to a tail grows with the
-    variance, so the mean of the halves lies as far from the value as the value from the truth: bias ≈ mean of halves −
-    value. In a dose that is flat against its noise the tail grows with σ, and this is a lower bound of the bias.
-    """
-    if value is None or len(halves) != 2 or halves[0] is None or halves[1] is None:
-        return float("nan"), float("nan")
-    return abs(halves[0] - halves[1]) / 2, (halves[0] + halves[1]) / 2 - value
+    rows = [asdict(one) for one in estimates.estimate(protocol, sampled, structures)]
+    table = pd.DataFrame(rows).rename(columns={"outcome": "verdict"}).reindex(columns=list(MODEL_COLUMNS))
+    return table.astype(dict.fromkeys(("value", "raw", "sigma"), float))
 
 
 def constraints_table(
-    protocol: Protocol, dose: Dose, structures: StructureSet, duals: Mapping[str, float]
+    protocol: Protocol, sampled: Sampled, structures: StructureSet, duals: Mapping[str, float]
 ) -> pd.DataFrame:
-    """One row a hard constraint: name, value and limit in Gy on all voxels, met, dual, source."""
-    rows = []
+    """One row a hard constraint: name, value, raw, sigma and limit in Gy, met, dual, source."""
+    rx, rows = protocol.prescription, []
     for constraint in protocol.constraints:
-        name = constraint.of.structure
-        if name not in structures:
+        of = constraint.of
+        if of.structure not in structures:
             continue  # optional: Protocol.problems() has refused a missing structure that is not
-        dose_Gy, volume_cc = metrics.voxels(dose, structures[name])
-        rx = protocol.prescription
-        value = constraint.of.limit_value(dose_Gy, volume_cc, rx.dose_Gy, rx.fractions)
-        limit = constraint.limit_Gy(protocol.prescription)
+        figure = sampled.number(of.structure, _limit_value(of, rx), linear=isinstance(of, kinds.MeanDose))
+        limit = constraint.limit_Gy(rx)
         rows.append(
             {
                 "name": constraint.name,
-                "value": value,
+                "value": figure.value,
+                "raw": figure.raw,
+                "sigma": figure.sigma,
                 "limit": limit,
-                "met": bool(value <= limit if constraint.upper else value >= limit),
+                "met": bool(figure.value <= limit if constraint.upper else figure.value >= limit),
                 "dual": duals.get(constraint.name, np.nan),
                 "source": constraint.source,
             }
         )
-    return pd.DataFrame(rows, columns=["name", "value", "limit", "met", "dual", "source"])
+    return pd.DataFrame(rows, columns=["name", "value", "raw", "sigma", "limit", "met", "dual", "source"])
 
 
-def skin_table(dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+def _limit_value(
+    of: kinds.DoseKind, rx: Prescription
+) -> Callable[[NDArray[np.floating], NDArray[np.float64]], float]:
+    """What a limit is compared with, of doses (Gy) and volumes (cc)."""
+    return lambda dose_Gy, volume_cc: of.limit_value(
+        np.asarray(dose_Gy, np.float64), volume_cc, rx.dose_Gy, rx.fractions
+    )
+
+
+def skin_table(sampled: Sampled, structures: StructureSet) -> pd.DataFrame:
     """The skin metrics of every structure whose name begins with ``Skin`` and that can be evaluated.
 
-    Columns metric, region, value, unit, sigma, noise_bias; see :func:`noise_of`.
+    Columns metric, region, value, unit, raw, sigma.
     """
     rows = []
     for name, structure in structures.structures.items():
@@ -179,15 +177,12 @@ def skin_table(dose: Dose, structures: StructureSet, air: NDArray[np.bool_] | No
             continue
         for text in SKIN_METRICS:
             try:
-                value = metrics.metric(dose, structure, text, air=air)
+                figure = sampled.metric(name, text)
             except ValueError:
                 continue  # a piece of skin too small for this metric, the air in it left out
-            halves = [metrics.metric(half, structure, text, air=air) for half in dose.half_doses or ()]
-            sigma, bias = noise_of(value, *halves)
-            rows.append(
-                {"metric": text, "region": name, "value": value, "unit": "Gy", "sigma": sigma, "noise_bias": bias}
-            )
-    return pd.DataFrame(rows, columns=["metric", "region", "value", "unit", "sigma", "noise_bias"])
+            row = {"value": figure.value, "unit": "Gy", "raw": figure.raw, "sigma": figure.sigma}
+            rows.append({"metric": text, "region": name, **row})
+    return pd.DataFrame(rows, columns=["metric", "region", "value", "unit", "raw", "sigma"])
 
 
 def skin_sentence(skin: pd.DataFrame, prescription_Gy: float, structures: StructureSet) -> str:
@@ -200,6 +195,6 @@ def skin_sentence(skin: pd.DataFrame, prescription_Gy: float, structures: Struct
     percent = 100 * float(primary["sigma"].iloc[0]) / prescription_Gy
     verdict = "enough" if percent <= SKIN_SIGMA_percent else "not enough"
     return (
-        f"{SKIN_SAYS} has a standard deviation of about {percent:.2f} % of the prescription (one pair of half-runs, so "
-        f"known to a factor of two): {verdict} to compare arms ({SKIN_SIGMA_percent:g} % is asked for)."
+        f"{SKIN_SAYS} has a standard deviation of {percent:.2f} % of the prescription: {verdict} to compare arms "
+        f"({SKIN_SIGMA_percent:g} % is asked for)."
     )

@@ -15,10 +15,11 @@ from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Note, Notes
 from mrlinac.anatomy.structures import Roi, Role, StructureSet
 from mrlinac.constants import AIR_LIKE_g_cm3
-from mrlinac.dose import metrics, sampling
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.dvh import histogram
 from mrlinac.dose.grammar import Metric
+from mrlinac.dose.noise import Figure
+from mrlinac.dose.sampled import Air, Sampled
 from mrlinac.dose.sampling import Samples
 from mrlinac.errors import DataError
 
@@ -82,19 +83,22 @@ class Measuring:
     def __init__(self, doses: Mapping[str, Dose], subject: Subject, prescription_Gy: float | None) -> None:
         self.doses, self.subject, self.prescription_Gy = doses, subject, prescription_Gy
         self.notes: list[Note] = []
-        self.samples: dict[str, dict[str, Samples]] = {label: {} for label in doses}
-        self._air: dict[str, NDArray[np.bool_]] = {}
-        self._isodose: dict[tuple[str, float], float] = {}
-        reference = next(iter(doses))
+        first: Sampled | None = None
+        self.sampled: dict[str, Sampled] = {}
+        for label, dose in doses.items():
+            self.sampled[label] = Sampled(dose, subject.ruled, subject.rois, self._air(), like=first)
+            first = first or self.sampled[label]
+        assert first is not None
+        usable = []
         for name in subject.names:
             try:
-                first = self._sample(name, doses[reference])
+                first.samples(name)
             except ValueError as error:
                 self.notes.append(Note("warning", f"{error}: not evaluated."))
                 continue
-            for label, dose in doses.items():
-                self._keep(label, first if label == reference else first.of(dose))
-        if not any(self.samples.values()):
+            usable.append(name)
+        self.known = {label: [name for name in usable if self._reached(label, name)] for label in doses}
+        if not any(self.known.values()):
             raise DataError(
                 "no structure lies in the grid of any dose: they do not belong together, or one of them is misplaced"
             )
@@ -107,50 +111,49 @@ class Measuring:
             )
             self.notes.append(Note("info", text))
 
-    def _sample(self, name: str, dose: Dose) -> Samples:
-        ruled = self.subject.ruled
-        if ruled is not None and name in ruled:
-            return sampling.sample(dose, ruled[name], ruled.grid)
-        return sampling.sample(dose, self.subject.rois[name])
-
-    def _keep(self, label: str, found: Samples) -> None:
-        """Keep the samples, unless the dose knows none of them."""
+    def _reached(self, label: str, name: str) -> bool:
+        """Whether a dose knows anything of a structure; what it does not know of it is noted."""
+        found = self.sampled[label].samples(name)
         percent = 100 * found.outside_cc / found.total_cc
         if percent > 100 - OUTSIDE_percent:
-            text = f"{found.name} lies outside the grid of {label}: not evaluated."
+            text = f"{name} lies outside the grid of {label}: not evaluated."
             self.notes.append(Note("warning", text))
-            return
-        self.samples[label][found.name] = found
+            return False
         if percent > OUTSIDE_percent and found.role not in ("external", "support"):
-            text = f"{found.name}: {percent:.1f} % of it lies outside the grid of {label} and counts with 0 Gy."
+            text = f"{name}: {percent:.1f} % of it lies outside the grid of {label} and counts with 0 Gy."
             self.notes.append(Note("warning", text))
+        return True
 
-    def value(self, label: str, name: str, wanted: Metric) -> float:
+    def samples(self, label: str, name: str) -> Samples:
+        """Samples of a structure that a dose knows."""
+        return self.sampled[label].samples(name)
+
+    def figure(self, label: str, name: str, wanted: Metric) -> Figure:
         """One metric; raises ValueError where it has no value."""
-        if name not in self.samples[label]:
+        if name not in self.known[label]:
             raise ValueError(f"{name} is empty, or lies outside the dose grid")
         if flaw := self.subject.flaw(name):
             raise ValueError(f"not evaluable: {flaw}")
-        found = self.samples[label][name]
-        isodoses = self._isodoses_cc(label, wanted) if wanted.of_isodose else None
-        air = self._air_of(name, found) if wanted.hot_spot and found.role in metrics.HOT_SPOT_ROLES else None
-        return sampling.value_of(found, wanted, prescription_Gy=self.prescription_Gy, isodoses_cc=isodoses, air=air)
+        return self.sampled[label].metric(name, wanted, self.prescription_Gy)
 
     def row(self, name: str, wanted: Metric) -> dict[str, object]:
-        """One metric in every dose."""
+        """One metric in every dose; where a dose carries its noise, also the raw value and a standard deviation."""
         row: dict[str, object] = {"structure": name, "metric": wanted.text, "unit": wanted.unit, "remark": ""}
         for label in self.doses:
             try:
-                row[label] = self.value(label, name, wanted)
+                figure = self.figure(label, name, wanted)
             except ValueError as error:
-                row[label], row["remark"] = float("nan"), str(error)
+                figure, row["remark"] = Figure(np.nan, np.nan), str(error)
+            row[label] = figure.value
+            if self.doses[label].batches is not None:
+                row[f"{label} raw"], row[f"{label} sigma"] = figure.raw, figure.sigma
         return row
 
     def structures(self) -> pd.DataFrame:
         """One row a structure."""
         rows = []
         for name in self.subject.names:
-            known = {label: found[name] for label, found in self.samples.items() if name in found}
+            known = {label: self.samples(label, name) for label in self.doses if name in self.known[label]}
             row: dict[str, object] = {
                 "structure": name,
                 "role": self.subject.role(name),
@@ -163,37 +166,29 @@ class Measuring:
         return pd.DataFrame(rows)
 
     def dvhs(self, label: str) -> dict[str, DVH]:
-        """DVH of every structure."""
-        return {
-            name: histogram(
-                found.dose_Gy,
-                found.volume_cc,
+        """DVH of every structure, without the bias of noise."""
+        found = {}
+        for name in self.known[label]:
+            judged = self.sampled[label].views(name).judged
+            found[name] = histogram(
+                judged.dose_Gy,
+                judged.volume_cc,
                 name,
                 prescription_Gy=self.prescription_Gy,
                 color_rgb=self.subject.rois[name].color_rgb if name in self.subject.rois else None,
             )
-            for name, found in self.samples[label].items()
-        }
+        return found
 
-    def _isodoses_cc(self, label: str, wanted: Metric) -> tuple[float, ...]:
-        prescription_Gy = float(self.prescription_Gy or np.nan)
-        return tuple(self._isodose_cc(label, at / 100 * prescription_Gy) for at in wanted.isodoses_percent)
-
-    def _isodose_cc(self, label: str, level: float) -> float:
-        if (label, level) not in self._isodose:
-            body = self.samples[label].get(self.subject.external or "")
-            self._isodose[label, level] = sampling.isodose_volume_cc(self.doses[label], level, body)
-        return self._isodose[label, level]
-
-    def _air_of(self, name: str, found: Samples) -> NDArray[np.bool_] | None:
-        """Which samples lie in air by the CT; None without one."""
+    def _air(self) -> Air | None:
+        """Which places lie in air by the CT; None without one."""
         image = self.subject.image
         if image is None or image.quantity != "HU":
             return None
-        if name not in self._air:
-            places = found.lattice.position_xyz_mm(np.stack(found.points_zyx, axis=-1).astype(float))
-            index = np.rint(image.grid.index_zyx(places)).astype(int)
+
+        def in_air(places_xyz_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+            index = np.rint(image.grid.index_zyx(places_xyz_mm)).astype(int)
             index = np.clip(index, 0, np.array(image.grid.shape_zyx) - 1)
             density = materials.hu_curve("schneider2000").density_of(image.values[tuple(index.T)])
-            self._air[name] = density < AIR_LIKE_g_cm3
-        return self._air[name]
+            return np.asarray(density < AIR_LIKE_g_cm3)
+
+        return in_air

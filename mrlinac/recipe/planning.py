@@ -12,8 +12,8 @@ import pandas as pd
 from mrlinac import optimise, transport
 from mrlinac.anatomy.grid import Triple
 from mrlinac.anatomy.patient import Patient
-from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.dose import Dose
+from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.beams import Fluence, field_xyz_T
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint, versions
@@ -95,7 +95,7 @@ def make_plan(
 
     # Each round's forward dose has a stream of its own, so that the noise of one is not planned into the next. A plan
     # without corrections has one forward dose only, which is then the final one.
-    seeds = itertools.count(numerics.seed + 1)
+    round_number = itertools.count()
     rounds, final = numerics.correction_rounds, (numerics.final_rel_sigma, "final dose")
     sigma, what = (numerics.correction_rel_sigma, "correction dose") if rounds else final
     with stages.stage("optimise") as tell:
@@ -104,7 +104,7 @@ def make_plan(
         )
 
         def one_fraction(fluence: Fluence) -> Dose:
-            return forward(fluence, sigma, next(seeds), what)
+            return forward(fluence, sigma, stream_seed(numerics.seed, "round", next(round_number)), what)
 
         found: optimise.Correction | optimise.Escalated
         common: dict[str, Any] = {"rounds": rounds, "planner": optimiser, "progress": tell}
@@ -113,12 +113,15 @@ def make_plan(
         else:  # what cannot be met is reported, never hidden
             found = optimise.correct(influence, case.structures, protocol, one_fraction, relax=True, **common)
     planned = found.unscaled if isinstance(found, optimise.Escalated) else found.solution.fluence
-    one = forward(planned, final[0], numerics.seed, final[1]) if rounds else None
-    fluence, course, protocol, record, said, history = finished(found, one, protocol, case.structures)
+    one = forward(planned, final[0], stream_seed(numerics.seed, "final"), final[1]) if rounds else None
 
     with stages.stage("judge"):
+        air = judge.air_in(case.structures, case.medium.density_g_cm3)
+        anew = None if one is None else Sampled(one, case.structures, air=air, like=found.sampled)
+        fluence, course, protocol, record, said, history = finished(found, anew, protocol)
+        course = replace(course, air=air)
         duals = {limit.name: limit.dual_per_Gy for limit in found.solution.limits}
-        judgement = judge.tables(protocol, course, case.structures, duals, case.medium.density_g_cm3)
+        judgement = judge.tables(protocol, course, case.structures, duals)
 
     return PlanResult(
         spec=spec,
@@ -130,7 +133,8 @@ def make_plan(
         isocentre_xyz_mm=case.isocentre_xyz_mm,
         field_xyz_T=case.field_xyz_T,
         fluence=fluence,
-        dose=course,
+        dose=course.dose,
+        sampled_dose=course,
         **judgement,
         history=history,
         escalation=record,
@@ -146,7 +150,7 @@ def make_plan(
         ),
         made_from={
             "fingerprint": fingerprint_of(spec, patient),
-            **made_from(course),
+            **made_from(course.dose),
             "influence": {
                 "photons per beamlet": numerics.photons_per_beamlet,
                 "beamlets": case.beamlets,
@@ -162,28 +166,25 @@ def make_plan(
 
 
 def finished(
-    found: optimise.Correction | optimise.Escalated, one: Dose | None, protocol: Protocol, structures: StructureSet
-) -> tuple[Fluence, Dose, Protocol, dict[str, Any] | None, str, pd.DataFrame]:
+    found: optimise.Correction | optimise.Escalated, one: Sampled | None, protocol: Protocol
+) -> tuple[Fluence, Sampled, Protocol, dict[str, Any] | None, str, pd.DataFrame]:
     """Bring a plan to its prescription, by its final dose of one fraction where there is one beyond the loop's own.
 
     Returns the fluence, the course dose, the protocol at its prescription, the record of an escalation, a sentence about
     what was done, and the table of rounds.
     """
     if isinstance(found, optimise.Escalated):
-        fluence, course, settled = found.fluence, found.dose, found.round.settled
+        fluence, course, settled = found.fluence, found.sampled, found.round.settled
         if one is not None:
             aimed_Gy = found.round.aimed_Gy
-            fluence, course, settled = optimise.settle(protocol, found.unscaled, one, structures, aimed_Gy)
+            fluence, course, settled = optimise.settle(protocol, found.unscaled, one, aimed_Gy)
         record = isotoxic.record_of(found, settled, protocol, anew=one is not None)
         at = protocol.at(settled.dose_Gy, settled.fractions)
         return fluence, course, at, record, isotoxic.sentence(record), isotoxic.rounds_table(found)
-    fluence, course, normalisation = found.fluence, found.dose, found.normalisation
+    fluence, course, normalisation = found.fluence, found.sampled, found.normalisation
     if one is not None:
-        rx = protocol.prescription
-        planned = found.solution.fluence
-        fluence, course, normalisation = optimise.normalise(
-            planned, one.course(rx.fractions), structures[rx.target], protocol
-        )
+        whole = one.course(protocol.prescription.fractions)
+        fluence, course, normalisation = optimise.normalise(found.solution.fluence, whole, protocol)
     said = judge.normalisation_sentence(normalisation, protocol)
     return fluence, course, protocol, None, said, judge.rounds_table(found.history, found.chosen)
 
@@ -213,15 +214,22 @@ def _field_of(result: PlanResult, field_T: float) -> Triple:
     return field_xyz_T((iec * (field_T / np.linalg.norm(iec))).tolist(), result.fluence.maps[0].beam.position)
 
 
-def recalculation_fingerprint(result: PlanResult, field_T: float) -> str:
-    """Hash of a result and the field it is recalculated in."""
-    return fingerprint("recalculate", result.fingerprint, list(_field_of(result, field_T)))
+def stream_seed(seed: int, purpose: str, number: int = 0) -> int:
+    """Seed of one forward dose: doses of other purposes, rounds and plans share no random numbers."""
+    return int(fingerprint("stream", seed, purpose, number)[:15], 16)
+
+
+def recalculation_fingerprint(result: PlanResult, field_T: float, seed: int | None = None) -> str:
+    """Hash of a result, the field it is recalculated in, and the seed."""
+    own = result.spec.numerics.seed if seed is None else seed
+    return fingerprint("recalculate", result.fingerprint, list(_field_of(result, field_T)), own)
 
 
 def recalculate(
     result: PlanResult,
     *,
     field_T: float,
+    seed: int | None = None,
     progress: Progress = silent,
     threads: int | None = None,
     device: Literal["cpu", "gpu"] = "cpu",
@@ -232,6 +240,8 @@ def recalculate(
     ----------
     field_T : float
         Along the machine's direction, or along IEC fixed +Y for a machine without a field; negative turns it.
+    seed : int, optional
+        The plan's by default. No seed repeats the random numbers of the plan's own doses.
     device : str
         As in :func:`make_plan`.
     """
@@ -246,29 +256,32 @@ def recalculate(
             spec.machine,
             field_xyz_T=field,
             target_rel_sigma=spec.numerics.final_rel_sigma,
-            seed=spec.numerics.seed,
+            seed=stream_seed(spec.numerics.seed if seed is None else seed, "recalculate"),
             threads=threads,
             device=device,
             progress=tell,
         )
     protocol = result.protocol
-    dose = one.course(protocol.prescription.fractions)
+    air = judge.air_in(result.structures, result.medium.density_g_cm3)
+    course = Sampled(one.course(protocol.prescription.fractions), result.structures, air=air)
     said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T."]
     if field_T == 0 and spec.machine.electrons is None:
         said.append("This machine has no model of contaminant electrons: its skin dose at 0 T is too low.")
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
-    judgement = judge.tables(protocol, dose, result.structures, duals, result.medium.density_g_cm3)
+    judgement = judge.tables(protocol, course, result.structures, duals)
     skin_says = judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, result.structures)
     return replace(
         result,
         field_xyz_T=field,
-        dose=dose,
+        dose=course.dose,
+        sampled_dose=course,
         **judgement,
         timing=stages.table(),
         statements=(*said, *(text for text in result.statements if not text.startswith(judge.SKIN_SAYS)), skin_says),
         made_from={
             **result.made_from,
-            "fingerprint": recalculation_fingerprint(result, field_T),
-            **made_from(dose),
+            "fingerprint": recalculation_fingerprint(result, field_T, seed),
+            "recalculation seed": spec.numerics.seed if seed is None else seed,
+            **made_from(course.dose),
         },
     )

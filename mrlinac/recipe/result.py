@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +23,15 @@ from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Note, Notes, Patient
-from mrlinac.anatomy.structures import Structure, StructureSet
-from mrlinac.dose.dose import Dose
-from mrlinac.dose.dvh import dvh
+from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
+from mrlinac.dose.dose import Batches, Dose
+from mrlinac.dose.dvh import histogram
+from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance
+from mrlinac.recipe.judge import air_in
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.spec import read_toml, validate
 
@@ -75,6 +77,8 @@ class PlanResult:
         Of an isotoxic plan: the prescription found, the convex bound, what drove it (:mod:`mrlinac.recipe.isotoxic`).
     writers : tuple of functions
         Called by :meth:`save` with the result and the folder.
+    sampled_dose : Sampled or None
+        The dose as it was judged, to save its sampling.
     """
 
     spec: PlanSpec
@@ -98,6 +102,7 @@ class PlanResult:
     models: pd.DataFrame = field(default_factory=pd.DataFrame)
     escalation: Mapping[str, Any] | None = None
     writers: tuple[Writer, ...] = field(default=(), repr=False)
+    sampled_dose: Sampled | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         verdict = "constraints met" if self.constraints_met else "constraints unmet"
@@ -126,15 +131,24 @@ class PlanResult:
 
     @cached_property
     def dvh(self) -> Mapping[str, DVH]:
-        """Cumulative DVHs of the course, dicompyler-core's own type, of every structure that has one.
+        """Cumulative DVHs of the course without the bias of noise, dicompyler-core's own type.
 
-        Not of empty ones, of couches, and of those that cannot be evaluated.
+        Of every structure that has one; not of empty ones, of couches, and of those that cannot be evaluated.
         """
-        return {
-            name: dvh(self.dose, structure, name)
+        judged = {
+            name: self.sampled.views(name).judged
             for name, structure in self.structures.structures.items()
             if structure.role != "support" and structure.occupancy.any() and not structure.flaw
         }
+        return {name: histogram(view.dose_Gy, view.volume_cc, name) for name, view in judged.items()}
+
+    @cached_property
+    def sampled(self) -> Sampled:
+        """The dose in its structures: what DVHs and metrics are read off."""
+        if self.sampled_dose is not None and self.sampled_dose.dose is self.dose:
+            return self.sampled_dose
+        air = air_in(self.structures, self.medium.density_g_cm3)
+        return Sampled(self.dose, self.structures, air=air)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the result's folder: whole or not at all.
@@ -213,10 +227,11 @@ def _write_files(result: PlanResult, folder: Path) -> None:
     (folder / "plan.resolved.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     for name in TABLES:
         getattr(result, name).to_csv(folder / f"{name}.csv", index=False)
-    sigma = result.dose.rel_sigma
+    sigma, batches = result.dose.rel_sigma, result.dose.batches
     dose = {
         "dose_Gy": result.dose.dose_Gy,
         "rel_sigma": np.zeros(0, np.float32) if sigma is None else sigma,
+        **({} if batches is None else {"deviation": batches.deviation, "primaries": np.array(batches.primaries)}),
         **_grid_arrays(result.dose.grid),
     }
     np.savez_compressed(folder / "dose.npz", allow_pickle=False, **dose)
@@ -241,8 +256,13 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
     rois = {**patient.rois, **derived}
     dicom.write_structures(patient, rois, folder / "rtstruct.dcm", result.fingerprint, identify=identify)
     (x0, y0), (x1, y1) = patient.external.extent_xy_mm()
-    z0, z1 = float(planes_z_mm[0]), float(planes_z_mm[-1])
-    dose = result.dose.cropped((float(x0), float(y0), z0), (float(x1), float(y1), z1))
+    (z0, z1), half = planes_z_mm[[0, -1]], patient.image.grid.spacing_zyx_mm[0] / 2
+    # A voxel more on each side, so that a dose between voxels is the same in the file as in the plan.
+    dz, dy, dx = result.dose.grid.spacing_zyx_mm
+    dose = result.dose.cropped(
+        (float(x0 - dx), float(y0 - dy), float(z0 - half - dz)),
+        (float(x1 + dx), float(y1 + dy), float(z1 + half + dz)),
+    )
     dicom.write_dose(dose, patient, folder / "rtdose.dcm", result.fingerprint, identify=identify)
 
 
@@ -270,10 +290,27 @@ def _case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
     }
     for number, structure in enumerate(result.structures.structures.values()):
         arrays[f"structure_{number}"] = structure.occupancy
+        if structure.drawn is not None:
+            arrays |= _contour_arrays(structure.drawn.contours, f"drawn_{number}_")
     for number, (beamlets, mu) in enumerate(zip(result.fluence.maps, result.fluence.mu, strict=True)):
         arrays[f"lattice_{number}"] = beamlets.lattice_uv
         arrays[f"mu_{number}"] = mu
     return arrays
+
+
+def _contour_arrays(contours: Sequence[Contour], prefix: str) -> dict[str, np.ndarray]:
+    """Planes, numbers of points, and all points one after the other."""
+    return {
+        f"{prefix}z_mm": np.array([contour.z_mm for contour in contours]),
+        f"{prefix}count": np.array([len(contour.points_xy_mm) for contour in contours]),
+        f"{prefix}points_xy_mm": np.concatenate([contour.points_xy_mm for contour in contours]),
+    }
+
+
+def _contours_from(arrays: Mapping[str, np.ndarray], prefix: str) -> tuple[Contour, ...]:
+    ends = np.cumsum(arrays[f"{prefix}count"])
+    loops = np.split(arrays[f"{prefix}points_xy_mm"], ends[:-1])
+    return tuple(Contour(float(z), loop) for z, loop in zip(arrays[f"{prefix}z_mm"], loops, strict=True))
 
 
 def _write_json(result: PlanResult, path: Path) -> None:
@@ -295,6 +332,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
                 "drawn_volume_cc": s.drawn_volume_cc,
                 "flaw": s.flaw,
                 "derived": s.derived,
+                "slice_spacing_mm": None if s.drawn is None else s.drawn.slice_spacing_mm,
             }
             for s in result.structures.structures.values()
         ],
@@ -340,6 +378,7 @@ def load_result(folder: str | Path) -> PlanResult:
                 s["drawn_volume_cc"],
                 s.get("flaw", ""),
                 s.get("derived", False),
+                _drawn_from(case, s, i),
             )
             for i, s in enumerate(record["structures"])
         }
@@ -368,6 +407,7 @@ def load_result(folder: str | Path) -> PlanResult:
                 sigma if sigma.size else None,
                 record["dose"]["fractions"],
                 Provenance(**provenance),
+                Batches(stored["deviation"], tuple(stored["primaries"].tolist())) if "deviation" in stored else None,
             ),
             notes=Notes(tuple(Note(severity, text) for severity, text in record["notes"])),
             statements=tuple(record["statements"]),
@@ -375,6 +415,62 @@ def load_result(folder: str | Path) -> PlanResult:
             escalation=record.get("escalation"),
             **{name: _table(place / f"{name}.csv") for name in TABLES},
         )
+
+
+def noise_beside(path: Path, dose: Dose) -> Dose:
+    """The dose of a result's own RTDOSE with the batches that the result keeps, so that its noise is known there too.
+
+    Parameters
+    ----------
+    path : Path
+        Of the RTDOSE: in the folder ``dicom`` of a result, or anywhere else.
+    dose : Dose
+        As it was read.
+
+    Returns
+    -------
+    Dose
+        As given where the file does not lie in a result's folder, or is not that result's dose.
+    """
+    folder = path.resolve().parent.parent
+    if not ((folder / "result.json").is_file() and (folder / "dose.npz").is_file()):
+        return dose
+    with np.load(folder / "dose.npz") as stored:
+        if "deviation" not in stored:
+            return dose
+        grid = _grid_from(stored)
+        part = _part_of(grid, dose.grid)
+        if part is None or not np.allclose(
+            stored["dose_Gy"][part], dose.dose_Gy, rtol=0, atol=SAME * dose.dose_Gy.max()
+        ):
+            return dose
+        deviation = stored["deviation"][(slice(None), *part)]
+        return replace(dose, batches=Batches(deviation, tuple(stored["primaries"].tolist())))
+
+
+SAME = 2e-5
+"""Of the largest dose: an RTDOSE of 16 bits rounds by less."""
+
+
+def _part_of(whole: Grid, part: Grid) -> tuple[slice, ...] | None:
+    """Where a grid lies in another of the same lattice; None where it does not."""
+    if not np.allclose(whole.spacing_zyx_mm, part.spacing_zyx_mm, atol=1e-4):
+        return None
+    first = whole.index_zyx(np.array([part.origin_xyz_mm]))[0]
+    start = np.rint(first).astype(int)
+    if not np.allclose(first, start, atol=1e-2) or start.min() < 0:
+        return None
+    slices = tuple(slice(int(a), int(a) + n) for a, n in zip(start, part.shape_zyx, strict=True))
+    return slices if all(s.stop <= n for s, n in zip(slices, whole.shape_zyx, strict=True)) else None
+
+
+def _drawn_from(case: Mapping[str, np.ndarray], saved: Mapping[str, Any], number: int) -> Roi | None:
+    """The contours of a structure, where it was drawn."""
+    spacing_mm = saved.get("slice_spacing_mm")
+    if spacing_mm is None:
+        return None
+    contours = _contours_from(case, f"drawn_{number}_")
+    return Roi(saved["name"], saved["role"], contours, spacing_mm, derived=saved.get("derived", False))
 
 
 def _table(path: Path) -> pd.DataFrame:

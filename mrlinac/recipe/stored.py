@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from mrlinac import transport
 from mrlinac.anatomy.structures import StructureSet
@@ -232,10 +233,13 @@ def engine_hash() -> str:
 
 
 def rows_wanted(protocol: Protocol, structures: StructureSet) -> np.ndarray:
-    """Voxels [z, y, x] that an objective, a constraint or the prescription looks at."""
+    """Voxels [z, y, x] that an objective, a constraint or the prescription looks at, and those about them.
+
+    A limit is judged on the dose between voxels, which two neighbours on each side decide.
+    """
     kinds = [*(o.of for o in protocol.objectives), *(c.of for c in protocol.constraints)]
     names = {kind.structure for kind in kinds if isinstance(kind, DoseKind)} | {protocol.prescription.target}
     wanted = np.zeros(structures.grid.shape_zyx, dtype=bool)
     for name in names & set(structures):
         wanted |= structures[name].occupancy > 0
-    return wanted
+    return np.asarray(binary_dilation(wanted, iterations=2))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.medium import Medium
 from mrlinac.constants import AIR_LIKE_g_cm3, Gy_PER_MeV_PER_g
-from mrlinac.dose.dose import Dose
+from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import PhysicsError
 from mrlinac.jit import cuda_device
@@ -31,7 +31,9 @@ Device = Literal["cpu", "gpu"]
 ENGINE = "mrlinac Monte Carlo 1"
 DOSE, INFLUENCE, SPREAD, ROULETTE, FREE = range(1, 6)  # purposes of random streams
 NEGLIGIBLE_g_cm3 = 1e-6  # voxels below it hold no matter to give a dose to
-MIN_BATCHES = 10
+MIN_BATCHES = 12
+PARTS = MIN_BATCHES
+"""Into so many parts the batches of a run are gathered: they tell the noise of a metric (:mod:`mrlinac.dose.noise`)."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Outcome:
     primaries : int
     steps, flights, truncated, overflow : int
         Electron steps, photon flights, electrons ended by the step limit, particles lost by a full stack.
-    half_MeV : tuple of two float64 arrays [z, y, x]
-        As ``energy_MeV``, from the even and from the odd batches: two independent half-runs.
+    part_MeV : float32 array [part, z, y, x]
+        As ``energy_MeV``, from :data:`PARTS` independent parts of the run (fewer where there were fewer batches).
+    part_primaries : tuple of int
+        Of each part.
     batch_MeV : float64 array [batch, …] or None
         What ``reduce`` made of each batch's deposit per primary.
     device : str
@@ -65,7 +69,8 @@ class Outcome:
     flights: int
     truncated: int
     overflow: int
-    half_MeV: tuple[Array, Array]
+    part_MeV: NDArray[np.float32]
+    part_primaries: tuple[int, ...]
     batch_MeV: Array | None = None
     device: str = "cpu"
 
@@ -117,7 +122,7 @@ def simulate(
     photons : int
         Primaries; split evenly over ``batches``.
     target_rel_sigma : float, optional
-        Stop at the end of the first batch (from the tenth on) at which the mean relative standard deviation of the
+        Stop at the end of the first batch (from the twelfth on) at which the mean relative standard deviation of the
         voxels above half of the maximum dose is at most this.
     reduce : callable, optional
         Applied to each batch's deposit per primary [z, y, x]; collected in ``batch_MeV``.
@@ -148,7 +153,8 @@ def simulate(
     per_batch = photons // batches
     shape = medium.grid.shape_zyx
     mass = mass_g(medium)
-    total, square, odd = (np.zeros(medium.grid.size) for _ in range(3))
+    total, square = (np.zeros(medium.grid.size) for _ in range(2))
+    parts = np.zeros((min(PARTS, batches), medium.grid.size), np.float32)
     kept: list[Array] = []
     counts, energies = np.zeros(8, np.int64), np.zeros(3)
 
@@ -163,8 +169,7 @@ def simulate(
         mean = voxels.from_bricks(deposits, shape).reshape(-1).astype(float) / per_batch
         np.add(total, mean, out=total)
         np.add(square, mean * mean, out=square)
-        if batch % 2:
-            np.add(odd, mean, out=odd)
+        parts[batch % len(parts)] += mean
         if reduce is not None:
             kept.append(reduce(mean.reshape(shape)))
         counts[:] += counter
@@ -207,7 +212,8 @@ def simulate(
                     break
     mean, sigma = _mean_sigma(total, square, done)
     primaries = done * per_batch
-    even = (total - odd) / (done - done // 2)
+    number = [len(range(first, done, len(parts))) for first in range(min(len(parts), done))]
+    parts = parts[: len(number)] / np.array(number, np.float32)[:, None]
     return Outcome(
         mean.reshape(shape),
         sigma.reshape(shape),
@@ -219,7 +225,8 @@ def simulate(
         int(counts[stack.N_FLIGHTS]),
         int(counts[stack.N_TRUNCATED]),
         int(counts[stack.N_OVERFLOW]),
-        (even.reshape(shape), (odd / max(done // 2, 1)).reshape(shape)),
+        parts.reshape(-1, *shape),
+        tuple(n * per_batch for n in number),
         np.array(kept) if reduce is not None else None,
         f"gpu: {cuda_device()}" if device == "gpu" else "cpu",
     )
@@ -288,7 +295,7 @@ def dose(
     target_rel_sigma : float, optional
         Mean relative standard deviation wanted in voxels above half of the maximum; decided at batch ends.
     batches : int
-        Independent parts, for the uncertainty; at least 10.
+        Independent parts, for the uncertainty; at least 12.
     to : str
         ``"medium"``, or ``"water"``: each voxel's dose times the mean ratio of collision stopping powers of water and
         its material over the beam's electrons (:mod:`mrlinac.transport.to_water`).
@@ -359,7 +366,7 @@ def dose(
         relative.astype(np.float32),
         1,
         _provenance(made, seed, outcome.primaries, settings, field_xyz_T, notes, outcome.device),
-        ((outcome.half_MeV[0] * factor).astype(np.float32), (outcome.half_MeV[1] * factor).astype(np.float32)),
+        _batches(outcome, mean * factor),
         to,
     )
 
@@ -464,7 +471,7 @@ def estimate(
             "beamlets": beamlets,
             "photons": float(photons or 0),
             "entries": 0.0,
-            "bytes": float(fixed + size * (8 * 6 + 8 * (workers + 1))),
+            "bytes": float(fixed + size * (8 * 5 + 6 * PARTS + 8 * (workers + 1))),
         }
     kept = 1.0 if score is None else float(np.mean(score))
     # Measured in water, 3 mm: 2.6 voxels touched per photon at first; later the small entries are thinned.
@@ -496,6 +503,19 @@ def _rows(
     lower = np.array(medium.grid.lower_xyz_mm)
     parts = [source.beamlet_rows(m, machine, emission, lower, electrons) for m in maps]
     return np.concatenate(parts) if parts else np.zeros((0, source.COLUMNS))
+
+
+NOISE_KEPT = 0.01
+"""Share of a high dose below which the noise of a voxel is not kept: it decides no metric."""
+
+
+def _batches(outcome: Outcome, dose_Gy: Array) -> Batches:
+    """The parts of a run relative to its mean, which scales to the dose with each voxel's own factor."""
+    high_Gy = np.quantile(dose_Gy, 0.999)  # a single track in air may be the maximum
+    used = (dose_Gy > NOISE_KEPT * high_Gy) & (outcome.energy_MeV > 0)
+    deviation = np.zeros(outcome.part_MeV.shape, np.float16)
+    deviation[:, used] = outcome.part_MeV[:, used] / outcome.energy_MeV[used] - 1
+    return Batches(deviation, outcome.part_primaries)
 
 
 def _notes(truncated: int, overflow: int) -> tuple[str, ...]:

@@ -1,0 +1,257 @@
+"""What the noise of a Monte Carlo dose does to numbers read off it: their bias, taken away, and their standard deviation.
+
+Noise widens a dose-volume histogram: the hottest 2 % are too hot, the coldest too cold (Jiang et al. 2000, Phys Med Biol
+45:1863; Kawrakow 2002, Phys Med Biol 47:3087). Here the doses of a structure, sorted, are extrapolated to no noise from
+what they are with more: in half of the run's batches, in pairs, in single ones (simulation extrapolation: Cook and
+Stefanski 1994, J Am Stat Assoc 89:1314, with real batches instead of noise added). The standard deviation of any number is
+that of balanced half-samples of the batches (McCarthy 1969, Rev Int Stat Inst 37:239): a quantile moves too little, and by
+single voxels, when one batch of many is left out, so that the jackknife is wrong for it. ``docs/theory/noise.md`` states
+and tests both.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BATCHES = 12
+"""Parts of a run that tell its noise: more than ten, and as many as have eleven balanced halves."""
+HALVES = 11
+SPREADS = (0.003, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 50.0)
+"""Variances that the dose itself may have about a tail, over that of the noise of one batch: from a flat dose, whose tail
+moves with the noise's standard deviation, to a steep one, whose tail moves with its variance."""
+MISFIT = 0.02
+"""Misfit, over what a tail gains from the whole run to single batches, by which two such variances are told apart."""
+NEAR = 0.5
+"""Levels of a DVH that far apart in log(v/(1 − v)) share their misfit."""
+STRATUM = 1000
+"""So many samples at most of each octave of volume from either end of a DVH carry the noise of a structure."""
+
+GOLDEN = 0.6180339887498949
+"""Multiples of it are spread evenly over 0…1."""
+
+Floats = NDArray[np.float64]
+Doses = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number read off a dose.
+
+    Attributes
+    ----------
+    value : float
+        Without the bias of noise; what is judged.
+    raw : float
+        As read off the dose of the run.
+    sigma : float
+        Standard deviation of ``value``; nan where the dose carries no batches.
+    """
+
+    value: float
+    raw: float
+    sigma: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Doses of small volumes, once more without the bias of noise, and both in balanced half-runs.
+
+    Attributes
+    ----------
+    volume_cc : array (n,)
+    dose_Gy, corrected_Gy : array (n,)
+        Of the whole run.
+    halves_Gy, corrected_halves_Gy : two arrays (11, n)
+        Of half of the batches, and of the others.
+    shares : array (11,)
+        Of the primaries that each first half has.
+    shift : tuple of two arrays
+        By share of the volume from the hot end: what is added to the dose there to correct it.
+    """
+
+    volume_cc: Floats
+    dose_Gy: Doses
+    corrected_Gy: Doses
+    halves_Gy: tuple[Doses, Doses]
+    corrected_halves_Gy: tuple[Doses, Doses]
+    shares: Floats
+    shift: tuple[Floats, Floats]
+
+    def sigma(self, number: Callable[[Doses, Floats], float], *, corrected: bool = True) -> float:
+        """Standard deviation of a number that is read off doses (Gy) and their volumes (cc)."""
+        first, second = self.corrected_halves_Gy if corrected else self.halves_Gy
+        return spread(
+            [number(row, self.volume_cc) for row in first],
+            [number(row, self.volume_cc) for row in second],
+            self.shares,
+        )
+
+
+def spread(firsts: Sequence[float], seconds: Sequence[float], shares: Sequence[float] | Floats) -> float:
+    """Standard deviation of a number from its values in balanced pairs of half-runs.
+
+    Parameters
+    ----------
+    firsts, seconds : sequence of float
+        The number in each half-run and in the other half of the batches.
+    shares : sequence of float
+        Of the primaries that each first half has.
+    """
+    share = np.asarray(shares, float)
+    squares = (np.asarray(firsts, float) - np.asarray(seconds, float)) ** 2 * share * (1 - share)
+    return float(np.sqrt(np.mean(squares)))
+
+
+def replicates(doses_of: Callable[[Floats], Doses], volume_cc: Floats, primaries: Sequence[int]) -> Replicates | None:
+    """Doses without the bias of noise, and those of balanced half-runs.
+
+    Parameters
+    ----------
+    doses_of : function
+        From weights (sets, batches), each row adding up to 1, to doses (sets, n) in Gy: means of the batches with them.
+    volume_cc : array (n,)
+    primaries : sequence of int
+        Of each batch.
+
+    Returns
+    -------
+    Replicates or None
+        None with another number of batches than :data:`BATCHES`.
+    """
+    if len(primaries) != BATCHES:
+        return None
+    halves = balanced_halves()
+    sets = np.concatenate([np.ones((1, BATCHES), bool), halves, ~halves, _pairs(), np.eye(BATCHES, dtype=bool)])
+    weights = sets * np.asarray(primaries, float)
+    photons = weights.sum(1)
+    doses = np.maximum(
+        np.asarray(doses_of(weights / photons[:, None]), np.float32), 0
+    )  # a cubic may dip below nothing
+    noise = photons.min() / photons  # its variance, over that of the smallest batch
+    levels = _levels(len(volume_cc))
+    curves = np.stack([_at_volumes(row, volume_cc, levels) for row in doses])
+    size = sets.sum(1)
+
+    def freed(number: int) -> tuple[Doses, Floats]:
+        within = ~(sets & ~sets[number]).any(1)
+        steps = [np.flatnonzero(within & (size == count)) for count in sorted({*size[within]}, reverse=True)]
+        seen = np.stack([curves[step].mean(0) for step in steps])
+        shift = _without_noise(np.array([noise[step].mean() for step in steps]), seen, levels) - seen[0]
+        return _shifted(doses[number], volume_cc, levels, shift), shift
+
+    whole, shift = freed(0)
+    count = len(halves)
+    return Replicates(
+        volume_cc,
+        doses[0],
+        whole,
+        (doses[1 : 1 + count], doses[1 + count : 1 + 2 * count]),
+        (
+            np.stack([freed(1 + k)[0] for k in range(count)]),
+            np.stack([freed(1 + count + k)[0] for k in range(count)]),
+        ),
+        photons[1 : 1 + count] / photons[0],
+        (levels, shift),
+    )
+
+
+def balanced_halves() -> NDArray[np.bool_]:
+    """Eleven halves (11, 12) of twelve batches; every two share three (Plackett and Burman 1946, Biometrika 33:305)."""
+    first = np.array([1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 0], bool)
+    cyclic = np.stack([np.roll(first, k) for k in range(11)])
+    return np.concatenate([cyclic, np.zeros((1, 11), bool)]).T
+
+
+def _pairs() -> NDArray[np.bool_]:
+    """Thirty pairs of batches, some of them within each half."""
+    places = [(k, (k + apart) % BATCHES) for apart in (1, 2) for k in range(BATCHES)] + [(k, k + 6) for k in range(6)]
+    pairs = np.zeros((len(places), BATCHES), bool)
+    for row, place in zip(pairs, places, strict=True):
+        row[list(place)] = True
+    return pairs
+
+
+def corrected(dose_Gy: Doses, volume_cc: Floats, known: Replicates | None) -> Doses:
+    """Doses without the bias of noise, where it is known of a part of them; in the order of the doses."""
+    return dose_Gy if known is None else _shifted(dose_Gy, volume_cc, *known.shift)
+
+
+def chosen(dose_Gy: Doses, volume_cc: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Samples that stand for a structure where its noise is concerned, and the volume (cc) each of them then has.
+
+    They are dense at both ends of the DVH: at most :data:`STRATUM` of each octave of volume. Their numbers decide which,
+    not their doses, so that a dose that is scaled, or read from a file, keeps them.
+    """
+    drawn = np.mod(np.arange(len(dose_Gy)) * GOLDEN, 1.0)
+    order = np.argsort(-dose_Gy, kind="stable")
+    share = _middles(volume_cc[order])
+    octave = np.floor(-np.log2(np.clip(np.minimum(share, 1 - share), 2.0**-24, 0.5))).astype(np.int64)
+    stratum = np.where(share < 0.5, octave, 64 - octave)
+    edges = np.flatnonzero(np.diff(stratum, prepend=-1, append=-1))
+    index, volume = [], []
+    for start, stop in itertools.pairwise(edges.tolist()):
+        number = min(stop - start, STRATUM)
+        here = order[start:stop]
+        if number < stop - start:
+            here = here[np.argpartition(drawn[here], number - 1)[:number]]
+        own = volume_cc[here]
+        index.append(here)
+        volume.append(own * (volume_cc[order[start:stop]].sum() / own.sum()))
+    return np.concatenate(index), np.concatenate(volume)
+
+
+def _levels(samples: int) -> Floats:
+    """Shares of the volume at which a DVH is corrected, from the hot end; dense at both ends."""
+    tail = np.geomspace(min(0.01, max(2.0 / samples, 1e-7)), 0.02, 25)
+    return np.concatenate([tail, np.linspace(0.025, 0.975, 60), 1 - tail[::-1]])
+
+
+def _middles(volume_cc: Floats) -> Floats:
+    """Share of the volume up to the middle of each part, in their order."""
+    reached: Floats = np.cumsum(volume_cc)
+    return np.asarray((reached - volume_cc / 2) / reached[-1])
+
+
+def _at_volumes(dose_Gy: Doses, volume_cc: Floats, levels: Floats) -> Floats:
+    """Doses at shares of the volume, from the hot end."""
+    order = np.argsort(-dose_Gy, kind="stable")
+    return np.interp(levels, _middles(volume_cc[order]), dose_Gy[order])
+
+
+def _without_noise(noise: Floats, seen: Floats, levels: Floats) -> Floats:
+    """Doses by level at no noise, from those at several noises.
+
+    About a level the dose itself varies with a variance c, noise adds s: a tail of such a dose lies at
+    a + b (√(c + s) − √c). Each c of :data:`SPREADS` has its least squares a and b; the a are averaged, weighted by fit.
+    """
+    at, misfit = [], []
+    for spread in SPREADS:
+        rise = np.sqrt(spread + noise) - np.sqrt(spread)
+        base = np.stack([np.ones_like(rise), rise / rise[-1]], axis=1)
+        fit = np.linalg.pinv(base) @ seen
+        at.append(fit[0])
+        misfit.append(np.sum((base @ fit - seen) ** 2, axis=0))
+    place = np.log(levels / (1 - levels))
+    near = np.exp(-0.5 * ((place[:, None] - place[None, :]) / NEAR) ** 2)
+    near /= near.sum(0)
+    gain = (seen[-1] - seen[0]) ** 2 @ near
+    relative = np.stack(misfit) @ near / np.maximum(gain, 1e-12)
+    weight = np.exp(-(relative - relative.min(0)) / (2 * MISFIT**2))
+    return np.asarray((weight * np.stack(at)).sum(0) / weight.sum(0))
+
+
+def _shifted(dose_Gy: Doses, volume_cc: Floats, levels: Floats, shift_Gy: Floats) -> Doses:
+    """Doses moved by a shift that depends on their rank, which they keep; none below nothing that was not."""
+    order = np.argsort(-dose_Gy, kind="stable")
+    share = np.clip(_middles(volume_cc[order]), 1e-9, 1 - 1e-9)
+    place = np.log(levels / (1 - levels))
+    ranked = dose_Gy[order]
+    moved = np.minimum.accumulate(ranked + np.interp(np.log(share / (1 - share)), place, shift_Gy))
+    result = np.empty(len(dose_Gy), np.float32)
+    result[order] = np.maximum(moved, np.minimum(ranked, 0))
+    return result

@@ -1,0 +1,282 @@
+"""A dose in structures: the one definition of a DVH and of every number read off it.
+
+Plans, evaluations and the loops that plan ask here. A structure is sampled once (:mod:`mrlinac.dose.sampling`); where the
+dose carries the batches of its run, numbers come without the bias of noise and with a standard deviation
+(:mod:`mrlinac.dose.noise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import attrgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.structures import Roi, Structure, StructureSet
+from mrlinac.dose import metrics, noise, sampling
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.grammar import Metric, parse
+from mrlinac.dose.interpolate import batches_at
+from mrlinac.dose.noise import Figure, Floats
+from mrlinac.dose.sampling import Samples
+
+Doses = NDArray[np.floating]
+Air = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+"""Which places (n, 3) in LPS lie in air."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to see a structure's dose: doses (Gy) and volumes (cc) of the samples with these numbers."""
+
+    dose_Gy: Doses
+    volume_cc: Floats
+    index: NDArray[np.int64]
+
+    def value(
+        self,
+        wanted: Metric,
+        prescription_Gy: float | None,
+        isodoses_cc: Sequence[float] | None = None,
+        air: NDArray[np.bool_] | None = None,
+    ) -> float:
+        """Value of a metric, of all samples or of those not in air; ValueError where the structure is too small for it."""
+        total_cc = float(self.volume_cc.sum())
+        if wanted.of_isodose:
+            if isodoses_cc is None or prescription_Gy is None:
+                raise ValueError(f"{wanted.text} needs the prescription and the volume of the isodose")
+            covered_cc = self.volume_at_least(wanted.level / 100 * prescription_Gy)
+            return metrics.isodose_value(wanted, total_cc, covered_cc, isodoses_cc)
+        dose_Gy = np.asarray(self.dose_Gy, np.float64)
+        if air is not None:
+            # Air moves to the cold end instead of going away, so that the volume stays the whole structure's.
+            dose_Gy = np.where(air[self.index], -np.inf, dose_Gy)
+        value = metrics.value_of(dose_Gy, self.volume_cc, wanted, prescription_Gy)
+        if not np.isfinite(value):
+            raise ValueError("it has less than the volume asked for that is not air")
+        return value
+
+    def times(self, factor: float) -> View:
+        """The view of the dose scaled."""
+        return self if factor == 1.0 else replace(self, dose_Gy=self.dose_Gy * np.float32(factor))
+
+    def volume_at_least(self, dose_Gy: float) -> float:
+        """Volume (cc) with at least a dose."""
+        return float(self.volume_cc[self.dose_Gy >= dose_Gy].sum())
+
+
+@dataclass(frozen=True)
+class Views:
+    """All ways to see one structure's dose.
+
+    Attributes
+    ----------
+    raw, judged : View
+        As the run gave it, and without the bias of noise: all samples.
+    halves : tuple of pairs of View
+        As ``judged``, in balanced half-runs, of samples that stand for all; empty where no noise is known.
+    shares : sequence of float
+        Of the primaries in each first half.
+    """
+
+    raw: View
+    judged: View
+    halves: tuple[tuple[View, View], ...] = ()
+    shares: Sequence[float] | Floats = ()
+
+
+def _sorted(dose_Gy: Doses, volume_cc: Floats, index: NDArray[np.int64] | None = None) -> View:
+    """A view from the hottest sample to the coldest: every metric sorts again, which costs little then."""
+    order = np.argsort(-dose_Gy, kind="stable")
+    return View(dose_Gy[order], volume_cc[order], order if index is None else index[order])
+
+
+See = Callable[[Views], View]
+"""Picks one of the ways to see a dose."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A dose in structures; each is sampled when first asked for.
+
+    Attributes
+    ----------
+    dose : Dose
+    structures : StructureSet or None
+        On a grid; those that were drawn are sampled as drawn.
+    rois : mapping of name to Roi
+        Drawn structures that are not in ``structures``.
+    air : function, optional
+        Tells which places are air: they are left out of a search for hot spots in the body and in normal tissue.
+    like : Sampled, optional
+        Of another dose, in the same structures: its samples are used.
+    """
+
+    dose: Dose
+    structures: StructureSet | None = None
+    rois: Mapping[str, Roi] = field(default_factory=dict)
+    air: Air | None = None
+    like: Sampled | None = None
+    _samples: dict[str, Samples] = field(default_factory=dict, repr=False)
+    _views: dict[str, Views] = field(default_factory=dict, repr=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self.rois, *(self.structures or ())]))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.rois or (self.structures is not None and name in self.structures)
+
+    def samples(self, name: str) -> Samples:
+        """Samples of a structure in the dose.
+
+        Raises
+        ------
+        ValueError
+            When it is empty.
+        """
+        if name not in self._samples:
+            self._samples[name] = self.like.samples(name).of(self.dose) if self.like else self._sampled(name)
+        return self._samples[name]
+
+    def _sampled(self, name: str) -> Samples:
+        if self.structures is not None and name in self.structures:
+            return sampling.sample(self.dose, self.structures[name], self.structures.grid)
+        return sampling.sample(self.dose, self.rois[name])
+
+    def views(self, name: str) -> Views:
+        """All ways to see a structure's dose."""
+        if name not in self._views:
+            self._views[name] = self._seen(self.samples(name))
+        return self._views[name]
+
+    def _seen(self, samples: Samples) -> Views:
+        raw = _sorted(samples.dose_Gy, samples.volume_cc)
+        if self.dose.batches is None:
+            return Views(raw, raw)
+        index, volume_cc = noise.chosen(samples.dose_Gy, samples.volume_cc)
+        batches_Gy = batches_at(self.dose, samples.places_xyz_mm(index))
+        known = noise.replicates(lambda weights: weights @ batches_Gy, volume_cc, self.dose.batches.primaries)
+        if known is None:
+            return Views(raw, raw)
+        judged = replace(raw, dose_Gy=noise.corrected(raw.dose_Gy, raw.volume_cc, known))  # ranks stay
+        halves = tuple(
+            (_sorted(first, volume_cc, index), _sorted(second, volume_cc, index))
+            for first, second in zip(*known.corrected_halves_Gy, strict=True)
+        )
+        return Views(raw, judged, halves, known.shares)
+
+    def times(self, factor: float, *, fractions: int | None = None) -> Sampled:
+        """The dose scaled, with the samples that were made: noise scales with the dose."""
+
+        def scaled(views: Views) -> Views:
+            halves = tuple((first.times(factor), second.times(factor)) for first, second in views.halves)
+            return Views(views.raw.times(factor), views.judged.times(factor), halves, views.shares)
+
+        size = np.float32(factor)
+        return replace(
+            self,
+            dose=self.dose.times(factor, fractions=fractions),
+            _samples={name: replace(one, dose_Gy=one.dose_Gy * size) for name, one in self._samples.items()},
+            _views={name: scaled(views) for name, views in self._views.items()},
+        )
+
+    def course(self, fractions: int) -> Sampled:
+        """The dose of a whole course, from that of one fraction."""
+        if self.dose.fractions != 1:
+            raise ValueError(f"a dose of {self.dose.fractions} fractions cannot be repeated {fractions} times")
+        return self.times(fractions, fractions=fractions)
+
+    def number(self, name: str, of: Callable[[Doses, Floats], float], *, linear: bool = False) -> Figure:
+        """A number that is read off a structure's doses (Gy) and volumes (cc).
+
+        Parameters
+        ----------
+        name : str
+        of : function
+        linear : bool
+            Whether it is linear in the dose, so that noise has no bias in it.
+
+        Raises
+        ------
+        ValueError
+            When the structure is empty.
+        """
+
+        def value(see: See) -> float:
+            view = see(self.views(name))
+            return of(view.dose_Gy, view.volume_cc)
+
+        return self._figure(name, value, linear)
+
+    def metric(
+        self, name: str, wanted: str | Metric, prescription_Gy: float | None = None, *, times: float = 1.0
+    ) -> Figure:
+        """A metric of a structure, of the dose scaled by ``times``.
+
+        Raises
+        ------
+        SpecError
+            For an unknown metric.
+        ValueError
+            When the structure is empty or too small for it, or has no gradient index.
+        """
+        asked = parse(wanted) if isinstance(wanted, str) else wanted
+
+        def value(see: See) -> float:
+            isodoses_cc = None
+            if asked.of_isodose and prescription_Gy is not None:
+                levels_Gy = (at / 100 * prescription_Gy / times for at in asked.isodoses_percent)
+                isodoses_cc = [self._isodose_cc(level_Gy, see) for level_Gy in levels_Gy]
+            air = self._air_of(name) if asked.hot_spot else None
+            return see(self.views(name)).times(times).value(asked, prescription_Gy, isodoses_cc, air)
+
+        return self._figure(name, value, asked.form in ("mean", "volume"))
+
+    def _figure(self, name: str, value: Callable[[See], float], linear: bool) -> Figure:
+        """A number as the run gave it, without the bias of noise, and its scatter over half-runs."""
+        raw = value(attrgetter("raw"))
+        if not self.views(name).halves:
+            return Figure(raw, raw)
+        judged = raw if linear else value(attrgetter("judged"))
+        pairs = [(value(_half(k, 0)), value(_half(k, 1))) for k in range(noise.HALVES)]
+        first, second = zip(*pairs, strict=True)
+        return Figure(judged, raw, noise.spread(first, second, self.views(name).shares))
+
+    def _isodose_cc(self, level_Gy: float, see: See) -> float:
+        """Volume of an isodose: within the body where there is one, else in the whole grid."""
+        body = self.external
+        if body is not None:
+            return see(self.views(body)).volume_at_least(level_Gy)
+        return self._whole_grid_cc.setdefault(level_Gy, sampling.isodose_volume_cc(self.dose, level_Gy))
+
+    @cached_property
+    def _whole_grid_cc(self) -> dict[float, float]:
+        return {}
+
+    @cached_property
+    def external(self) -> str | None:
+        """Name of the body's outline."""
+        return next((name for name in self if self._role(name) == "external"), None)
+
+    def _role(self, name: str) -> str:
+        of: Roi | Structure = self.rois[name] if name in self.rois else (self.structures or {})[name]  # type: ignore[index]
+        return of.role
+
+    def _air_of(self, name: str) -> NDArray[np.bool_] | None:
+        """Which samples lie in air, of a structure in which a search for hot spots leaves it out."""
+        if self.air is None or self._role(name) not in metrics.HOT_SPOT_ROLES:
+            return None
+        if name not in self._in_air:
+            self._in_air[name] = self.air(self.samples(name).places_xyz_mm())
+        return self._in_air[name]
+
+    @cached_property
+    def _in_air(self) -> dict[str, NDArray[np.bool_]]:
+        return {}
+
+
+def _half(number: int, side: int) -> See:
+    return lambda views: views.halves[number][side]
