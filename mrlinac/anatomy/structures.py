@@ -13,6 +13,7 @@ from mrlinac.anatomy.grid import Grid, Triple, frozen
 from mrlinac.errors import DataError
 
 Role = Literal["external", "target", "oar", "support", "metal", "other"]
+Ends = Literal["half-slice", "at-contour"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class Roi:
     derived : bool
         True where software, not a person, made it; every report says so.
     color_rgb : tuple of int
+    lone_slice_mm : float
+        Thickness of a contour without a near neighbour; 0: ``slice_spacing_mm``.
+    ends : {"half-slice", "at-contour"}
+        Whether the structure goes on for half a slice beyond its first and last contour, or ends at them.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Roi:
     original_name: str = ""
     derived: bool = False
     color_rgb: tuple[int, int, int] = (128, 128, 128)
+    lone_slice_mm: float = 0.0
+    ends: Ends = "half-slice"
 
     def extent_xy_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Smallest and largest x, y over all contours; there must be one."""
