@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour, Roi, Role, Structure, StructureSet
+from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -101,7 +102,7 @@ def occupancy(roi: Roi, grid: Grid, *, continued: tuple[bool, bool] = (False, Fa
         layers = np.flatnonzero(weights[:, planes].any(axis=1))
         part = np.tensordot(weights[np.ix_(layers, planes)].astype(np.float32), covered, axes=1)
         result[layers, rows, columns] += part
-    return np.clip(result, 0.0, 1.0, out=result)
+    return without_traces(np.clip(result, 0.0, 1.0, out=result))
 
 
 def polygon_volume_cc(roi: Roi) -> float:

@@ -32,6 +32,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.margins import SixMargins, expand
 from mrlinac.anatomy.patient import Note, Notes, Severity
 from mrlinac.anatomy.structures import Role, Structure, StructureSet
+from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError, raise_all
 
 Occupancy = NDArray[np.float32]
@@ -284,7 +285,8 @@ class _Evaluation:
             text += f", without the end {rule.trim_ends_mm:g} mm of the imaged range"
         if name in self.drawn:
             self.notes.append(Note("warning", f"{name}: the drawn structure is replaced by the protocol's rule"))
-        self.result = self.result.having(Structure(name, rule.role, inside.astype(np.float32)))
+        inside = without_traces(inside.astype(np.float32))
+        self.result = self.result.having(Structure(name, rule.role, inside))
         volume_cc = self.result.volume_cc(name)
         self.notes.append(Note("done", f"{name} = {text}: {volume_cc:.1f} cc"))
         if volume_cc <= 0:

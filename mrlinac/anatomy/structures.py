@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid, Triple, frozen
+from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError
 
 Role = Literal["external", "target", "oar", "support", "metal", "other"]
@@ -85,7 +86,7 @@ class Structure:
     name, role
         As in :class:`Roi`.
     occupancy : float32 array [z, y, x] in 0…1, read-only
-        Fraction of each voxel that lies inside.
+        Fraction of each voxel that lies inside; traces are nothing (:mod:`mrlinac.anatomy.trace`).
     drawn_volume_cc : float or None
         Volume of the polygons it came from; None for a derived structure.
     flaw : str
@@ -102,7 +103,8 @@ class Structure:
     derived: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "occupancy", frozen(self.occupancy, np.float32, self.name, self.occupancy.shape))
+        inside = without_traces(self.occupancy)
+        object.__setattr__(self, "occupancy", frozen(inside, np.float32, self.name, inside.shape))
 
 
 @dataclass(frozen=True)
