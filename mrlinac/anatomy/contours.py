@@ -302,13 +302,17 @@ def area_of(points_xy_mm: Floats) -> shapely.Geometry:
     return mended
 
 
-def _area_mm2(loops: Sequence[Floats]) -> float:
-    """Area inside an odd number of loops; halves are joined to wholes, so that many loops take no square of time."""
+def even_odd(loops: Sequence[Floats]) -> shapely.Geometry:
+    """What lies inside an odd number of loops; pairs are joined, then pairs of these: many loops take no square of time."""
     parts = [area_of(loop) for loop in loops]
     while len(parts) > 1:
         pairs = zip(parts[::2], [*parts[1::2], None], strict=False)
         parts = [one if other is None else shapely.symmetric_difference(one, other) for one, other in pairs]
-    return float(parts[0].area) if parts else 0.0
+    return parts[0] if parts else shapely.Polygon()
+
+
+def _area_mm2(loops: Sequence[Floats]) -> float:
+    return float(even_odd(loops).area)
 
 
 def _edges(centres_mm: Floats, spacing_mm: float) -> tuple[Floats, Floats]:
