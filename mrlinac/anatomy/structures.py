@@ -58,7 +58,8 @@ class Roi:
     lone_slice_mm : float
         Thickness of a contour without a near neighbour; 0: ``slice_spacing_mm``.
     ends : {"half-slice", "at-contour"}
-        Whether the structure goes on for half a slice beyond its first and last contour, or ends at them.
+        Whether the structure goes on for half a slice beyond its first and last contour, or ends at them. A contour
+        alone stands for a slice either way: it would enclose nothing else.
     """
 
     name: str
@@ -70,6 +71,12 @@ class Roi:
     color_rgb: tuple[int, int, int] = (128, 128, 128)
     lone_slice_mm: float = 0.0
     ends: Ends = "half-slice"
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What a fingerprint takes of it: all that decides its voxels and what is said of it; no names, no colour."""
+        contours = [(contour.z_mm, contour.points_xy_mm) for contour in self.contours]
+        return self.role, float(self.slice_spacing_mm), float(self.lone_slice_mm), self.ends, self.derived, contours
 
     def extent_xy_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Smallest and largest x, y over all contours; there must be one."""

@@ -173,6 +173,9 @@ def assemble(
             unseen=read.image.unseen,
         )
         _note_unused_choices(decided, rois, findings)
+        if decided.ends is not None:
+            rois = {name: replace(roi, ends=decided.ends) for name, roi in rois.items()}
+            findings.note("info", f"patient.toml decides where drawn structures end along z: {decided.ends}.")
         if text(chosen.header, "PatientID") != text(read.header, "PatientID"):
             findings.note(
                 "decide", "Patient ID of the image and of the structure set differ: make sure it is the same patient."
