@@ -137,10 +137,25 @@ def rasterise(
             reason = "lies outside the grid" if roi.contours else "has no contours"
             problems.append(f"'{name}' {reason}: leave it out, or draw it anew")
             continue
-        structures[name] = Structure(name, roi.role, inside, polygon_volume_cc(roi), derived=roi.derived)
+        structures[name] = Structure(
+            name,
+            roi.role,
+            inside,
+            polygon_volume_cc(roi),
+            derived=roi.derived,
+            continued_cc=_continued_cc(roi, grid, continued),
+        )
     if problems:
         raise DataError("structures that cannot be put on the grid:" + "".join(f"\n  - {p}" for p in problems))
     return StructureSet(grid, structures)
+
+
+def _continued_cc(roi: Roi, grid: Grid, continued: tuple[bool, bool]) -> float:
+    """Volume that a structure has on a grid only because it is continued to the grid's ends."""
+    slabs = _slabs(roi)
+    below = max(0.0, slabs[0].lower_mm - grid.lower_xyz_mm[2]) if continued[0] else 0.0
+    above = max(0.0, grid.upper_xyz_mm[2] - slabs[-1].upper_mm) if continued[1] else 0.0
+    return (below * _area_mm2(slabs[0].loops) + above * _area_mm2(slabs[-1].loops)) / 1000.0
 
 
 def contours_of(

@@ -100,6 +100,8 @@ class Structure:
         Why no number of this structure means anything; empty where all is well. No metric of it is shown.
     derived : bool
         As in :class:`Roi`.
+    continued_cc : float
+        What of the occupancy is not the patient's: the body, continued to the grid's ends.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Structure:
     drawn_volume_cc: float | None = None
     flaw: str = ""
     derived: bool = False
+    continued_cc: float = 0.0
 
     def __post_init__(self) -> None:
         inside = without_traces(self.occupancy)
@@ -143,8 +146,10 @@ class StructureSet:
         return len(self.structures)
 
     def volume_cc(self, name: str) -> float:
-        """Volume by occupancy, in cubic centimetres."""
-        return float(self.structures[name].occupancy.sum(dtype=np.float64)) * self.grid.voxel_cc
+        """Volume by occupancy, in cubic centimetres; of a body that is continued to the grid's ends, the patient's."""
+        structure = self.structures[name]
+        on_grid = float(structure.occupancy.sum(dtype=np.float64)) * self.grid.voxel_cc
+        return on_grid - structure.continued_cc
 
     def centroid_xyz_mm(self, name: str) -> Triple:
         """Centroid by occupancy, in LPS.

@@ -295,6 +295,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
                 "drawn_volume_cc": s.drawn_volume_cc,
                 "flaw": s.flaw,
                 "derived": s.derived,
+                "continued_cc": s.continued_cc,
             }
             for s in result.structures.structures.values()
         ],
@@ -340,6 +341,7 @@ def load_result(folder: str | Path) -> PlanResult:
                 s["drawn_volume_cc"],
                 s.get("flaw", ""),
                 s.get("derived", False),
+                continued_cc=s.get("continued_cc", 0.0),
             )
             for i, s in enumerate(record["structures"])
         }

@@ -94,6 +94,9 @@ def test_only_the_external_is_continued_to_the_ends_of_the_grid():
     assert (placed["External"].occupancy.sum(axis=(1, 2)) > 60).all()
     assert np.flatnonzero(placed["Lung_L"].occupancy.sum(axis=(1, 2))).tolist() == [2, 3]
     assert placed["External"].drawn_volume_cc == pytest.approx(320 * 6 / 1000)
+    assert placed["External"].continued_cc == pytest.approx(320 * 12 / 1000)  # 18 mm of grid, 6 mm of patient
+    assert placed.volume_cc("External") == pytest.approx(320 * 6 / 1000)
+    assert placed["Lung_L"].continued_cc == 0
     ended = rasterise(rois, GRID, continue_external=(False, True))
     assert np.flatnonzero(ended["External"].occupancy.sum(axis=(1, 2))).tolist() == [2, 3, 4, 5]
 
