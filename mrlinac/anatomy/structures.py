@@ -85,6 +85,24 @@ class Roi:
 
 
 @dataclass(frozen=True)
+class Shell:
+    """What a rind or ring is the difference of, and what else cuts it: how :mod:`mrlinac.anatomy.shells` draws it.
+
+    Attributes
+    ----------
+    outer, inner : float32 array [z, y, x] in 0…1
+        The shell is what lies in the outer one but not in the inner one ...
+    within, minus : tuple of arrays
+        ... in all of these, and in none of these; an array may be one long along an axis where it does not change.
+    """
+
+    outer: NDArray[np.float32]
+    inner: NDArray[np.float32]
+    within: tuple[NDArray[np.float32], ...] = ()
+    minus: tuple[NDArray[np.float32], ...] = ()
+
+
+@dataclass(frozen=True)
 class Structure:
     """A structure on a grid.
 
@@ -100,6 +118,8 @@ class Structure:
         Why no number of this structure means anything; empty where all is well. No metric of it is shown.
     derived : bool
         As in :class:`Roi`.
+    shell : Shell or None
+        Of a rind or ring: its borders.
     continued_cc : float
         What of the occupancy is not the patient's: the body, continued to the grid's ends.
     """
@@ -111,6 +131,7 @@ class Structure:
     flaw: str = ""
     derived: bool = False
     continued_cc: float = 0.0
+    shell: Shell | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         inside = without_traces(self.occupancy)
