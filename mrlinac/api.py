@@ -15,6 +15,7 @@ from mrlinac.anatomy.derive import with_derived
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.patient_file import FILE_NAME, decisions
 from mrlinac.anatomy.phantom import thorax
+from mrlinac.anatomy.structures import Ends
 from mrlinac.dose.gamma import parse_criteria
 from mrlinac.dose.grammar import parse_requests
 from mrlinac.errors import SpecError
@@ -282,6 +283,7 @@ def evaluate(
     names: Mapping[str, str] | None = None,
     same_frame: bool = False,
     derive: bool | Sequence[str] = False,
+    ends: Ends | None = None,
 ) -> Evaluation:
     """Measure any system's RTDOSE in structures; several doses come side by side.
 
@@ -309,6 +311,9 @@ def evaluate(
         Take dose and structures for lying in one frame of reference although the files say otherwise.
     derive : bool or sequence of str
         Derive from the CT what was not drawn; see :func:`load_patient`.
+    ends : {"half-slice", "at-contour"}, optional
+        Where structures end along z: half a slice beyond their first and last contour (the default), or at these, as
+        Eclipse has it.
 
     Raises
     ------
@@ -324,7 +329,13 @@ def evaluate(
     )
     drawn = None if structures is None else Path(structures)
     rois, patient, notes = inputs.read_subject(
-        drawn, frame_uid, ct=None if ct is None else Path(ct), names=names, same_frame=same_frame, derive=derive
+        drawn,
+        frame_uid,
+        ct=None if ct is None else Path(ct),
+        names=names,
+        same_frame=same_frame,
+        derive=derive,
+        ends=ends,
     )
     subject = inputs.subject_of(rois, patient, judged, read, (*found.entries, *notes.entries))
     return evaluation.evaluate(

@@ -59,6 +59,13 @@ class On(StrEnum):
     gpu = "gpu"
 
 
+class StructureEnds(StrEnum):
+    """Where drawn structures end along z."""
+
+    half_slice = "half-slice"
+    at_contour = "at-contour"
+
+
 Device = Annotated[
     On, typer.Option("--device", help="What computes forward doses (an influence is made on the cpu in any case).")
 ]
@@ -193,6 +200,12 @@ def evaluate(
         bool, typer.Option("--same-frame", help="Dose and structures lie in one space whatever the files say.")
     ] = False,
     derive: Derive = False,
+    ends: Annotated[
+        StructureEnds | None,
+        typer.Option(
+            help="Structures end half a slice beyond their end contours (default), or at these, as in Eclipse."
+        ),
+    ] = None,
     out_: Annotated[Path | None, typer.Option("--out", help="Folder for the report and the tables.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -212,6 +225,7 @@ def evaluate(
         names=_renamed(name),
         same_frame=same_frame,
         derive=derive,
+        ends=None if ends is None else ends.value,
     )
     page = None if out_ is None else mrlinac.write_evaluation(found, out_, overwrite=overwrite)
     said = {**mrlinac.evaluation_as_dict(found), **({} if page is None else {"report": str(page)})}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.surface import normals_of
+from mrlinac.anatomy.trace import without_traces
 
 Occupancy = NDArray[np.float32]
 
@@ -30,14 +31,14 @@ def intersection(a: Occupancy, b: Occupancy, grid: Grid) -> Occupancy:
         extreme = np.where(cosine > 0, np.minimum(p, q), np.maximum(0.0, p + q - 1.0))
         weight = np.clip(np.abs(cosine), 0.0, 1.0)
         both.ravel()[voxel] = (1 - weight) * p * q + weight * extreme
-    return both
+    return without_traces(both)
 
 
 def union(a: Occupancy, b: Occupancy, grid: Grid) -> Occupancy:
     """Occupancy of what lies in either: ``a + b`` less the intersection, so that volumes add up."""
-    return np.clip(a + b - intersection(a, b, grid), 0.0, 1.0).astype(np.float32)
+    return without_traces(np.clip(a + b - intersection(a, b, grid), 0.0, 1.0).astype(np.float32))
 
 
 def difference(a: Occupancy, b: Occupancy, grid: Grid) -> Occupancy:
     """Occupancy of what lies in ``a`` but not in ``b``: ``a`` less the intersection, so that volumes add up."""
-    return np.clip(a - intersection(a, b, grid), 0.0, 1.0).astype(np.float32)
+    return without_traces(np.clip(a - intersection(a, b, grid), 0.0, 1.0).astype(np.float32))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour, Roi, Role, Structure, StructureSet
+from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -27,11 +28,39 @@ PLANE_TOLERANCE_mm = 0.01
 FILLED_GAP_SLICES = 3.5
 """Drawn planes up to so many slice spacings apart, and overlapping in x–y, are one part of a structure."""
 
+FILLED_GAP_mm = 20.0
+"""However thick the slices, a longer gap is none that somebody forgot to draw in."""
+
+ONE_MISSING_SLICES = 2.2
+"""Up to so many slice spacings one plane is missing; what is missing longer must be as wide as :data:`WIDE_ENOUGH`."""
+
+WIDE_ENOUGH = 0.5
+"""Share of a gap that loops must be across to go on through it: a marker of 4 mm does not go on for 9 mm."""
+
 SCANLINE_mm = 0.05
 """Largest distance of the scanlines that measure the area; along a scanline the coverage is exact."""
 
 CHUNK_VOXELS = 4_000_000
 """Working set of the rasteriser, in voxels of a plane's bounding box."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How the planes of a structure hang together along z.
+
+    Attributes
+    ----------
+    count : int
+        Of parts with nothing between them.
+    filled_planes : int
+        Planes without a contour that their neighbours stand for.
+    lone : int
+        Planes without a near neighbour.
+    """
+
+    count: int
+    filled_planes: int
+    lone: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +102,7 @@ def occupancy(roi: Roi, grid: Grid, *, continued: tuple[bool, bool] = (False, Fa
         layers = np.flatnonzero(weights[:, planes].any(axis=1))
         part = np.tensordot(weights[np.ix_(layers, planes)].astype(np.float32), covered, axes=1)
         result[layers, rows, columns] += part
-    return np.clip(result, 0.0, 1.0, out=result)
+    return without_traces(np.clip(result, 0.0, 1.0, out=result))
 
 
 def polygon_volume_cc(roi: Roi) -> float:
@@ -108,10 +137,26 @@ def rasterise(
             reason = "lies outside the grid" if roi.contours else "has no contours"
             problems.append(f"'{name}' {reason}: leave it out, or draw it anew")
             continue
-        structures[name] = Structure(name, roi.role, inside, polygon_volume_cc(roi), derived=roi.derived, drawn=roi)
+        structures[name] = Structure(
+            name,
+            roi.role,
+            inside,
+            polygon_volume_cc(roi),
+            derived=roi.derived,
+            drawn=roi,
+            continued_cc=_continued_cc(roi, grid, continued),
+        )
     if problems:
         raise DataError("structures that cannot be put on the grid:" + "".join(f"\n  - {p}" for p in problems))
     return StructureSet(grid, structures)
+
+
+def _continued_cc(roi: Roi, grid: Grid, continued: tuple[bool, bool]) -> float:
+    """Volume that a structure has on a grid only because it is continued to the grid's ends."""
+    slabs = _slabs(roi)
+    below = max(0.0, slabs[0].lower_mm - grid.lower_xyz_mm[2]) if continued[0] else 0.0
+    above = max(0.0, grid.upper_xyz_mm[2] - slabs[-1].upper_mm) if continued[1] else 0.0
+    return (below * _area_mm2(slabs[0].loops) + above * _area_mm2(slabs[-1].loops)) / 1000.0
 
 
 def contours_of(
@@ -188,45 +233,102 @@ def _closed(generator: contourpy.ContourGenerator, level: float) -> list[Floats]
     return [line for line in lines if len(line) >= 3]
 
 
-def _slabs(roi: Roi) -> list[_Slab]:
-    """The planes of a structure, lowest first, each with the slab it stands for.
+Plane = tuple[float, list[Floats]]
 
-    A slab is the slice spacing thick, but meets its neighbour half-way where the next plane is nearer, or where
-    planes are missing between two that overlap: there the nearer plane stands for the missing ones.
-    """
-    ordered = sorted((c for c in roi.contours if len(c.points_xy_mm) >= 3), key=lambda c: c.z_mm)
-    planes: list[tuple[float, list[Floats]]] = []
+
+def planes_of(contours: Sequence[Contour]) -> list[Plane]:
+    """The planes of contours, lowest first, each with its loops."""
+    ordered = sorted((c for c in contours if len(c.points_xy_mm) >= 3), key=lambda c: c.z_mm)
+    planes: list[Plane] = []
     for contour in ordered:
         if planes and contour.z_mm - planes[-1][0] < PLANE_TOLERANCE_mm:
             planes[-1][1].append(contour.points_xy_mm)
         else:
             planes.append((contour.z_mm, [contour.points_xy_mm]))
-    half = roi.slice_spacing_mm / 2
-    lower = [z - half for z, _ in planes]
-    upper = [z + half for z, _ in planes]
-    for i, ((z, loops), (z_next, loops_next)) in enumerate(itertools.pairwise(planes)):
-        gap = z_next - z
-        missing = half * 2 < gap <= FILLED_GAP_SLICES * half * 2 and _overlapping(loops, loops_next)
-        if gap <= half * 2 or missing:
-            upper[i] = lower[i + 1] = z + gap / 2
-    return [_Slab(lo, up, tuple(loops)) for lo, up, (_, loops) in zip(lower, upper, planes, strict=True)]
+    return planes
 
 
-def _overlapping(a: list[Floats], b: list[Floats]) -> bool:
+def parts_of(roi: Roi) -> Parts:
+    """How the planes of a structure hang together along z."""
+    planes = planes_of(roi.contours)
+    linked = _linked(planes, roi.slice_spacing_mm)
+    gaps = np.diff([z for z, _ in planes])
+    filled = sum(round(float(gap) / roi.slice_spacing_mm) - 1 for gap in gaps[linked] if gap > roi.slice_spacing_mm)
+    lone = sum(not below and not above for below, above in itertools.pairwise([False, *linked, False]))
+    return Parts(len(planes) - sum(linked), filled, lone)
+
+
+def continues(loops: Sequence[Floats], further: Sequence[Floats], gap_mm: float) -> bool:
+    """Whether the loops of one plane go on through a gap to those of another: they overlap and are wide enough."""
+    wide = min(max(float(np.ptp(loop, axis=0).max()) for loop in plane) for plane in (loops, further))
+    return wide >= WIDE_ENOUGH * gap_mm and _overlapping(loops, further)
+
+
+def _linked(planes: Sequence[Plane], spacing_mm: float) -> list[bool]:
+    """For each plane but the last whether nothing lies between it and the next."""
+    return [_link(here, there, spacing_mm) for here, there in itertools.pairwise(planes)]
+
+
+def _link(here: Plane, there: Plane, spacing_mm: float) -> bool:
+    gap = there[0] - here[0]
+    if gap <= spacing_mm + PLANE_TOLERANCE_mm:
+        return True
+    if gap <= ONE_MISSING_SLICES * spacing_mm and gap <= FILLED_GAP_mm:
+        return _overlapping(here[1], there[1])
+    return gap <= min(FILLED_GAP_SLICES * spacing_mm, FILLED_GAP_mm) and continues(here[1], there[1], gap)
+
+
+def _slabs(roi: Roi) -> list[_Slab]:
+    """The planes of a structure, lowest first, each with the slab it stands for.
+
+    A slab is the slice spacing thick, but meets its neighbour half-way where the next plane is nearer, or where
+    planes are missing between two that overlap: there the nearer plane stands for the missing ones. A plane without
+    a near neighbour stands for one slice of the image.
+    """
+    planes = planes_of(roi.contours)
+    linked = [False, *_linked(planes, roi.slice_spacing_mm), False]
+    slabs = []
+    for i, (z, loops) in enumerate(planes):
+        below, above = linked[i], linked[i + 1]
+        end = roi.slice_spacing_mm / 2
+        if not below and not above:
+            end = (roi.lone_slice_mm or roi.slice_spacing_mm) / 2
+        elif roi.ends == "at-contour":
+            end = 0.0
+        lower = (planes[i - 1][0] + z) / 2 if below else z - end
+        upper = (z + planes[i + 1][0]) / 2 if above else z + end
+        slabs.append(_Slab(lower, upper, tuple(loops)))
+    return slabs
+
+
+def _overlapping(a: Sequence[Floats], b: Sequence[Floats]) -> bool:
     """Whether the bounding rectangles of two planes' loops overlap."""
     first, second = np.concatenate(a), np.concatenate(b)
     return bool(np.all(first.min(axis=0) < second.max(axis=0)) and np.all(second.min(axis=0) < first.max(axis=0)))
 
 
+def area_of(points_xy_mm: Floats) -> shapely.Geometry:
+    """What a loop encloses; where it crosses itself, its parts count by the even–odd rule."""
+    area = shapely.Polygon(points_xy_mm)
+    if area.is_valid:
+        return area
+    mended = shapely.make_valid(area)
+    if mended.geom_type == "GeometryCollection":  # the channel of a keyhole is left over as a line
+        return shapely.union_all([part for part in mended.geoms if part.geom_type.endswith("Polygon")])
+    return mended
+
+
+def even_odd(loops: Sequence[Floats]) -> shapely.Geometry:
+    """What lies inside an odd number of loops; pairs are joined, then pairs of these: many loops take no square of time."""
+    parts = [area_of(loop) for loop in loops]
+    while len(parts) > 1:
+        pairs = zip(parts[::2], [*parts[1::2], None], strict=False)
+        parts = [one if other is None else shapely.symmetric_difference(one, other) for one, other in pairs]
+    return parts[0] if parts else shapely.Polygon()
+
+
 def _area_mm2(loops: Sequence[Floats]) -> float:
-    """Area inside an odd number of loops."""
-    whole = None
-    for loop in loops:
-        ring = shapely.Polygon(loop)
-        if not ring.is_valid:  # a loop that crosses itself: its parts count by the even–odd rule
-            ring = shapely.make_valid(ring)
-        whole = ring if whole is None else shapely.symmetric_difference(whole, ring)
-    return 0.0 if whole is None else float(whole.area)
+    return float(even_odd(loops).area)
 
 
 def _edges(centres_mm: Floats, spacing_mm: float) -> tuple[Floats, Floats]:

@@ -26,6 +26,7 @@ from mrlinac.anatomy.mixture import Mixture, total_cc
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.resample import Resampler
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
+from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError, raise_all
 
 __all__ = [
@@ -307,7 +308,7 @@ def _on_ct(name: str, patient: Patient, structures: StructureSet, ct: Grid) -> F
     """Occupancy of a structure on the CT: from its contours, or else from the calculation grid."""
     if name in patient.rois:
         return occupancy(patient.rois[name], ct)
-    return Resampler(structures.grid, ct)(structures[name].occupancy)
+    return without_traces(Resampler(structures.grid, ct)(structures[name].occupancy))
 
 
 def _outside_notes(hu: Floats, body: Floats, ct: Grid) -> list[Note]:

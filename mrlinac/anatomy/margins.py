@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from mrlinac import spec
 from mrlinac.anatomy import surface
 from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.trace import without_traces
 
 Floats = NDArray[np.float64]
 
@@ -85,12 +86,12 @@ def expand(inside: NDArray[np.float32], grid: Grid, margin: Margin) -> NDArray[n
         raise ValueError(f"occupancy {occupied.shape} is not the grid's {grid.shape_zyx}")
     axes, inward = _axes(margin)
     if axes is None:
-        return occupied.copy()
+        return without_traces(occupied)
     if inward:
         # What is outside grows; a point is lost if something outside lies within the margin of it, hence mirrored.
         lost = _grown(1.0 - occupied, grid, axes.opposite(), within=occupied > 0)
-        return np.minimum(occupied, 1.0 - lost)
-    return _grown(occupied, grid, axes, within=None)
+        return without_traces(np.minimum(occupied, 1.0 - lost))
+    return without_traces(_grown(occupied, grid, axes, within=None))
 
 
 def _axes(margin: Margin) -> tuple[_Axes | None, bool]:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mrlinac.anatomy.from_ct import MetalOverride, Override
 from mrlinac.anatomy.patient import Position
-from mrlinac.anatomy.structures import Role
+from mrlinac.anatomy.structures import Ends, Role
 from mrlinac.errors import DataError
 from mrlinac.spec import Spec, read_toml, validate
 
@@ -40,6 +40,7 @@ class PatientFile(Spec):
     series: Key | None = None
     rtstruct: str | None = None  # key, or a path relative to the folder
     position: Position | None = None
+    ends: Ends | None = None  # of drawn structures along z: "half-slice" (default), or "at-contour" as Eclipse has it
     target_base: Literal["ITV", "CTV"] | None = None
     couch_top_y_mm: float | None = None  # of a patient on the back or the belly
     couch_top_x_mm: float | None = None  # of a patient on the side

@@ -47,5 +47,5 @@ def _shares(to: NDArray[np.float64], d_to: float, of: NDArray[np.float64], d_of:
     if continued:
         lower[0], upper[-1] = min(lower[0], to[0] - d_to), max(upper[-1], to[-1] + d_to)
     common = np.minimum((to + d_to / 2)[:, None], upper) - np.maximum((to - d_to / 2)[:, None], lower)
-    share = np.where(common > 1e-9 * d_to, common / d_to, 0.0)
+    share = np.where(common > 1e-6 * d_to, common / d_to, 0.0)
     return csr_array(share.astype(np.float32))

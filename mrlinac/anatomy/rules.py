@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -31,7 +32,8 @@ from mrlinac.anatomy import booleans
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.margins import SixMargins, expand
 from mrlinac.anatomy.patient import Note, Notes, Severity
-from mrlinac.anatomy.structures import Role, Structure, StructureSet
+from mrlinac.anatomy.structures import Role, Shell, Structure, StructureSet
+from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError, raise_all
 
 Occupancy = NDArray[np.float32]
@@ -265,26 +267,31 @@ class _Evaluation:
 
     def add(self, name: str, rule: StructureRule) -> None:
         """Evaluate one rule and note what became of it."""
-        inside, text = self._source(name, rule)
+        inside, text, shell = self._source(name, rule)
         if rule.ring is not None:
             outer, inner = (expand(inside, self.grid, m) for m in (rule.ring.outer_mm, rule.ring.inner_mm))
-            inside = booleans.difference(outer, inner, self.grid)
+            inside, shell = booleans.difference(outer, inner, self.grid), Shell(outer, inner)
             text += f", shell from {rule.ring.inner_mm:g} to {rule.ring.outer_mm:g} mm"
         for term in self._present(name, rule.within):
             inside = booleans.intersection(inside, self._of(term), self.grid)
+            shell = shell and replace(shell, within=(*shell.within, self._of(term)))
             text += f", within {term}"
         for term in self._present(name, rule.minus):
             inside = booleans.difference(inside, self._of(term), self.grid)
+            shell = shell and replace(shell, minus=(*shell.minus, self._of(term)))
             text += f", without {term}"
         if rule.side is not None:
-            inside = inside * self._half_body(rule.side)
+            half = self._half_body(rule.side)
+            inside, shell = inside * half, shell and replace(shell, within=(*shell.within, half))
             text += f", {rule.side.towards} {rule.side.share:.0%} of the body"
         if rule.trim_ends_mm is not None:
-            inside = inside * self._trimmed(rule.trim_ends_mm)
+            kept = self._trimmed(rule.trim_ends_mm)
+            inside, shell = inside * kept, shell and replace(shell, within=(*shell.within, kept))
             text += f", without the end {rule.trim_ends_mm:g} mm of the imaged range"
         if name in self.drawn:
             self.notes.append(Note("warning", f"{name}: the drawn structure is replaced by the protocol's rule"))
-        self.result = self.result.having(Structure(name, rule.role, inside.astype(np.float32)))
+        inside = without_traces(inside.astype(np.float32))
+        self.result = self.result.having(Structure(name, rule.role, inside, shell=shell))
         volume_cc = self.result.volume_cc(name)
         self.notes.append(Note("done", f"{name} = {text}: {volume_cc:.1f} cc"))
         if volume_cc <= 0:
@@ -295,8 +302,8 @@ class _Evaluation:
                 severity: Severity = "warning" if rule.role == "target" else "info"
                 self.notes.append(Note(severity, f"{name}: {beyond_cc:.1f} cc lie beyond the imaged range"))
 
-    def _source(self, name: str, rule: StructureRule) -> tuple[Occupancy, str]:
-        """Union of the sources with margin and rind; margins and rinds of single structures are remembered."""
+    def _source(self, name: str, rule: StructureRule) -> tuple[Occupancy, str, Shell | None]:
+        """Union of the sources with margin and rind, and the borders of a rind; margins of single ones are remembered."""
         if rule.first_of:
             chosen = next(source for source in rule.first_of if source in self.result)
             if chosen != rule.first_of[0]:
@@ -310,16 +317,20 @@ class _Evaluation:
             inside = self._of(Term(structure=terms[0].structure, margin_mm=rule.margin_mm))
             if rule.rind_mm is not None and rule.margin_mm == 0.0:
                 core = self._of(Term(structure=terms[0].structure, margin_mm=-rule.rind_mm))
-                return booleans.difference(inside, core, self.grid), f"{text}, outer {rule.rind_mm:g} mm"
+                rind = booleans.difference(inside, core, self.grid)
+                return rind, f"{text}, outer {rule.rind_mm:g} mm", Shell(inside, core)
+            if rule.rind_mm is None and rule.margin_mm == 0.0:
+                return inside, text, self.result[terms[0].structure].shell
         else:
             inside = self._of(terms[0])
             for term in terms[1:]:
                 inside = booleans.union(inside, self._of(term), self.grid)
             inside = expand(inside, self.grid, rule.margin_mm)
         if rule.rind_mm is not None:
-            inside = booleans.difference(inside, expand(inside, self.grid, -rule.rind_mm), self.grid)
-            text += f", outer {rule.rind_mm:g} mm"
-        return inside, text
+            core = expand(inside, self.grid, -rule.rind_mm)
+            rind = booleans.difference(inside, core, self.grid)
+            return rind, f"{text}, outer {rule.rind_mm:g} mm", Shell(inside, core)
+        return inside, text, None
 
     def _present(self, name: str, terms: Iterable[Term]) -> list[Term]:
         present = []

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid, Triple, frozen
+from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError
 
 Role = Literal["external", "target", "oar", "support", "metal", "other"]
+Ends = Literal["half-slice", "at-contour"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Roi:
     derived : bool
         True where software, not a person, made it; every report says so.
     color_rgb : tuple of int
+    lone_slice_mm : float
+        Thickness of a contour without a near neighbour; 0: ``slice_spacing_mm``.
+    ends : {"half-slice", "at-contour"}
+        Whether the structure goes on for half a slice beyond its first and last contour, or ends at them. A contour
+        alone stands for a slice either way: it would enclose nothing else.
     """
 
     name: str
@@ -62,11 +69,37 @@ class Roi:
     original_name: str = ""
     derived: bool = False
     color_rgb: tuple[int, int, int] = (128, 128, 128)
+    lone_slice_mm: float = 0.0
+    ends: Ends = "half-slice"
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What a fingerprint takes of it: all that decides its voxels and what is said of it; no names, no colour."""
+        contours = [(contour.z_mm, contour.points_xy_mm) for contour in self.contours]
+        return self.role, float(self.slice_spacing_mm), float(self.lone_slice_mm), self.ends, self.derived, contours
 
     def extent_xy_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Smallest and largest x, y over all contours; there must be one."""
         points = np.concatenate([contour.points_xy_mm for contour in self.contours])
         return points.min(axis=0), points.max(axis=0)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """What a rind or ring is the difference of, and what else cuts it: how :mod:`mrlinac.anatomy.shells` draws it.
+
+    Attributes
+    ----------
+    outer, inner : float32 array [z, y, x] in 0…1
+        The shell is what lies in the outer one but not in the inner one ...
+    within, minus : tuple of arrays
+        ... in all of these, and in none of these; an array may be one long along an axis where it does not change.
+    """
+
+    outer: NDArray[np.float32]
+    inner: NDArray[np.float32]
+    within: tuple[NDArray[np.float32], ...] = ()
+    minus: tuple[NDArray[np.float32], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +111,7 @@ class Structure:
     name, role
         As in :class:`Roi`.
     occupancy : float32 array [z, y, x] in 0…1, read-only
-        Fraction of each voxel that lies inside.
+        Fraction of each voxel that lies inside; traces are nothing (:mod:`mrlinac.anatomy.trace`).
     drawn_volume_cc : float or None
         Volume of the polygons it came from; None for a derived structure.
     flaw : str
@@ -87,6 +120,10 @@ class Structure:
         As in :class:`Roi`.
     drawn : Roi or None
         The contours it came from: a DVH is made in them, not in voxels.
+    shell : Shell or None
+        Of a rind or ring: its borders.
+    continued_cc : float
+        What of the occupancy is not the patient's: the body, continued to the grid's ends.
     """
 
     name: str
@@ -96,9 +133,12 @@ class Structure:
     flaw: str = ""
     derived: bool = False
     drawn: Roi | None = None
+    continued_cc: float = 0.0
+    shell: Shell | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "occupancy", frozen(self.occupancy, np.float32, self.name, self.occupancy.shape))
+        inside = without_traces(self.occupancy)
+        object.__setattr__(self, "occupancy", frozen(inside, np.float32, self.name, inside.shape))
 
 
 @dataclass(frozen=True)
@@ -130,8 +170,10 @@ class StructureSet:
         return len(self.structures)
 
     def volume_cc(self, name: str) -> float:
-        """Volume by occupancy, in cubic centimetres."""
-        return float(self.structures[name].occupancy.sum(dtype=np.float64)) * self.grid.voxel_cc
+        """Volume by occupancy, in cubic centimetres; of a body that is continued to the grid's ends, the patient's."""
+        structure = self.structures[name]
+        on_grid = float(structure.occupancy.sum(dtype=np.float64)) * self.grid.voxel_cc
+        return on_grid - structure.continued_cc
 
     def centroid_xyz_mm(self, name: str) -> Triple:
         """Centroid by occupancy, in LPS.

@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.trace import TRACE
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
-
-EMPTY = 1e-3
-"""Less than this is rounding: at 3 mm, a surface shifted by 3 µm."""
 
 DISC_SPACING_mm = 1.6
 """Planes are sampled at least this finely."""
@@ -124,7 +122,7 @@ def _level_for(lean: Floats, fraction: Floats) -> Floats:
 
 def _plane_discs(occupied: NDArray[np.float32], grid: Grid) -> Discs:
     """Discs on the planes through partly filled voxels."""
-    voxel = np.flatnonzero((occupied > EMPTY) & (occupied < 1.0 - EMPTY))
+    voxel = np.flatnonzero((occupied > TRACE) & (occupied < 1.0 - TRACE))
     size = np.array(grid.spacing_zyx_mm[::-1])
     normal = normals_of(occupied, grid, voxel)
     weights = np.abs(normal) * size
@@ -187,7 +185,7 @@ def _cut_centre(normal: Floats, depth: Floats, size: Floats) -> Floats:
 
 def _face_discs(occupied: NDArray[np.float32], grid: Grid, axis_zyx: int) -> Discs:
     """Discs on the faces between full and empty voxels that are neighbours along an axis."""
-    full, empty = occupied >= 1.0 - EMPTY, occupied <= EMPTY
+    full, empty = occupied >= 1.0 - TRACE, occupied <= TRACE
     before = tuple(slice(None, -1) if a == axis_zyx else slice(None) for a in range(3))
     after = tuple(slice(1, None) if a == axis_zyx else slice(None) for a in range(3))
     axis = 2 - axis_zyx

@@ -19,6 +19,7 @@ from mrlinac.dicom.problems import Findings, quiet_pydicom, text
 from mrlinac.dicom.registration import moves_to
 from mrlinac.dicom.scan import REGISTRATION, RT_STRUCT, Catalogue, Found, examine, scan
 from mrlinac.dicom.series import Series, read_series
+from mrlinac.dicom.structure_set import plain_name
 from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
 from mrlinac.provenance import fingerprint
@@ -172,6 +173,9 @@ def assemble(
             unseen=read.image.unseen,
         )
         _note_unused_choices(decided, rois, findings)
+        if decided.ends is not None:
+            rois = {name: replace(roi, ends=decided.ends) for name, roi in rois.items()}
+            findings.note("info", f"patient.toml decides where drawn structures end along z: {decided.ends}.")
         if text(chosen.header, "PatientID") != text(read.header, "PatientID"):
             findings.note(
                 "decide", "Patient ID of the image and of the structure set differ: make sure it is the same patient."
@@ -249,6 +253,7 @@ def _look_at_structures(
 def _note_unused_choices(decided: PatientFile, rois: Mapping[str, Roi], findings: Findings) -> None:
     """A name in patient.toml that no structure bears may be a slip."""
     known = {roi.original_name for roi in rois.values()}
+    known |= {plain_name(label) for label in known}
     for name, choice in decided.structures.items():
         if name not in known and choice.use:
             findings.note(
@@ -260,16 +265,26 @@ def _structure_sets(
     folder: Path, catalogue: Catalogue, rtstruct: str | Path | None, findings: Findings
 ) -> list[Found]:
     """All structure sets of the folder, each object once, or the one named."""
-    here = list({found.key: found for found in catalogue.of_kind(RT_STRUCT)}.values())
-    if rtstruct is None:
-        return here
-    if keyed := [one for one in here if one.key == str(rtstruct)]:
-        return keyed
+    here: dict[str, Found] = {}
+    twins: set[str] = set()
+    for one in catalogue.of_kind(RT_STRUCT):
+        if here.setdefault(one.key, one).header != one.header:
+            twins.add(one.key)
+    chosen = [one for one in here.values() if rtstruct is None or one.key == str(rtstruct)]
+    for one in chosen:
+        if one.key in twins:
+            findings.problem(
+                f"the structure set {one.key} is there twice, with one SOP Instance UID and different contents",
+                'Name the file that is meant: rtstruct="path/to/file.dcm"',
+                keyword="SOPInstanceUID",
+            )
+    if rtstruct is None or chosen:
+        return chosen
     path = Path(rtstruct)
     if not path.is_file() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
-        listed = ", ".join(f"{found.name} ({found.key})" for found in here) or "none"
+        listed = ", ".join(f"{found.name} ({found.key})" for found in here.values()) or "none"
         findings.problem(f"rtstruct: no such file or key: {rtstruct}", f"Structure sets in the folder: {listed}")
         return []
     found = examine(path, path.name, findings)

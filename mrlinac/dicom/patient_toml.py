@@ -25,6 +25,7 @@ Every command takes this file, or the folder it lies in, as --patient. It names 
 
 VALUES = """\
 target_base = "CTV"      # what PTVs are made from: "ITV" or "CTV" (default: the protocol's order)
+ends = "at-contour"      # drawn structures end at their end contours, as in Eclipse (default: half a slice beyond)
 couch_top_y_mm = 120.0   # y of the couch's top (default: the edge of External that the patient lies on); on the side: x
 """
 

@@ -14,11 +14,22 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient_file import StructureChoice
 from mrlinac.anatomy.structures import Roi, Role
 from mrlinac.dicom import registration
-from mrlinac.dicom.drawn import Drawn, PLANE_TOLERANCE_mm, drawn_contours, note_unusable, slice_spacing_mm
-from mrlinac.dicom.names import Naming, known, naming
-from mrlinac.dicom.problems import Findings, integer, numbers, text
+from mrlinac.dicom.drawn import Drawn, PLANE_TOLERANCE_mm, drawn_contours, note_unusable
+from mrlinac.dicom.names import Naming, folded, known, naming
+from mrlinac.dicom.problems import Findings, numbers, tag_name, text
 from mrlinac.dicom.scan import Found
-from mrlinac.dicom.structure_set import frame_of, frames, interpreted_types, referenced_slices, roi_name, rois_of
+from mrlinac.dicom.structure_set import (
+    ListedRoi,
+    contour_items,
+    frame_of,
+    frames,
+    listed_rois,
+    observed_types,
+    referenced_slices,
+    roi_name,
+    rois_of,
+)
+from mrlinac.dicom.thickness import note_gaps, thickness_mm
 from mrlinac.dicom.tilted import in_axial_planes
 
 SURENESS = ("exact", "alias", "pattern", "type", "none")
@@ -36,6 +47,7 @@ def read_structures(
     names: Mapping[str, str] | None = None,
     choices: Mapping[str, StructureChoice] | None = None,
     unseen: NDArray[np.bool_] | None = None,
+    imaged: bool = True,
 ) -> dict[str, Roi]:
     """ROIs of a structure set under their TG-263 names, in file order.
 
@@ -55,6 +67,8 @@ def read_structures(
         Clinic name to what ``patient.toml`` says of it; goes before everything.
     unseen : bool array [z, y, x], optional
         Voxels of the image that the scanner did not image.
+    imaged : bool
+        Whether there is an image. Without one ``grid`` says how thick a slice is, and nothing else.
     """
     here = _reachable(rtstruct, moves, findings)
     missing = len(referenced_slices(rtstruct) - set(slice_uids))
@@ -63,59 +77,127 @@ def read_structures(
             "warning",
             f"The structure set refers to {missing} image(s) that are not among the {len(set(slice_uids))} slices read.",
         )
-    items = {integer(i, "ReferencedROINumber"): i for i in rtstruct.header.get("ROIContourSequence") or []}
-    types = interpreted_types(rtstruct)
-    described_rois = {integer(i, "ROINumber"): i for i in rois_of(rtstruct)}
+    wanted = _wanted(listed_rois(rtstruct, findings), choices or {}, findings)
+    items = contour_items(rtstruct, wanted, findings)
+    reading = _Reading(rtstruct, grid, imaged, findings)
+    drawn = reading.usable(wanted, items, here)
+    types = observed_types(rtstruct)
+    with_contours = [roi for roi in wanted if roi.number in drawn]
+    chosen = _chosen_names(with_contours, types, names, choices or {}, findings)
     rois: dict[str, Roi] = {}
-    tilted: list[str] = []
-    chosen = _chosen_names(rtstruct, types, names, choices or {}, findings)
-    for number, (clinic_name, as_named) in chosen.items():
-        about = described_rois[number]
-        frame = frame_of(about, rtstruct)
-        if frame not in here:
-            continue
-        item, move = items.get(number), here[frame]
-        own = None if np.array_equal(move, np.eye(4)) else move
-        drawn = Drawn()
-        if item is not None:
-            drawn = drawn_contours(item, clinic_name, grid, rtstruct.name, findings, own)
-        leaves_planes = own is not None and not registration.keeps_planes(own)
-        # Small loops of slightly tilted planes pass for axial ones: what most of the loops are decides for all.
-        if drawn.loops and (leaves_planes or drawn.off_axial > len(drawn.contours)):
-            redrawn = _redrawn(drawn, clinic_name, as_named, grid, findings)
-            if redrawn is None:
-                tilted.append(clinic_name)
-                continue
-            drawn = redrawn
-        note_unusable(clinic_name, drawn, findings)
-        if not drawn.contours:
-            findings.note("warning", f"'{clinic_name}' has no closed contour: left out.")
-            continue
+    for listed in with_contours:
+        as_named, found = chosen[listed.number], drawn[listed.number]
+        slice_mm = grid.spacing_zyx_mm[0]
+        thickness = thickness_mm(listed.label, found.contours, slice_mm, findings)
         roi = Roi(
             as_named.name,
             as_named.role,
-            tuple(sorted(drawn.contours, key=lambda c: c.z_mm)),
-            slice_spacing_mm(clinic_name, drawn.contours, grid, findings),
-            clinic_name,
-            derived=text(about, "ROIGenerationAlgorithm").upper() == "AUTOMATIC",
-            color_rgb=_color(item, as_named),
+            tuple(sorted(found.contours, key=lambda c: c.z_mm)),
+            thickness,
+            listed.label,
+            derived=text(listed.item, "ROIGenerationAlgorithm").upper() == "AUTOMATIC",
+            color_rgb=_color(items[listed.number], as_named),
+            lone_slice_mm=min(slice_mm, thickness),
         )
-        decided = clinic_name in (choices or {})
-        _note_roi(roi, types.get(number, ""), as_named, findings, decided=decided)
+        note_gaps(roi, findings)
+        decided = _choice(listed, choices or {}) is not None
+        _note_roi(roi, types.get(listed.number, []), as_named, findings, decided=decided)
         rois[roi.name] = roi
-    _say_tilted(tilted, len(rois), rtstruct, findings)
-    _note_external(rois, grid, unseen, findings)
+    _say_tilted(reading.tilted, len(rois), rtstruct, findings)
+    if imaged:
+        _note_external(rois, grid, unseen, findings)
     return rois
 
 
-def _redrawn(drawn: Drawn, clinic_name: str, as_named: Naming, grid: Grid, findings: Findings) -> Drawn | None:
+def _choice(listed: ListedRoi, choices: Mapping[str, StructureChoice]) -> StructureChoice | None:
+    """What ``patient.toml`` says of a structure, by its label or else by the clinic's name."""
+    return choices.get(listed.label, choices.get(listed.name))
+
+
+def _wanted(rois: Sequence[ListedRoi], choices: Mapping[str, StructureChoice], findings: Findings) -> list[ListedRoi]:
+    """The ROIs without those that ``patient.toml`` leaves out."""
+    wanted = []
+    for roi in rois:
+        choice = _choice(roi, choices)
+        if choice is None or choice.use:
+            wanted.append(roi)
+        else:
+            findings.note("info", f"'{roi.label}' left out, as patient.toml says.")
+    return wanted
+
+
+class _Reading:
+    """The contours of a structure set, as they become usable; ``tilted`` lists what lies in no common plane."""
+
+    def __init__(self, rtstruct: Found, grid: Grid, imaged: bool, findings: Findings) -> None:
+        self.rtstruct, self.grid, self.imaged, self.findings = rtstruct, grid, imaged, findings
+        self.tilted: list[str] = []
+
+    def usable(
+        self,
+        rois: Sequence[ListedRoi],
+        items: Mapping[int, Sequence[Dataset]],
+        here: Mapping[str, NDArray[np.float64]],
+    ) -> dict[int, Drawn]:
+        """Contours by ROI number, of all ROIs that have any and lie in a frame that leads to the image's."""
+        found: dict[int, Drawn] = {}
+        empty: dict[str, list[str]] = {}
+        for roi in rois:
+            frame = frame_of(roi.item, self.rtstruct)
+            if frame not in here:
+                continue
+            drawn = self._drawn(roi, items.get(roi.number, ()), here[frame])
+            if drawn is None:
+                continue
+            if drawn.contours:
+                note_unusable(roi.label, drawn, self.findings)
+                found[roi.number] = drawn
+            else:
+                empty.setdefault(_held(drawn), []).append(roi.label)
+        for held, labels in empty.items():
+            listed = ", ".join(f"'{label}'" for label in labels)
+            self.findings.note("warning", f"{len(labels)} structure(s) {held}, left out: {listed}.")
+        return found
+
+    def _drawn(self, roi: ListedRoi, items: Sequence[Dataset], move: NDArray[np.float64]) -> Drawn | None:
+        """Contours of one ROI in the image's frame; None where it is left out and that has been said."""
+        own = None if np.array_equal(move, np.eye(4)) else move
+        drawn = drawn_contours(items, self.grid, imaged=self.imaged, move=own)
+        if drawn.damage:
+            # Part of a structure would pass for all of it: none of it is taken.
+            more = f", and {len(drawn.damage) - 1} more" if len(drawn.damage) > 1 else ""
+            self.findings.note(
+                "warning",
+                f"'{roi.label}' is damaged and left out whole: {tag_name('ContourData')}: {drawn.damage[0]}{more}."
+                " Export it again.",
+            )
+            return None
+        leaves_planes = own is not None and not registration.keeps_planes(own)
+        # Small loops of slightly tilted planes pass for axial ones: what most of the loops are decides for all.
+        if drawn.loops and (leaves_planes or drawn.off_axial > len(drawn.contours)):
+            redrawn = _redrawn(drawn, roi.label, self.grid, self.findings)
+            if redrawn is None:
+                self.tilted.append(roi.label)
+            return redrawn
+        return drawn
+
+
+def _held(drawn: Drawn) -> str:
+    """What a structure without a usable contour holds instead, in words."""
+    kinds = [kind for kind, count in sorted(drawn.other_kinds.items()) if count]
+    if kinds and not drawn.too_few and not drawn.pointless and not drawn.off_axial:
+        return f"of contours that enclose nothing ({', '.join(kinds)})"
+    return "without a closed contour"
+
+
+def _redrawn(drawn: Drawn, label: str, grid: Grid, findings: Findings) -> Drawn | None:
     """A structure of tilted planes, drawn in the image's; None where it cannot be."""
-    made = in_axial_planes(drawn.loops, grid, as_named.name, as_named.role)
+    made = in_axial_planes(drawn.loops, grid, label)
     if made is None:
         return None
     findings.note(
         "decide",
-        f"'{clinic_name}' lies in {made.planes} plane(s) at {made.tilt_deg:.1f}° to the axial ones"
+        f"'{label}' lies in {made.planes} plane(s) at {made.tilt_deg:.1f}° to the axial ones"
         f" ({made.as_drawn_cc:.1f} cc): redrawn in the image's axial planes. Look at it.",
     )
     low, high = grid.lower_xyz_mm[2], grid.upper_xyz_mm[2]
@@ -123,8 +205,9 @@ def _redrawn(drawn: Drawn, clinic_name: str, as_named: Naming, grid: Grid, findi
     return Drawn(
         contours=list(made.contours),
         other_kinds=drawn.other_kinds,
+        pointless=drawn.pointless,
         too_few=drawn.too_few,
-        doubled=drawn.doubled,
+        doubled=made.doubled,
         outside=outside,
     )
 
@@ -185,63 +268,59 @@ def _reachable(
 
 
 def _chosen_names(
-    rtstruct: Found,
-    types: Mapping[int, str],
+    rois: Sequence[ListedRoi],
+    types: Mapping[int, Sequence[str]],
     names: Mapping[str, str] | None,
     choices: Mapping[str, StructureChoice],
     findings: Findings,
-) -> dict[int, tuple[str, Naming]]:
+) -> dict[int, Naming]:
     """A distinct name for every ROI number; the surest go first (exact spellings, then what the table knows)."""
-    wanted: dict[int, tuple[str, Naming]] = {}
-    for item in rois_of(rtstruct):
-        number, clinic_name = integer(item, "ROINumber"), roi_name(item, rtstruct)
-        if number is None or not clinic_name:
-            keyword = "ROINumber" if number is None else "ROIName"
-            findings.problem("missing", "Export the structure set again", file=rtstruct.name, keyword=keyword)
-        elif number in wanted:
-            findings.problem(
-                f"{number} is used twice", "Export the structure set again", file=rtstruct.name, keyword="ROINumber"
-            )
-        elif (choice := choices.get(clinic_name)) is None:
-            wanted[number] = (clinic_name, naming(clinic_name, types.get(number, ""), names))
-        elif choice.use:
+    wanted: dict[int, Naming] = {}
+    labels = {roi.number: roi.label for roi in rois}
+    plain = {roi.number: roi.name for roi in rois}
+    for roi in rois:
+        choice = _choice(roi, choices)
+        if choice is None:
+            wanted[roi.number] = naming(roi.name, next(iter(types.get(roi.number, [])), ""), names)
+        else:
             entry = known(choice.name)
             color = None if entry is None else entry.color
-            decided = Naming(name=choice.name, role=choice.role, color=color, matched="exact")
-            wanted[number] = (clinic_name, decided)
-        else:
-            findings.note("info", f"'{clinic_name}' left out, as patient.toml says.")
+            wanted[roi.number] = Naming(name=choice.name, role=choice.role, color=color, matched="exact")
     taken: dict[str, str] = {}
-    settled: dict[int, tuple[str, Naming]] = {}
-    for number in sorted(wanted, key=lambda n: SURENESS.index(wanted[n][1].matched)):
-        clinic_name, as_named = wanted[number]
+    settled: dict[int, Naming] = {}
+    for number in sorted(wanted, key=lambda n: SURENESS.index(wanted[n].matched)):
+        as_named, label = wanted[number], labels[number]
         if as_named.name in taken:
-            other, name = as_named.name, clinic_name
+            other, name = as_named.name, plain[number]
+            if folded(name) in {folded(used) for used in taken}:  # 'ctv' beside 'CTV' would be taken for it
+                name = as_named.name
+            base, count = name, 1
             while name in taken:
-                name += "_2"
+                count += 1
+                name = f"{base}_{count}"
             role: Role = as_named.role if as_named.role != "external" else "other"
             as_named = Naming(name=name, role=role, color=None, matched="none")
             findings.note(
                 "decide",
-                f"'{clinic_name}' would be {other}, which is already '{taken[other]}': kept as '{name}'. Rename"
+                f"'{label}' would be {other}, which is already '{taken[other]}': kept as '{name}'. Rename"
                 " one of them if this is not meant.",
             )
-        taken[as_named.name] = clinic_name
-        settled[number] = (clinic_name, as_named)
-    return {number: settled[number] for number in wanted}
+        taken[as_named.name] = label
+        settled[number] = as_named
+    return settled
 
 
-def _color(item: Dataset | None, as_named: Naming) -> tuple[int, int, int]:
+def _color(items: Sequence[Dataset], as_named: Naming) -> tuple[int, int, int]:
     """The table's colour, so that reports look alike; else the clinic's; else grey."""
     if as_named.color is not None:
         return as_named.color
-    values = numbers(item, "ROIDisplayColor") if item is not None else None
+    values = next((stated for item in items if (stated := numbers(item, "ROIDisplayColor")) is not None), None)
     if values is None or values.size != 3 or values.min() < 0 or values.max() > 255:
         return DEFAULT_COLOR
     return int(values[0]), int(values[1]), int(values[2])
 
 
-def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings, *, decided: bool) -> None:
+def _note_roi(roi: Roi, types: Sequence[str], as_named: Naming, findings: Findings, *, decided: bool) -> None:
     planes = len({c.z_mm for c in roi.contours})
     volume_cc = polygon_volume_cc(roi)
     as_what = "" if roi.name == roi.original_name else f" (here '{roi.original_name}')"
@@ -252,6 +331,10 @@ def _note_roi(roi: Roi, interpreted: str, as_named: Naming, findings: Findings, 
     )
     if decided:
         return
+    interpreted = types[0] if types else ""
+    if len(types) > 1:
+        text = f"'{roi.original_name}' is typed {' and '.join(types)} by several observations: the first is taken."
+        findings.note("decide", text)
     if as_named.matched == "type" and roi.role == "external":
         findings.note("decide", f"'{roi.original_name}' is taken for External because it is typed EXTERNAL.")
     elif as_named.matched in ("type", "none") and known(roi.name) is None:

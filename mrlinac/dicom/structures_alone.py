@@ -14,13 +14,11 @@ from mrlinac.dicom.problems import Findings, numbers, quiet_pydicom
 from mrlinac.dicom.scan import RT_PLAN, RT_STRUCT, examine, scan
 from mrlinac.dicom.structure_set import frames
 from mrlinac.dicom.structures import read_structures
+from mrlinac.dicom.thickness import slice_without_image_mm
 from mrlinac.errors import DataError
 
 FAR_mm, PIXELS = 5000.0, 100
 """Half-width and matrix of the images that are not there: nothing is cut by a field of view that is not known."""
-
-ABOUT_IMAGES = ("slices read", "field of view")
-"""Notes with these words speak of images that nobody has seen."""
 
 
 @quiet_pydicom()
@@ -55,13 +53,18 @@ def read_structure_set(
         float(points[2])
         for item in found.header.get("ROIContourSequence") or []
         for contour in item.get("ContourSequence") or []
-        if (points := numbers(contour, "ContourData")) is not None and points.size >= 3
+        if (points := numbers(contour, "ContourData")) is not None and points.size >= 9
     ]
-    rois = read_structures(found, _plane_grid(planes), {used: np.eye(4)}, (), findings, names=names)
+    slice_mm, assumed = slice_without_image_mm(planes)
+    if assumed and planes:
+        text = f"No image says how thick a slice is, and {assumed}: a contour without a near neighbour stands for"
+        findings.note("decide", f"{text} {slice_mm:g} mm. Give the CT (--ct FOLDER) to have its slices counted.")
+    grid = _plane_grid(planes, slice_mm)
+    rois = read_structures(found, grid, {used: np.eye(4)}, (), findings, names=names, imaged=False)
     findings.raise_problems("this structure set cannot be read:")
     if not rois:
         raise DataError(f"{path.name}: no structure with a closed contour. Export the structures again.")
-    return rois, Notes(tuple(n for n in findings.notes().entries if not any(word in n.text for word in ABOUT_IMAGES)))
+    return rois, findings.notes()
 
 
 def frames_of_structure_set(path: str | Path) -> set[str]:
@@ -93,20 +96,16 @@ def _only_one(path: Path, kind: str, what: str) -> Path:
     return found[0].path
 
 
-def _plane_grid(planes_mm: list[float]) -> Grid:
-    """A lattice of planes as the images would have had: the most frequent step between drawn planes, no edge in x, y.
+def _plane_grid(planes_mm: list[float], slice_mm: float) -> Grid:
+    """A lattice of slices as the images would have had, without an edge in x and y.
 
     Slices are known only by what was drawn on them, so that a structure on every second slice is taken for one drawn
     on all slices of a coarser scan wherever nothing else is drawn between.
     """
-    drawn = np.unique(np.round(planes_mm, 2))
-    if not drawn.size:
-        return Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    values, counts = np.unique(np.round(np.diff(drawn), 1), return_counts=True)
-    usable = values > 0.05
-    step = float(values[usable][np.argmax(counts[usable])]) if usable.any() else 3.0
-    count = round((drawn[-1] - drawn[0]) / step) + 1
+    low, high = (min(planes_mm), max(planes_mm)) if planes_mm else (0.0, 0.0)
     pixel = 2 * FAR_mm / PIXELS
     return Grid(
-        (count, PIXELS, PIXELS), (step, pixel, pixel), (pixel / 2 - FAR_mm, pixel / 2 - FAR_mm, float(drawn[0]))
+        (round((high - low) / slice_mm) + 1, PIXELS, PIXELS),
+        (slice_mm, pixel, pixel),
+        (pixel / 2 - FAR_mm, pixel / 2 - FAR_mm, low),
     )

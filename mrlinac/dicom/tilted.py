@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from mrlinac.anatomy.contours import contours_of, occupancy, polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.structures import Contour, Roi, Role
+from mrlinac.anatomy.structures import Contour, Roi
+from mrlinac.dicom.loops import SAME_PLANE_mm, in_common_planes, without_doubles
 
 Points = NDArray[np.float64]
 
@@ -42,9 +43,10 @@ class Redrawn:
     tilt_deg: float
     planes: int
     as_drawn_cc: float
+    doubled: int
 
 
-def in_axial_planes(loops: Sequence[Points], grid: Grid, name: str, role: Role) -> Redrawn | None:
+def in_axial_planes(loops: Sequence[Points], grid: Grid, name: str) -> Redrawn | None:
     """Redraw loops of parallel planes in the axial planes of an image; None where they are not flat or not parallel.
 
     Parameters
@@ -53,15 +55,16 @@ def in_axial_planes(loops: Sequence[Points], grid: Grid, name: str, role: Role) 
         Points in the image's frame of reference.
     grid : Grid
         Of the image.
-    name, role
-        As in :class:`~mrlinac.anatomy.structures.Roi`.
+    name : str
+        Of the structure.
     """
     frame = _frame(loops)
     if frame is None:
         return None
     own = [loop @ frame.T for loop in loops]
-    contours = tuple(Contour(round(float(points[:, 2].mean()), 2), points[:, :2]) for points in own)
-    drawn = Roi(name, role, contours, _step_mm(contours, frame, grid))
+    each = [Contour(round(float(points[:, 2].mean()), 2), points[:, :2]) for points in own]
+    contours, doubled = without_doubles(in_common_planes(each, SAME_PLANE_mm)[0])
+    drawn = Roi(name, "other", tuple(contours), _step_mm(contours, frame, grid))
     low, high = drawn.extent_xy_mm()
     planes = sorted({contour.z_mm for contour in contours})
     half = drawn.slice_spacing_mm / 2
@@ -72,11 +75,11 @@ def in_axial_planes(loops: Sequence[Points], grid: Grid, name: str, role: Role) 
     lattice = Grid.covering(_triple(lower), _triple(upper), (layer, step, step)).padded((1, 1, 1), (1, 1, 1))
     inside = occupancy(drawn, lattice)
     target, planes_z_mm = _under(lattice, frame, grid, step)
-    made = contours_of(_sampled(inside, lattice, frame, target), target, name, role, planes_z_mm=planes_z_mm)
+    made = contours_of(_sampled(inside, lattice, frame, target), target, name, "other", planes_z_mm=planes_z_mm)
     if not made.contours:
         return None
     angle = float(np.degrees(np.arccos(min(1.0, float(np.abs(frame[2, 2]))))))
-    return Redrawn(made.contours, angle, len(planes), polygon_volume_cc(drawn))
+    return Redrawn(made.contours, angle, len(planes), polygon_volume_cc(drawn), doubled)
 
 
 def _frame(loops: Sequence[Points]) -> NDArray[np.float64] | None:

@@ -16,6 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
+from mrlinac.anatomy.contours import planes_of
+from mrlinac.anatomy.keyholes import without_holes
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.structures import Contour, Roi
 from mrlinac.constants import RESEARCH_ONLY
@@ -149,7 +151,8 @@ def write_structures(
     ----------
     patient : Patient
     rois : mapping of name to Roi
-        Drawn and derived ones; coordinates are rounded to 0.001 mm.
+        Drawn and derived ones; coordinates are rounded to 0.001 mm. Holes are written as keyholes: a loop inside
+        another is a hole to some readers and nothing to others.
     path : path
         File to write; replaced if it exists.
     fingerprint : str
@@ -221,7 +224,13 @@ def _contours_item(number: int, roi: Roi, patient: Patient) -> Dataset:
     item = Dataset()
     item.ROIDisplayColor = [int(channel) for channel in roi.color_rgb]
     item.ReferencedROINumber = number
-    item.ContourSequence = Sequence([_contour_item(contour, patient) for contour in roi.contours])
+    item.ContourSequence = Sequence(
+        [
+            _contour_item(Contour(z_mm, loop), patient)
+            for z_mm, loops in planes_of(roi.contours)
+            for loop in without_holes(loops)
+        ]
+    )
     return item
 
 

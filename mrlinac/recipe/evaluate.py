@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dicom.names import folded, naming
+from mrlinac.dicom.structure_set import plain_name
 from mrlinac.dose import gamma as gammas
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
@@ -175,13 +177,41 @@ def _asked(requests: Sequence[Request], subject: Subject, prescription_Gy: float
                 texts = (*TARGET_METRICS, *RELATIVE_TARGET_METRICS)
             found += [(name, parse(text)) for text in texts]
         return found
-    missing = sorted({r.structure for r in requests if r.structure and r.structure not in subject.names})
+    meant = {r.structure: _named(r.structure, subject) for r in requests if r.structure}
+    missing = sorted(name for name, found in meant.items() if not found)
     if missing:
-        raise SpecError(f"there is no structure {', '.join(missing)}; known: {', '.join(subject.names)}")
+        raise SpecError(f"there is no structure {', '.join(missing)}; known: {_known(subject)}")
+    several = [f"{name} is {' or '.join(found)}" for name, found in meant.items() if len(found) > 1]
+    if several:
+        raise SpecError(f"metrics of a name that several structures go by: {'; '.join(several)}")
     relative = sorted({r.metric.text for r in requests if r.metric.needs_prescription})
     if relative and prescription_Gy is None:
         raise SpecError(f"{', '.join(relative)}: relative to the prescription, which is not given (--prescription)")
-    return [(name, r.metric) for r in requests for name in ([r.structure] if r.structure else subject.names)]
+    return [(name, r.metric) for r in requests for name in (meant[r.structure] if r.structure else subject.names)]
+
+
+def _named(asked: str, subject: Subject) -> list[str]:
+    """Structures that a name stands for: the name here; else the clinic's; else either, however it is spelt."""
+    if asked in subject.names:
+        return [asked]
+    clinic = {name: roi.original_name for name, roi in subject.rois.items()}
+    exact = [name for name, original in clinic.items() if asked in (original, plain_name(original))]
+    if exact:
+        return exact
+    table = naming(asked).name
+    if table in subject.names:
+        return [table]
+    spelt = {name: {folded(name), folded(plain_name(clinic.get(name, "")))} for name in subject.names}
+    return [name for name, spellings in spelt.items() if folded(asked) and folded(asked) in spellings]
+
+
+def _known(subject: Subject) -> str:
+    """Names of all structures, with the clinic's where it is another."""
+    listed = []
+    for name in subject.names:
+        original = subject.rois[name].original_name if name in subject.rois else name
+        listed.append(name if original in ("", name) else f"{name} ('{original}')")
+    return ", ".join(listed)
 
 
 def _check_course(protocol: Protocol, doses: Mapping[str, Dose]) -> None:

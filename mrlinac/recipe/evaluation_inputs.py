@@ -16,7 +16,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.rules import StructureRule
 from mrlinac.anatomy.rules import derive as derive_by_rule
-from mrlinac.anatomy.structures import Roi, StructureSet
+from mrlinac.anatomy.structures import Ends, Roi, StructureSet
 from mrlinac.dose import summation
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, SpecError, raise_all
@@ -33,6 +33,10 @@ SAME_mm = 1e-3
 ROUND_THEM_mm = 10.0
 """Room about the drawn structures for margins."""
 MOST_MARGIN_mm = 60.0
+ENDING: Mapping[Ends, str] = {
+    "half-slice": "half a slice beyond their end contours",
+    "at-contour": "at their end contours",
+}
 
 
 def read_doses(
@@ -125,6 +129,7 @@ def read_subject(
     names: Mapping[str, str] | None = None,
     same_frame: bool = False,
     derive: bool | Sequence[str] = False,
+    ends: Ends | None = None,
 ) -> tuple[dict[str, Roi], Patient | None, Notes]:
     """Drawn structures, with the CT where it is given.
 
@@ -142,6 +147,8 @@ def read_subject(
         Take dose and structures for lying in one frame of reference whatever the files say.
     derive : bool or sequence of str
         Derive from the CT what was not drawn: all that can be, or these.
+    ends : {"half-slice", "at-contour"}, optional
+        Where structures end along z; by default as ``patient.toml`` says, else half a slice beyond their end contours.
 
     Raises
     ------
@@ -167,6 +174,10 @@ def read_subject(
         own = dicom.frames_of_structure_set(structures)
         rois, found = dicom.read_structure_set(structures, names=names, frame_uid=min(own, default=""))
         notes = found.entries
+    if ends is not None:
+        rois = {name: replace(roi, ends=ends) for name, roi in rois.items()}
+        text = f"Structures end {ENDING[ends]} along z, because that was asked for."
+        notes = (*notes, Note("info", text))
     if own != {frame_uid}:
         if not same_frame:
             raise DataError(

@@ -18,11 +18,11 @@ import tomli_w
 from dicompylercore.dvh import DVH
 
 from mrlinac import dicom
-from mrlinac.anatomy.contours import contours_of
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.shells import Drawing
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.dvh import histogram
@@ -245,11 +245,9 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
     folder.mkdir()
     identify = result.spec.patient.identify
     planes_z_mm = patient.image.grid.z_mm
+    drawing = Drawing(result.structures.grid, planes_z_mm.tolist())
     derived = {
-        name: replace(
-            contours_of(s.occupancy, result.structures.grid, name, s.role, planes_z_mm=planes_z_mm.tolist()),
-            derived=True,
-        )
+        name: replace(drawing.contours(s), derived=True)
         for name, s in result.structures.structures.items()
         if s.drawn_volume_cc is None and s.occupancy.any()
     }
@@ -333,6 +331,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
                 "flaw": s.flaw,
                 "derived": s.derived,
                 "slice_spacing_mm": None if s.drawn is None else s.drawn.slice_spacing_mm,
+                "continued_cc": s.continued_cc,
             }
             for s in result.structures.structures.values()
         ],
@@ -378,7 +377,8 @@ def load_result(folder: str | Path) -> PlanResult:
                 s["drawn_volume_cc"],
                 s.get("flaw", ""),
                 s.get("derived", False),
-                _drawn_from(case, s, i),
+                drawn=_drawn_from(case, s, i),
+                continued_cc=s.get("continued_cc", 0.0),
             )
             for i, s in enumerate(record["structures"])
         }

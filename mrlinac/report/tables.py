@@ -253,6 +253,12 @@ def skin_table(content: ReportContent) -> Table:
     return Table("Skin dose, course", ("Metric", "Region", "Value (± σ)"), tuple(rows))
 
 
+def _on_grid(volume_cc: float, continued_cc: float) -> str:
+    """A volume, and apart from it what the grid adds beyond the images."""
+    more = f" (and {number(continued_cc)} continued beyond the images)" if continued_cc > 0 else ""
+    return number(volume_cc) + more
+
+
 def structures_table(content: ReportContent) -> Table:
     """Structures: volume on the grid and as drawn, the clinic's name, who drew it."""
     rows = []
@@ -267,7 +273,7 @@ def structures_table(content: ReportContent) -> Table:
             (
                 Cell(name, head=True),
                 Cell(structure.role),
-                Cell(number(content.structures.volume_cc(name)), "number"),
+                Cell(_on_grid(content.structures.volume_cc(name), structure.continued_cc), "number"),
                 Cell(number(structure.drawn_volume_cc), "number"),
                 Cell(roi.original_name if roi is not None else ""),
                 Cell(made),

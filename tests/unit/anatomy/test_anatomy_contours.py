@@ -1,5 +1,7 @@
 """Contours to occupancy and back: the even–odd rule, slabs along z, cut ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,9 @@ def test_only_the_external_is_continued_to_the_ends_of_the_grid():
     assert (placed["External"].occupancy.sum(axis=(1, 2)) > 60).all()
     assert np.flatnonzero(placed["Lung_L"].occupancy.sum(axis=(1, 2))).tolist() == [2, 3]
     assert placed["External"].drawn_volume_cc == pytest.approx(320 * 6 / 1000)
+    assert placed["External"].continued_cc == pytest.approx(320 * 12 / 1000)  # 18 mm of grid, 6 mm of patient
+    assert placed.volume_cc("External") == pytest.approx(320 * 6 / 1000)
+    assert placed["Lung_L"].continued_cc == 0
     ended = rasterise(rois, GRID, continue_external=(False, True))
     assert np.flatnonzero(ended["External"].occupancy.sum(axis=(1, 2))).tolist() == [2, 3, 4, 5]
 
@@ -147,3 +152,33 @@ def test_a_structure_at_the_edge_of_the_grid_still_has_closed_contours():
     drawn = contours_of(inside, GRID, "External", "external")
     assert len(drawn.contours) == 6
     assert polygon_volume_cc(drawn) == pytest.approx(volume(inside), rel=0.02)
+
+
+def test_structures_that_end_at_their_contours_lose_half_a_slice_at_each_end_of_each_part():
+    square = rectangle(-10, -8, 10, 8)
+    planes = [0.0, 3.0, 6.0, 30.0, 33.0, 60.0]
+    box = replace(roi(*((z, square) for z in planes)), ends="at-contour")
+    assert polygon_volume_cc(box) == pytest.approx(320 * (6 + 3 + 3) / 1000)  # the one alone keeps its slice
+    filled = replace(roi((0.0, square), (9.0, square)), ends="at-contour")
+    assert polygon_volume_cc(filled) == pytest.approx(320 * 9 / 1000)
+    inside = occupancy(filled, GRID)
+    np.testing.assert_allclose(inside.sum(axis=(1, 2)) / inside[1].sum(), [0.5, 1, 1, 0.5, 0, 0], atol=1e-5)
+
+
+def test_a_contour_alone_stands_for_the_images_slice_however_thick_the_others_are():
+    square = rectangle(-10, -8, 10, 8)
+    box = replace(roi((0.0, square), (6.0, square), (60.0, square), spacing=6.0), lone_slice_mm=3.0)
+    assert polygon_volume_cc(box) == pytest.approx(320 * (12 + 3) / 1000)
+
+
+def test_markers_do_not_go_on_through_gaps_that_organs_go_on_through():
+    marker, organ = rectangle(-2, -2, 2, 2), rectangle(-3, -3, 3, 3)
+    assert polygon_volume_cc(roi((0.0, marker), (9.0, marker))) == pytest.approx(16 * 6 / 1000)
+    assert polygon_volume_cc(roi((0.0, organ), (9.0, organ))) == pytest.approx(36 * 12 / 1000)
+    assert polygon_volume_cc(roi((0.0, marker), (6.0, marker))) == pytest.approx(16 * 9 / 1000)
+
+
+def test_no_gap_of_more_than_two_centimetres_is_filled_however_thick_the_slices():
+    square = rectangle(-40, -40, 40, 40)
+    assert polygon_volume_cc(roi((0.0, square), (24.0, square), spacing=8.0)) == pytest.approx(6400 * 16 / 1000)
+    assert polygon_volume_cc(roi((0.0, square), (16.0, square), spacing=8.0)) == pytest.approx(6400 * 24 / 1000)

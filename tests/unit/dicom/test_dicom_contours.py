@@ -85,13 +85,13 @@ def test_xor_type_and_points(tmp_path: Path) -> None:
     patient = read(rois, tmp_path, kinds={"Heart": "CLOSEDPLANAR_XOR", "Isocenter": "POINT"})
     assert "Heart" in patient.rois
     assert "Isocenter" not in patient.rois
-    assert said(patient, "'Isocenter': 1 contour(s) of type POINT enclose nothing")
+    assert said(patient, "1 structure(s) of contours that enclose nothing (POINT), left out: 'Isocenter'.")
 
 
 def test_contours_off_the_planes_keep_their_place(tmp_path: Path) -> None:
     patient = read({"Heart": [(z + 1.3, square(5)) for z in PLANES]}, tmp_path)
     assert [c.z_mm for c in patient.rois["Heart"].contours] == pytest.approx([z + 1.3 for z in PLANES])
-    assert said(patient, "'Heart': 4 contour(s) between the CT slices")
+    assert said(patient, "'Heart': 4 contour(s) between the image's slices")
     assert volumes_cc(patient, "Heart")[1] == pytest.approx(100 * 16 / 1000, rel=5e-3)
 
 
@@ -102,8 +102,13 @@ def test_contours_missing_on_a_slice(tmp_path: Path) -> None:
 
 
 def test_coordinates_that_are_absurd(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"contour 1 of 'Heart': a point farther than 10 m"):
-        read({"Heart": [(0.0, [(0, 0), (1e6, 0), (0, 5)])]}, tmp_path)
+    """Part of a structure would pass for all of it: the structure is left out whole, the others are read."""
+    loops = [*[(z, square(5)) for z in PLANES], (12.0, [(0, 0), (1e6, 0), (0, 5)])]
+    patient = read({"Heart": loops, "Liver": [(z, square(5)) for z in PLANES]}, tmp_path)
+    assert set(patient.rois) == {"External", "Liver"}
+    assert said(
+        patient, "'Heart' is damaged and left out whole: Contour Data (3006,0050): contour 5 has a point farther"
+    )
 
 
 # --- names ----------------------------------------------------------------------------------------------------------

@@ -66,11 +66,9 @@ def test_two_patients_in_one_folder_are_said(export: Path) -> None:
 def test_problems_come_all_at_once_with_what_was_found(tmp_path: Path) -> None:
     made = series().set(1, PixelSpacing=None).set(2, RescaleSlope=None).set(3, PatientPosition=None)
     made.others.append(structure_set({"External": body()}, made))
-    made.others[0].ROIContourSequence[0].ContourSequence[1].NumberOfContourPoints = 7
     made.write(tmp_path)
     report = import_folder(tmp_path)
     assert report.patient is None
-    assert any("Contour Data (3006,0050): contour 2 of 'External'" in problem for problem in report.problems)
     for tag in ("Pixel Spacing (0028,0030)", "Rescale Slope (0028,1053)", "Patient Position (0018,5100)"):
         assert any(tag in problem for problem in report.problems)
     assert len(report.objects) == 2

@@ -48,6 +48,8 @@ def test_structures_of_eclipse(tmp_path: Path) -> None:
     patient = read_patient(tmp_path)
     assert {"External", "Heart", "Lung_L"} <= set(patient.rois)
     assert {contour.z_mm for contour in patient.rois["Heart"].contours} <= set(patient.image.grid.z_mm)
-    assert not any("between the CT slices" in note for note in patient.notes.texts())
-    assert any("'Areola' has no closed contour" in note for note in patient.notes.of("warning"))
+    assert not any("between the image's slices" in note for note in patient.notes.texts())
+    assert any(
+        "without a closed contour, left out: " in note and "'Areola'" in note for note in patient.notes.of("warning")
+    )
     assert any("refers to" in note and "not among" in note for note in patient.notes.of("warning"))

@@ -41,6 +41,9 @@ def test_patient_reads_back(cylinder: Patient, tmp_path: Path) -> None:
         again = back.rois[name]
         assert (again.role, again.derived, again.color_rgb) == (roi.role, roi.derived, again.color_rgb)
         assert polygon_volume_cc(again) == pytest.approx(polygon_volume_cc(roi), rel=1e-4)
+        if name == "Heart":  # a ring, written as one loop with a channel
+            assert [c.z_mm for c in again.contours] == [c.z_mm for c in roi.contours[::2]]
+            continue
         for one, other in zip(roi.contours, again.contours, strict=True):
             assert one.z_mm == other.z_mm
             assert np.abs(one.points_xy_mm - other.points_xy_mm).max() <= 0.0005001
@@ -220,6 +223,19 @@ def test_not_a_dose(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("hello")
     with pytest.raises(DataError, match="x: "):
         read_dose(tmp_path / "x")
+
+
+def test_no_loop_of_a_plane_lies_in_another(cylinder: Patient, tmp_path: Path) -> None:
+    """Readers unite the loops of a plane, or take their exclusive or, or count windings: all get the ring."""
+    write_structures(cylinder, cylinder.rois, tmp_path / "rs.dcm", "f")
+    heart = pydicom.dcmread(tmp_path / "rs.dcm").ROIContourSequence[1]
+    assert {contour.ContourGeometricType for contour in heart.ContourSequence} == {"CLOSED_PLANAR"}
+    wanted = 45 * np.sin(4 * np.pi / 180) * (30**2 - 20**2)  # two regular 90-gons
+    for contour in heart.ContourSequence:
+        x, y, _ = np.array(contour.ContourData, float).reshape(-1, 3).T
+        assert len(x) == contour.NumberOfContourPoints
+        assert abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2 == pytest.approx(wanted, rel=1e-4)
+    assert len(heart.ContourSequence) == len({contour.ContourData[2] for contour in heart.ContourSequence})
 
 
 # --- others read it -------------------------------------------------------------------------------------------------
