@@ -53,22 +53,26 @@ def read_doses(
     stated: dict[str, int | None] = {}
     frames: dict[str, str] = {}
     notes: list[Note] = []
+    problems: list[str] = []
+    plans = _plans_beside(files)
     for label, paths in files.items():
         # Of one file the caller's number must be the file's; a sum has as many as all its files together.
         asked = fractions if len(paths) == 1 else None
         objects = [dicom.read_dose_object(path, fractions=asked) for path in paths]
-        kinds = sorted({one.summation for one in objects if one.summation})
         notes += [Note(note.severity, f"{label}: {note.text}") for one in objects for note in one.notes.entries]
         frames |= {f"{label}, file {n + 1}": one.frame_uid for n, one in enumerate(objects)}
-        if len(objects) == 1 and kinds in (["BEAM"], ["CONTROL_POINT"]):
-            text = f"{label} is the dose of a {kinds[0].lower().replace('_', ' ')}, not of a plan: add up the others."
-            notes.append(Note("warning", text))
+        meaning = dicom.added([one.meaning for one in objects], plans)
+        problems += [f"{label}: {problem}" for problem in meaning.problems]
         if len(objects) > 1:
+            kinds = sorted({one.summation for one in objects if one.summation})
             notes.append(
                 Note("done", f"{label}: {len(objects)} doses ({', '.join(kinds) or 'kind unknown'}) added up.")
             )
-        doses[label] = summation.total([one.dose for one in objects])
-        stated[label] = _fractions_of(paths, objects, fractions)
+        notes += [Note(note.severity, f"{label}: {note.text}") for note in meaning.notes]
+        if not meaning.problems:
+            doses[label] = summation.total([one.dose for one in objects])
+        stated[label] = meaning.fractions if fractions is None else fractions
+    raise_all(DataError, "these doses cannot be added up:", problems)
     if len(set(frames.values())) > 1:
         raise DataError(
             "the doses lie in different frames of reference, so that no voxel of one is that of another: "
@@ -96,18 +100,12 @@ def read_doses(
     )
 
 
-def _fractions_of(paths: Sequence[Path], objects: Sequence[dicom.DoseObject], stated: int | None) -> int | None:
-    """Fractions of a sum: of its plans together; those of the beams of one plan are the same fractions."""
-    if stated is not None:
-        return stated
-    of_plan: dict[str, int | None] = {}
-    for number, (path, one) in enumerate(zip(paths, objects, strict=True)):
-        count = one.fractions
-        if count is None:
-            count = dicom.planned_fractions(path.parent, one.plan_uid)
-        of_plan[one.plan_uid or f"file {number}"] = count
-    counts = list(of_plan.values())
-    return None if any(count is None for count in counts) else sum(count for count in counts if count is not None)
+def _plans_beside(files: Mapping[str, Sequence[Path]]) -> dict[str, dicom.PlanFacts]:
+    """The RTPLANs in the folders of the doses, each folder looked at once."""
+    found: dict[str, dicom.PlanFacts] = {}
+    for folder in dict.fromkeys(path.parent for paths in files.values() for path in paths):
+        found |= dicom.plans_in(folder)
+    return found
 
 
 def read_subject(
