@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from mrlinac.anatomy import regions
 from mrlinac.anatomy.contours import contours_of, occupancy, polygon_volume_cc
+from mrlinac.anatomy.field_of_view import leaving
 from mrlinac.anatomy.patient import Note, Notes, Patient, lies_on
 from mrlinac.anatomy.regions import Mask
 from mrlinac.anatomy.structures import Roi, Role
@@ -100,6 +101,10 @@ def _drawn(patient: Patient, name: str) -> bool:
     return any(other in patient.rois for other in STANDS_FOR.get(name, (name,)))
 
 
+Deriver = Callable[[Patient, Sequence[str] | bool], Patient]
+"""What :func:`with_derived` is: the same, or one that keeps what it made before."""
+
+
 class _Derivation:
     """The CT on working pixels, and what has been found on it."""
 
@@ -130,6 +135,8 @@ class _Derivation:
             volume_cc = polygon_volume_cc(roi)
             text = f"{name}: derived from the CT, drawn by nobody, {volume_cc:.0f} cc. Look at it before it is used."
             self.notes.append(Note("decide", text))
+            if told := leaving(roi, self.patient.image):
+                self.notes.append(Note("warning", told))
         return found, self.notes
 
     def _made(self, name: str, maker: Callable[[], Mask | None]) -> Mask | None:

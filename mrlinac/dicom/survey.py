@@ -97,7 +97,7 @@ def _series_row(series: ImageSeries) -> Row:
     findings = Findings()
     frames_kept = without_localisers(series.frames, findings)
     planes = [plane for plane in (plane_of(frame, findings) for frame in frames_kept) if plane is not None]
-    stacked = stack(planes, findings, lambda one, other: True) if planes else None
+    stacked = stack(planes, findings, lost=len(frames_kept) - len(planes)) if planes else None
     lying = text(series.header, "PatientPosition") or "no position"
     made = text(series.header, "Manufacturer")
     row: Row = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrlinac import dicom
 from mrlinac.anatomy.contours import rasterise
-from mrlinac.anatomy.derive import with_derived
+from mrlinac.anatomy.derive import Deriver, with_derived
 from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Note, Notes, Patient
@@ -32,7 +32,7 @@ MOST_MARGIN_mm = 60.0
 
 
 def read_doses(
-    files: Mapping[str, Sequence[Path]], *, fractions: int | None, course: int | None
+    files: Mapping[str, Sequence[Path]], *, fractions: int | None, course: int | None, same_frame: bool = False
 ) -> tuple[dict[str, Dose], int | None, str, Notes]:
     """Doses by label, each the sum of its files; the number of fractions; the frame of reference; what was found.
 
@@ -43,6 +43,8 @@ def read_doses(
         Stated by the caller, for all.
     course : int, optional
         What to assume where neither the file, nor the caller, nor an RTPLAN beside the file says it.
+    same_frame : bool
+        Take all doses for lying in one frame of reference whatever the files say.
 
     Raises
     ------
@@ -74,9 +76,14 @@ def read_doses(
         stated[label] = meaning.fractions if fractions is None else fractions
     raise_all(DataError, "these doses cannot be added up:", problems)
     if len(set(frames.values())) > 1:
-        raise DataError(
-            "the doses lie in different frames of reference, so that no voxel of one is that of another: "
-            "give doses of one planning CT"
+        if not same_frame:
+            raise DataError(
+                "the doses lie in different frames of reference, so that no voxel of one is that of another: "
+                "give doses of one planning CT; if a person has made sure that they lie in one space, say so: "
+                "--same-frame"
+            )
+        notes.append(
+            Note("decide", "The doses state different frames of reference: taken for one because you say so.")
         )
     known = {count for count in stated.values() if count is not None}
     if len(known) > 1:
@@ -114,8 +121,11 @@ def read_subject(
     *,
     ct: Path | None = None,
     names: Mapping[str, str] | None = None,
+    series: str | None = None,
+    position: str | None = None,
     same_frame: bool = False,
     derive: bool | Sequence[str] = False,
+    deriver: Deriver = with_derived,
 ) -> tuple[dict[str, Roi], Patient | None, Notes]:
     """Drawn structures, with the CT where it is given.
 
@@ -129,10 +139,14 @@ def read_subject(
         Folder of the CT.
     names : mapping, optional
         Clinic name to TG-263 name.
+    series, position
+        Which image series of the CT's folder, and how the patient lies, where the files do not say it.
     same_frame : bool
-        Take dose and structures for lying in one frame of reference whatever the files say.
+        Take image, dose and structures for lying in one frame of reference whatever the files say.
     derive : bool or sequence of str
         Derive from the CT what was not drawn: all that can be, or these.
+    deriver : function
+        Derives them, or has them from before.
 
     Raises
     ------
@@ -148,8 +162,17 @@ def read_subject(
     patient: Patient | None = None
     notes: tuple[Note, ...]
     if ct is not None:
-        patient = dicom.read_patient(ct, rtstruct=structures, names=names, structures=not derive)
-        patient = with_derived(patient, derive)
+        patient = dicom.read_patient(
+            ct,
+            rtstruct=structures,
+            names=names,
+            structures=not derive,
+            series=series,
+            position=position,
+            same_frame=same_frame,
+            deriver=deriver,
+        )
+        patient = deriver(patient, derive)
         if not patient.rois:
             raise DataError("no structure set, and nothing could be derived from the CT: give --structures FILE")
         rois, own, notes = dict(patient.rois), {patient.frame_uid}, patient.notes.entries
@@ -159,13 +182,15 @@ def read_subject(
         rois, found = dicom.read_structure_set(structures, names=names, frame_uid=min(own, default=""))
         notes = found.entries
     if own != {frame_uid}:
+        states = (
+            "the dose and the structures lie in different frames of reference" if own else "the structures state none"
+        )
         if not same_frame:
             raise DataError(
-                "Frame of Reference UID (0020,0052): the dose and the structures lie in different frames of reference. "
-                "Give the structures drawn on the dose's CT; if a person has made sure that they lie in one space, "
-                "say so: --same-frame"
+                f"Frame of Reference UID (0020,0052): {states}. Give the structures drawn on the dose's CT; if a person "
+                "has made sure that they lie in one space, say so: --same-frame"
             )
-        text = "Dose and structures state different frames of reference; taken for one because that was asked for."
+        text = f"Frame of Reference UID (0020,0052): {states}; taken for one because that was asked for."
         notes = (*notes, Note("decide", text))
     return rois, patient, Notes(notes)
 
