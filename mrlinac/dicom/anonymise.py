@@ -173,19 +173,12 @@ def _copy_all(wanted: Iterable[Found], folder: Path, target: Path, secret: str) 
         for one in files:
             kind = _kind(one)
             numbers[kind] += 1
-            ds = read_dataset(one.path)
-            burned += text(ds, "BurnedInAnnotation").upper() == "YES"
-            syntax = _syntax(ds)
-            source.see(ds)
-            cleaner.clean(ds)
-            cleaner.state(ds)
-            for tag, what in cleaner.left_in(ds):
-                faults.problem(
-                    f"{_named(tag)} would still hold an identifier, the {what} of the source",
-                    "Take the element out of the file, or leave the file out",
-                    file=one.name,
-                )
-            _write(ds, folder / cleaner.pseudonym / f"{kind}_{numbers[kind]:04d}.dcm", syntax)
+            try:
+                burned += cleaner.copy(one, folder / cleaner.pseudonym / f"{kind}_{numbers[kind]:04d}.dcm", faults)
+            except OSError:
+                raise
+            except Exception as error:  # pydicom raises many types on damaged elements
+                faults.problem(f"damaged ({type(error).__name__})", "Export it again or remove it", file=one.name)
         kinds += numbers
         cleaned += cleaner.cleaned
     faults.raise_problems("this folder cannot be anonymised:")
@@ -243,6 +236,22 @@ class _Cleaner:
         )
         self.own = frozenset(text_.casefold() for text_ in texts)
         self.pattern = re.compile("|".join(map(re.escape, listed)), re.IGNORECASE) if listed else None
+
+    def copy(self, one: Found, path: Path, faults: Findings) -> bool:
+        """Write the anonymous copy of a file; says whether text is burned into its pixels."""
+        ds = read_dataset(one.path)
+        burned, syntax = text(ds, "BurnedInAnnotation").upper() == "YES", _syntax(ds)
+        self.source.see(ds)
+        self.clean(ds)
+        self.state(ds)
+        for tag, what in self.left_in(ds):
+            faults.problem(
+                f"{_named(tag)} would still hold an identifier, the {what} of the source",
+                "Take the element out of the file, or leave the file out",
+                file=one.name,
+            )
+        _write(ds, path, syntax)
+        return burned
 
     def clean(self, ds: Dataset) -> None:
         """Everything at this depth and below."""
