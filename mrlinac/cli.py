@@ -461,15 +461,20 @@ def _print_evaluation(said: dict[str, Any]) -> None:
     for note in said["notes"]:
         if note["severity"] in ("warning", "decide"):
             out.print(f"[yellow]{note['severity']}:[/yellow] {_escaped(note['text'])}")
-    table = Table("structure", "metric", *labels, "unit", title="metrics")
+    beyond = [f"outside {label} (%)" for label in labels]
+    beyond = [column for column in beyond if any((row[column] or 0) > 0.1 for row in said["metrics"])]
+    table = Table("structure", "metric", *labels, "unit", *beyond, title="metrics")
     for row in said["metrics"]:
         values = ["–" if row[label] is None else f"{row[label]:.4g}" for label in labels]
-        table.add_row(row["structure"], _escaped(row["metric"]), *values, row["unit"])
+        shares = ["–" if row[column] is None else f"{row[column]:.1f}" for column in beyond]
+        table.add_row(row["structure"], _escaped(row["metric"]), *values, row["unit"], *shares)
     out.print(table)
     for label, goals in said["goals"].items():
         table = Table("structure", "metric", "value", "goal", "verdict", title=f"goals, {label}")
         for row in goals:
             value = "–" if row["value"] is None else f"{row['value']:.2f} {row['unit']}"
+            if (row["outside_percent"] or 0) > 0.1:
+                value += f" ({row['outside_percent']:.1f} % outside the dose grid)"
             table.add_row(
                 row["structure"], _escaped(row["metric"]), value, _limit_text(row), _verdict(row["verdict"])
             )
