@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 from mrlinac import dicom, jit, report, spec, transport
-from mrlinac.anatomy.derive import with_derived
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.patient_file import FILE_NAME, decisions
 from mrlinac.anatomy.phantom import thorax
@@ -24,6 +23,7 @@ from mrlinac.recipe import evaluate as evaluation
 from mrlinac.recipe import evaluation_inputs as inputs
 from mrlinac.recipe import planning
 from mrlinac.recipe.check import check
+from mrlinac.recipe.derived import with_derived
 from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
@@ -61,7 +61,16 @@ __all__ = [
 Given = ParamSpec("Given")
 
 
-def load_patient(folder: str | Path, *, rtstruct: str | None = None, derive: bool | Sequence[str] = False) -> Patient:
+def load_patient(
+    folder: str | Path,
+    *,
+    rtstruct: str | None = None,
+    series: str | None = None,
+    position: str | None = None,
+    same_frame: bool = False,
+    densities: bool = False,
+    derive: bool | Sequence[str] = False,
+) -> Patient:
     """Read a patient from a folder of DICOM files or its ``patient.toml``; ``patient.notes`` says what was found.
 
     Parameters
@@ -69,6 +78,14 @@ def load_patient(folder: str | Path, *, rtstruct: str | None = None, derive: boo
     folder : path
     rtstruct : str, optional
         Which structure set, by file or key.
+    series : str, optional
+        Which image series, by key.
+    position : str, optional
+        How the patient lies (``"HFS"`` …), where the files lack it.
+    same_frame : bool
+        A person says that image and structures lie in one space, whatever frames of reference they state.
+    densities : bool
+        Take over the densities that the structure set says the planning system had given structures.
     derive : bool or sequence of str
         Derive from the CT what was not drawn: all of :data:`mrlinac.anatomy.derive.DERIVABLE`, or these. A drawn
         structure is never replaced, and every report says which were derived.
@@ -78,7 +95,16 @@ def load_patient(folder: str | Path, *, rtstruct: str | None = None, derive: boo
     DataError
         With every problem of the folder: file, tag, reason, remedy.
     """
-    patient = dicom.read_patient(Path(folder), rtstruct=rtstruct, structures=not derive)
+    patient = dicom.read_patient(
+        Path(folder),
+        rtstruct=rtstruct,
+        series=series,
+        position=position,
+        structures=not derive,
+        same_frame=same_frame,
+        densities=densities,
+        deriver=with_derived,
+    )
     return with_derived(patient, derive if isinstance(derive, bool) else tuple(derive))
 
 
@@ -88,6 +114,8 @@ def import_folder(
     rtstruct: str | None = None,
     series: str | None = None,
     position: str | None = None,
+    same_frame: bool = False,
+    densities: bool = False,
     derive: bool | Sequence[str] = False,
     write: bool = False,
     file: str | Path | None = None,
@@ -104,6 +132,8 @@ def import_folder(
         Key of the image series, where there are several.
     position : str, optional
         Patient position, where the files lack it.
+    same_frame, densities : bool
+        As in :func:`load_patient`; they too go into ``patient.toml``, densities as tables that can be edited.
     derive : bool or sequence of str
         As in :func:`load_patient`; to use them is a decision, and goes into ``patient.toml``.
     write : bool
@@ -120,7 +150,16 @@ def import_folder(
     place, _, old = decisions(Path(folder))
     path = Path(file) if file is not None else old or place / FILE_NAME
     read_from = path if file is not None and path.is_file() else Path(folder)
-    found = dicom.import_folder(read_from, rtstruct=rtstruct, series=series, position=position, derive=derive)
+    found = dicom.import_folder(
+        read_from,
+        rtstruct=rtstruct,
+        series=series,
+        position=position,
+        same_frame=same_frame,
+        densities=densities,
+        derive=derive,
+        deriver=with_derived,
+    )
     patient = found.patient
     if patient is None or not write:
         return found
@@ -131,6 +170,8 @@ def import_folder(
             "series": series and found.used["series"],
             "rtstruct": rtstruct and chosen,
             "position": position,
+            "same_frame": same_frame or None,
+            "density_overrides": {name: override.model_dump() for name, override in found.densities.items()} or None,
         }
         given["derive"] = list(found.derived) if derive and found.derived else None
         dicom.change_patient_file(path, {key: value for key, value in given.items() if value is not None})
@@ -143,6 +184,8 @@ def import_folder(
                 series_key=str(found.used["series"]),
                 rtstruct=chosen,
                 derived=found.derived,
+                same_frame=same_frame,
+                densities=found.densities,
             )
         except OSError as error:
             if file is not None:
@@ -170,7 +213,16 @@ def patient_of(plan: PlanSpec) -> Patient:
             "--patient FOLDER (and --set patient.rtstruct=KEY or FILE, where one was chosen by its file)"
         )
     if plan.patient.folder is not None:
-        return load_patient(plan.patient.folder, rtstruct=plan.patient.rtstruct)
+        wanted = plan.patient
+        return load_patient(
+            plan.patient.folder,
+            rtstruct=wanted.rtstruct,
+            series=wanted.series,
+            position=wanted.position,
+            same_frame=wanted.same_frame,
+            densities=wanted.densities,
+            derive=wanted.derive,
+        )
     return thorax(plan.patient.phantom_seed)
 
 
@@ -281,6 +333,8 @@ def evaluate(
     metrics: Sequence[str] = (),
     gamma: str | None = None,
     names: Mapping[str, str] | None = None,
+    series: str | None = None,
+    position: str | None = None,
     same_frame: bool = False,
     derive: bool | Sequence[str] = False,
     ends: Ends | None = None,
@@ -307,8 +361,10 @@ def evaluate(
         ``"3%/2mm"``, ``"2%/2mm local"``; by default 3 %/2 mm where there are several doses.
     names : mapping, optional
         Clinic name to TG-263 name.
+    series, position : str, optional
+        Of the CT's folder; see :func:`load_patient`.
     same_frame : bool
-        Take dose and structures for lying in one frame of reference although the files say otherwise.
+        Take image, doses and structures for lying in one frame of reference although the files say otherwise.
     derive : bool or sequence of str
         Derive from the CT what was not drawn; see :func:`load_patient`.
     ends : {"half-slice", "at-contour"}, optional
@@ -325,7 +381,7 @@ def evaluate(
     judged = None if protocol is None else load_protocol(protocol)
     course = None if judged is None else judged.prescription.fractions
     read, count, frame_uid, found = inputs.read_doses(
-        inputs.dose_files([str(dose) for dose in doses]), fractions=fractions, course=course
+        inputs.dose_files([str(dose) for dose in doses]), fractions=fractions, course=course, same_frame=same_frame
     )
     drawn = None if structures is None else Path(structures)
     rois, patient, notes = inputs.read_subject(
@@ -333,8 +389,11 @@ def evaluate(
         frame_uid,
         ct=None if ct is None else Path(ct),
         names=names,
+        series=series,
+        position=position,
         same_frame=same_frame,
         derive=derive,
+        deriver=with_derived,
         ends=ends,
     )
     subject = inputs.subject_of(rois, patient, judged, read, (*found.entries, *notes.entries))

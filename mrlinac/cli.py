@@ -52,6 +52,17 @@ Derive = Annotated[
 ]
 
 
+SameFrame = Annotated[
+    bool, typer.Option("--same-frame", help="Image, doses, structures lie in one space whatever the files say.")
+]
+Densities = Annotated[
+    bool, typer.Option("--densities", help="Take over densities that the structure set says were overridden.")
+]
+Rtstruct = Annotated[str | None, typer.Option("--rtstruct", help="The structure set to use: key or file.")]
+Series = Annotated[str | None, typer.Option("--series", help="The image series to use: its key.")]
+Lying = Annotated[str | None, typer.Option("--position", help="Patient position (HFS …), where the files lack it.")]
+
+
 class On(StrEnum):
     """Devices of the Monte Carlo."""
 
@@ -99,6 +110,12 @@ def plan(
     name: Annotated[str, typer.Argument(metavar="PLAN", help="A plan file, or a name that `mrlinac list` shows.")],
     set_: Set = None,
     patient: PatientFolder = None,
+    rtstruct: Rtstruct = None,
+    series: Series = None,
+    position: Lying = None,
+    same_frame: SameFrame = False,
+    densities: Densities = False,
+    derive: Derive = False,
     out_: Out = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
@@ -108,7 +125,8 @@ def plan(
 ) -> None:
     """Plan a patient: Monte Carlo influence, convex optimisation, forward Monte Carlo dose, report."""
     mrlinac.check_device(device.value)
-    spec = mrlinac.load_plan(name, _changes(set_, patient))
+    how = _how_to_read(rtstruct, series, position, same_frame, densities, derive)
+    spec = mrlinac.load_plan(name, _changes(set_, patient, how))
     folder = out_ or Path("results") / spec.name
     person = mrlinac.patient_of(spec)
     found = mrlinac.check(spec, person)
@@ -129,10 +147,17 @@ def check(
     name: Annotated[str, typer.Argument(metavar="PLAN")],
     set_: Set = None,
     patient: PatientFolder = None,
+    rtstruct: Rtstruct = None,
+    series: Series = None,
+    position: Lying = None,
+    same_frame: SameFrame = False,
+    densities: Densities = False,
+    derive: Derive = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what stands in the way of a plan, and what memory and how many photons it will take."""
-    spec = mrlinac.load_plan(name, _changes(set_, patient))
+    how = _how_to_read(rtstruct, series, position, same_frame, densities, derive)
+    spec = mrlinac.load_plan(name, _changes(set_, patient, how))
     found = mrlinac.check(spec, mrlinac.patient_of(spec))
     _say(found.as_dict(), as_json, lambda: _print_check(found))
     raise typer.Exit(1 if found.problems else 0)
@@ -186,7 +211,10 @@ def evaluate(
         list[str],
         typer.Argument(metavar="DOSE…", help="RTDOSE files: FILE, FILE+FILE (a sum), LABEL=FILE; several compare."),
     ],
-    structures: Annotated[Path | None, typer.Option(help="RTSTRUCT, or a folder that holds one.")] = None,
+    structures: Annotated[
+        Path | None,
+        typer.Option("--structures", "--rtstruct", help="RTSTRUCT, a folder that holds one, or with --ct its key."),
+    ] = None,
     ct: Annotated[Path | None, typer.Option(help="Folder of the CT (and of the RTSTRUCT, unless given).")] = None,
     protocol: Annotated[str | None, typer.Option(help="Judge the goals of this protocol.")] = None,
     prescription_Gy: Annotated[float | None, typer.Option("--prescription", help="Gy, for V95%[%], CI, R50.")] = None,
@@ -196,9 +224,9 @@ def evaluate(
     ] = None,
     gamma: Annotated[str | None, typer.Option(help="3%/2mm, or 2%/2mm local.")] = None,
     name: Annotated[list[str] | None, typer.Option("--name", metavar="CLINIC=TG263", help="Rename.")] = None,
-    same_frame: Annotated[
-        bool, typer.Option("--same-frame", help="Dose and structures lie in one space whatever the files say.")
-    ] = False,
+    series: Series = None,
+    position: Lying = None,
+    same_frame: SameFrame = False,
     derive: Derive = False,
     ends: Annotated[
         StructureEnds | None,
@@ -223,6 +251,8 @@ def evaluate(
         metrics=metric or (),
         gamma=gamma,
         names=_renamed(name),
+        series=series,
+        position=position,
         same_frame=same_frame,
         derive=derive,
         ends=None if ends is None else ends.value,
@@ -236,9 +266,11 @@ def evaluate(
 @app.command("import")
 def import_(
     folder: Annotated[Path, typer.Argument(help="Folder of DICOM files, or its patient.toml.")],
-    rtstruct: Annotated[str | None, typer.Option(help="The structure set to use: key or file.")] = None,
-    series: Annotated[str | None, typer.Option(help="The image series to use: its key.")] = None,
-    position: Annotated[str | None, typer.Option(help="Patient position (HFS …), where the files lack it.")] = None,
+    rtstruct: Rtstruct = None,
+    series: Series = None,
+    position: Lying = None,
+    same_frame: SameFrame = False,
+    densities: Densities = False,
     derive: Derive = False,
     file: Annotated[
         Path | None, typer.Option("--file", help="Where to write patient.toml [default: FOLDER].")
@@ -258,7 +290,15 @@ def import_(
         _say(_of_copy(written), as_json, lambda: _print_copy(written))
         return
     found = mrlinac.import_folder(
-        folder, rtstruct=rtstruct, series=series, position=position, derive=derive, write=not no_file, file=file
+        folder,
+        rtstruct=rtstruct,
+        series=series,
+        position=position,
+        same_frame=same_frame,
+        densities=densities,
+        derive=derive,
+        write=not no_file,
+        file=file,
     )
     told = {**found.as_dict(), "file": None if found.file is None else str(found.file)}
     _say(told, as_json, lambda: out.print(str(found), markup=False, highlight=False, soft_wrap=True))
@@ -318,11 +358,20 @@ def cache_clear(
     _say({"freed_bytes": freed}, as_json, lambda: out.print(f"freed {freed / 1e6:.1f} MB"))
 
 
-def _changes(set_: list[str] | None, patient: Path | None) -> dict[str, Any]:
+def _how_to_read(
+    rtstruct: str | None, series: str | None, position: str | None, same_frame: bool, densities: bool, derive: bool
+) -> dict[str, Any]:
+    """What a person says of how a patient's folder is to be read, as values of a plan."""
+    words = {"rtstruct": rtstruct, "series": series, "position": position}
+    said = {"same_frame": same_frame, "densities": densities, "derive": derive}
+    return {f"patient.{key}": value for key, value in {**words, **said}.items() if value}
+
+
+def _changes(set_: list[str] | None, patient: Path | None, how: dict[str, Any]) -> dict[str, Any]:
     changes = dict(mrlinac.parse_set(text) for text in set_ or [])
     if patient is not None:
         changes["patient.folder"] = str(patient)
-    return changes
+    return {**changes, **how}
 
 
 def _renamed(pairs: list[str] | None) -> dict[str, str]:
@@ -426,15 +475,20 @@ def _print_evaluation(said: dict[str, Any]) -> None:
     for note in said["notes"]:
         if note["severity"] in ("warning", "decide"):
             out.print(f"[yellow]{note['severity']}:[/yellow] {_escaped(note['text'])}")
-    table = Table("structure", "metric", *labels, "unit", title="metrics")
+    beyond = [f"outside {label} (%)" for label in labels]
+    beyond = [column for column in beyond if any((row[column] or 0) > 0.1 for row in said["metrics"])]
+    table = Table("structure", "metric", *labels, "unit", *beyond, title="metrics")
     for row in said["metrics"]:
         values = ["–" if row[label] is None else f"{row[label]:.4g}" for label in labels]
-        table.add_row(row["structure"], _escaped(row["metric"]), *values, row["unit"])
+        shares = ["–" if row[column] is None else f"{row[column]:.1f}" for column in beyond]
+        table.add_row(row["structure"], _escaped(row["metric"]), *values, row["unit"], *shares)
     out.print(table)
     for label, goals in said["goals"].items():
         table = Table("structure", "metric", "value", "goal", "verdict", title=f"goals, {label}")
         for row in goals:
             value = "–" if row["value"] is None else f"{row['value']:.2f} {row['unit']}"
+            if (row["outside_percent"] or 0) > 0.1:
+                value += f" ({row['outside_percent']:.1f} % outside the dose grid)"
             table.add_row(
                 row["structure"], _escaped(row["metric"]), value, _limit_text(row), _verdict(row["verdict"])
             )

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from mrlinac.anatomy import regions
 from mrlinac.anatomy.contours import contours_of, occupancy, polygon_volume_cc
+from mrlinac.anatomy.field_of_view import leaving
 from mrlinac.anatomy.patient import Note, Notes, Patient, lies_on
 from mrlinac.anatomy.regions import Mask
 from mrlinac.anatomy.structures import Roi, Role
@@ -100,6 +101,10 @@ def _drawn(patient: Patient, name: str) -> bool:
     return any(other in patient.rois for other in STANDS_FOR.get(name, (name,)))
 
 
+Deriver = Callable[[Patient, Sequence[str] | bool], Patient]
+"""What :func:`with_derived` is: the same, or one that keeps what it made before."""
+
+
 class _Derivation:
     """The CT on working pixels, and what has been found on it."""
 
@@ -130,6 +135,8 @@ class _Derivation:
             volume_cc = polygon_volume_cc(roi)
             text = f"{name}: derived from the CT, drawn by nobody, {volume_cc:.0f} cc. Look at it before it is used."
             self.notes.append(Note("decide", text))
+            if told := leaving(roi, self.patient.image):
+                self.notes.append(Note("warning", told))
         return found, self.notes
 
     def _made(self, name: str, maker: Callable[[], Mask | None]) -> Mask | None:
@@ -173,12 +180,10 @@ class _Derivation:
         whole = regions.largest(opened)
         if whole is None or whole.mean() > ALL_BODY:
             return None
-        filled = np.stack([ndimage.binary_fill_holes(plane) for plane in whole])
+        filled = regions.filled(whole)
         # Opening rounds the skin's convex corners: give back what is solid and touches, but nothing thin beyond.
-        near = np.stack([regions.grown(plane, 2) for plane in filled])
-        back = near & solid & ~self._below(filled)
-        joined = np.stack([ndimage.binary_fill_holes(plane) for plane in filled | back])
-        return regions.largest(regions.opened(joined, 2.0))
+        back = regions.grown(filled, 2) & solid & ~self._below(filled)
+        return regions.largest(regions.opened(regions.filled(filled | back), 2.0))
 
     def _below(self, body: Mask) -> Mask:
         """What lies beneath the body, column by column, and beside its lowest rows: there is the couch."""
@@ -191,11 +196,11 @@ class _Derivation:
         return self._beneath(body)
 
     def _beneath(self, body: Mask) -> Mask:
-        seen = np.cumsum(body[:, ::-1, :], axis=1)[:, ::-1, :]
+        seen = np.logical_or.accumulate(body[:, ::-1, :], axis=1)[:, ::-1, :]
         rows = np.arange(body.shape[1])[None, :]
         hindmost = np.where(body.any(axis=2), rows, -1).max(axis=1)
         beside = (rows > hindmost[:, None] - BESIDE_mm / self.pixel_mm) & (hindmost >= 0)[:, None]
-        below: Mask = (seen == 0) & (body.any(axis=1, keepdims=True) | beside[:, :, None])
+        below: Mask = ~seen & (body.any(axis=1, keepdims=True) | beside[:, :, None])
         return below
 
     def _couch(self) -> Mask | None:
@@ -203,13 +208,12 @@ class _Derivation:
         body = self._of("External", self._external)
         if not body.any():
             return None
-        beyond = self._below(body) & (self.hu > COUCH_HU) & ~np.stack([regions.grown(p, 1) for p in body])
+        beyond = self._below(body) & (self.hu > COUCH_HU) & ~regions.grown(body, 1)
         lasting = beyond.mean(axis=0) > 0.8
         couch = beyond & ndimage.binary_dilation(lasting, iterations=2)
         if couch.sum() * self.grid.voxel_cc < 50:
             return None
-        closed = np.stack([regions.closed(plane, 5.0 / self.pixel_mm) for plane in couch])
-        return np.stack([ndimage.binary_fill_holes(plane) for plane in closed]) & ~body
+        return regions.filled(regions.closed(couch, 5.0 / self.pixel_mm)) & ~body
 
     # ------------------------------------------------------------------------------------------ airway and lungs
 
@@ -225,7 +229,7 @@ class _Derivation:
             tree = labels == labels[seed] if labels[seed] else None
             if tree is not None and low <= tree.sum() <= high:
                 # The partial volumes at the wall belong to the lumen up to half-way to tissue.
-                wall = np.stack([regions.grown(plane, 1) for plane in tree]) & (self.hu < -500) & body
+                wall = regions.grown(tree, 1) & (self.hu < -500) & body
                 return tree | wall
         return None
 
@@ -265,11 +269,11 @@ class _Derivation:
         if not body.any():
             return None
         airway = self._of("Airway", self._airway)
-        inside = np.stack([ndimage.binary_erosion(plane, iterations=4) for plane in body])
-        airy = (self.hu < LUNG_HU) & inside & ~np.stack([regions.grown(plane, 1) for plane in airway])
-        airy = ndimage.binary_opening(airy, regions.flat(1))
-        labels, number = ndimage.label(airy)
-        sizes = ndimage.sum_labels(airy, labels, np.arange(1, number + 1)) * self.grid.voxel_cc
+        inside = ndimage.binary_erosion(body, regions.FLAT, iterations=4)
+        airy = (self.hu < LUNG_HU) & inside & ~regions.grown(airway, 1)
+        airy = regions.opened(airy, 1)
+        labels, _ = ndimage.label(airy)
+        sizes = regions.volumes_cc(labels, self.grid.voxel_cc)
         chosen = [int(n) + 1 for n in np.argsort(-sizes)[:2] if sizes[n] >= LUNG_cc]
         if not chosen:
             return None
@@ -277,14 +281,15 @@ class _Derivation:
         halves = self._halves(lungs)
         if halves is None:
             return None
-        right, left = halves
-        nearer: Mask = ndimage.distance_transform_edt(
+        radius = CLOSED_mm / self.pixel_mm
+        box = regions.box_of(lungs, int(radius) + 2)  # nothing beyond it is asked for
+        right, left = (half[box] for half in halves)
+        nearer, closed = np.zeros_like(lungs), np.zeros_like(lungs)
+        nearer[box] = ndimage.distance_transform_edt(
             ~left, self.grid.spacing_zyx_mm
         ) < ndimage.distance_transform_edt(~right, self.grid.spacing_zyx_mm)
-        radius = CLOSED_mm / self.pixel_mm
-        closed = np.zeros_like(lungs)
         for side in (lungs & nearer, lungs & ~nearer):  # one by one: else what lies between them closes too
-            closed |= np.stack([ndimage.binary_fill_holes(regions.closed(plane, radius)) for plane in side])
+            closed |= regions.filled(regions.closed(side, radius))
         return closed & inside & ~airway, nearer
 
     def _halves(self, lungs: Mask) -> tuple[Mask, Mask] | None:
@@ -293,7 +298,7 @@ class _Derivation:
         for _ in range(8):
             labels, number = ndimage.label(core)
             if number >= 2:
-                sizes = ndimage.sum_labels(core, labels, np.arange(1, number + 1)) * self.grid.voxel_cc
+                sizes = regions.volumes_cc(labels, self.grid.voxel_cc)
                 first, second = (int(n) + 1 for n in np.argsort(-sizes)[:2])
                 if sizes[second - 1] >= LUNG_cc / 2:
                     one, other = labels == first, labels == second
@@ -325,7 +330,7 @@ class _Derivation:
         middle = (x_body.min() + x_body.max()) / 2
         for radius_mm in (2.0, 4.0, 6.0):
             ring = regions.closed(bone, radius_mm / self.pixel_mm)
-            labels, number = ndimage.label(ndimage.binary_fill_holes(ring) & ~ring)
+            labels, number = ndimage.label(regions.filled(ring) & ~ring)
             best: tuple[float, Mask] | None = None
             for label in range(1, number + 1):
                 hole = labels == label

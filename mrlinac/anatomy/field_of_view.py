@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -22,6 +24,9 @@ from mrlinac.anatomy.structures import Roi, Structure, StructureSet
 SLIVER = 0.01
 """Less of a voxel than this does not count as reaching the edge."""
 
+
+SMALLEST_SHARE = 1e-3
+"""A smaller share of a structure outside the image is rounding."""
 
 CIRCLE_FIT_pixels = 1.0
 """The edge of a reconstruction circle is a circle within this (root mean square)."""
@@ -89,6 +94,36 @@ def cut_planes_mm(external: Roi, image: Grid, unseen: NDArray[np.bool_] | None =
 def cut_planes_of(external: Roi, image: Image) -> tuple[float, ...]:
     """As :func:`cut_planes_mm`, of an image."""
     return cut_planes_mm(external, image.grid, image.unseen)
+
+
+def leaving(roi: Roi, image: Image) -> str:
+    """One sentence on what of a structure the image does not hold in x and y; empty where it holds all of it.
+
+    A body, and what a structure's outline along the edge of the image shows to be cut, says so by its planes; what is
+    drawn beyond the edge, by its share.
+    """
+    if roi.role == "support":
+        return ""  # couches are wider than images, and are replaced
+    cut = cut_planes_of(roi, image)
+    if not cut:
+        return ""
+    edge = "image" if image.unseen is None else "imaged part"
+    outside = share_outside(roi, image.grid)
+    beyond = f" and leaves it with {outside:.1%} of its area" if outside > SMALLEST_SHARE else ""
+    what = "the body" if roi.role == "external" else "it"
+    return f"{roi.name} reaches the edge of the {edge}{beyond} ({described(cut)}): the field of view cuts {what}."
+
+
+def share_outside(roi: Roi, image: Grid) -> float:
+    """Share of a structure's area, over all planes, outside the image's rectangle in x and y."""
+    box = shapely.box(*image.lower_xyz_mm[:2], *image.upper_xyz_mm[:2])
+    by_plane: dict[float, list[shapely.Geometry]] = {}
+    for contour in roi.contours:
+        by_plane.setdefault(contour.z_mm, []).append(shapely.make_valid(shapely.Polygon(contour.points_xy_mm)))
+    # Loops of one plane combine by the even–odd rule.
+    shapes = [reduce(shapely.symmetric_difference, loops) for loops in by_plane.values()]
+    whole = sum(shape.area for shape in shapes)
+    return 1 - sum(shapely.intersection(shape, box).area for shape in shapes) / whole if whole else 0.0
 
 
 def _voxels(points_xyz_mm: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.int64], ...]:

@@ -53,6 +53,9 @@ PLATEAU_VOXELS = 20
 UNEXPLAINED_METAL_cc = 0.1
 """Saturated volume, with no density given, from which planning is refused."""
 
+INSIDE = 0.5
+"""An overridden structure of which less than this lies in the external is a bolus, not an organ that leaves the skin."""
+
 DENSE_OUTSIDE_HU = -500.0
 """What is denser than this outside the external is worth a sentence: couch, clothes, an arm."""
 
@@ -166,7 +169,11 @@ def medium_of(
     claimed = np.zeros_like(body)  # part of each CT voxel that an override has taken
     for name, override in overrides.items():
         inside = body if name == external.name else _on_ct(name, patient, structures, ct)
-        taken = np.clip(np.minimum(inside, body - claimed), 0.0, None)
+        room = body
+        if np.minimum(inside, body).sum() < INSIDE * inside.sum():
+            room = np.ones_like(body)  # a bolus lies on the body; the image shows air there
+            notes.append(Note("done", f"{name} lies outside {external.name} and counts with it, as a bolus does"))
+        taken = np.clip(np.minimum(inside, room - claimed), 0.0, None)
         claimed += taken
         share = resample(taken)
         mixture.add(share, override.density_g_cm3, override.material)

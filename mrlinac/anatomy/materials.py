@@ -104,6 +104,36 @@ def nominal_density_g_cm3(name: str) -> float:
     return float(_materials()[name]["density_g_cm3"])
 
 
+WATERY_g_cm3 = 0.005
+"""A density this near to water's is water, whatever tissue the curve has there."""
+
+
+def material_at(density_g_cm3: float, curve: str = "schneider2000") -> str | None:
+    """The material that a curve has at a density, water at water's; None beyond the curve's end (a metal)."""
+    if abs(density_g_cm3 - nominal_density_g_cm3("water")) <= WATERY_g_cm3:
+        return "water"
+    table = hu_curve(curve)
+    if density_g_cm3 > float(table.density_g_cm3.max()):
+        return None
+    hu = np.arange(table.density_HU[0], table.density_HU[-1] + 1, dtype=np.float32)
+    nearest = int(np.argmin(np.abs(table.density_of(hu) - density_g_cm3)))
+    return table.materials[int(table.material_of(hu[nearest : nearest + 1])[0])]
+
+
+def relative_electrons_per_mass(name: str) -> float:
+    """Electrons per gram of a material over those of water (mean Z/A by mass fraction)."""
+    return _z_per_a(name) / _z_per_a("water")
+
+
+def _z_per_a(name: str) -> float:
+    with (files("mrlinac") / "data" / "elements.npz").open("rb") as file, np.load(file) as table:
+        known = dict(
+            zip(table["symbol"].tolist(), (table["atomic_number"] / table["atomic_weight"]).tolist(), strict=True)
+        )
+    weight = _materials()[name]["weight"]
+    return float(sum(part * known[symbol] for symbol, part in weight.items()) / sum(weight.values()))
+
+
 @cache
 def _materials() -> dict[str, dict[str, Any]]:
     path = files("mrlinac") / "data" / "materials.toml"

@@ -41,6 +41,9 @@ class PatientFile(Spec):
     rtstruct: str | None = None  # key, or a path relative to the folder
     position: Position | None = None
     ends: Ends | None = None  # of drawn structures along z: "half-slice" (default), or "at-contour" as Eclipse has it
+    same_frame: bool = (
+        False  # a person says: image and structures lie in one space whatever their frames of reference
+    )
     target_base: Literal["ITV", "CTV"] | None = None
     couch_top_y_mm: float | None = None  # of a patient on the back or the belly
     couch_top_x_mm: float | None = None  # of a patient on the side

@@ -15,6 +15,9 @@ Floats = NDArray[np.float32]
 
 WORKING_mm = 1.6
 """Pixels smaller than this are averaged two by two, or more."""
+FLAT = np.zeros((3, 3, 3), bool)
+FLAT[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+"""Voxels of one plane hang together by their sides; planes do not hang together."""
 OFF_LINE_mm = 6.0
 """How far a slice's canal may lie from a smooth line through all."""
 
@@ -39,29 +42,64 @@ def flat(iterations: int) -> Mask:
     return disc[disc.shape[0] // 2][None]
 
 
-def grown(plane: Mask, pixels: float) -> Mask:
-    """Dilation by a disc."""
-    return plane.copy() if not plane.any() else ndimage.distance_transform_edt(~plane) <= pixels
+def grown(mask: Mask, pixels: float) -> Mask:
+    """Dilation by a disc, of one plane [y, x] or of each of a stack [z, y, x]."""
+    if not mask.any():
+        return mask.copy()
+    # Row by row of the disc: what lies within sqrt(r² - dy²) pixels along x, moved by dy.
+    wide = [mask.copy()]
+    for dx in range(1, int(pixels) + 1):
+        more = wide[-1].copy()
+        more[..., dx:] |= mask[..., :-dx]
+        more[..., :-dx] |= mask[..., dx:]
+        wide.append(more)
+    result = wide[-1].copy()
+    for dy in range(1, int(pixels) + 1):
+        row = wide[int(np.sqrt(pixels**2 - dy**2))]
+        result[..., dy:, :] |= row[..., :-dy, :]
+        result[..., :-dy, :] |= row[..., dy:, :]
+    return result
 
 
-def shrunk(plane: Mask, pixels: float) -> Mask:
-    """Erosion by a disc; the image's edge is no edge of the mask."""
-    padded = np.pad(plane, 1, mode="edge")
-    if padded.all():
-        return plane.copy()
-    depth: Mask = ndimage.distance_transform_edt(padded)[1:-1, 1:-1] > pixels
-    return depth
+def shrunk(mask: Mask, pixels: float) -> Mask:
+    """Erosion by a disc, plane by plane; the image's edge is no edge of the mask."""
+    return ~grown(~mask, pixels)
 
 
 def opened(mask: Mask, pixels: float) -> Mask:
-    """Erosion and dilation by a disc, slice by slice: what is thinner than it goes."""
-    return np.stack([grown(shrunk(plane, pixels), pixels) for plane in mask])
+    """Erosion and dilation by a disc, plane by plane: what is thinner than it goes."""
+    return grown(shrunk(mask, pixels), pixels)
 
 
-def closed(plane: Mask, pixels: float) -> Mask:
-    """Dilation and erosion by a disc: gaps narrower than it are filled."""
-    found: Mask = shrunk(grown(plane, pixels), pixels) | plane
+def closed(mask: Mask, pixels: float) -> Mask:
+    """Dilation and erosion by a disc, plane by plane: gaps narrower than it are filled."""
+    found: Mask = shrunk(grown(mask, pixels), pixels) | mask
     return found
+
+
+def filled(mask: Mask) -> Mask:
+    """The mask with its holes, plane by plane: background that does not hang together with the image's edge."""
+    labels, number = ndimage.label(~mask, FLAT[1] if mask.ndim == 2 else FLAT)
+    outside = np.zeros(number + 1, bool)
+    for edge in (labels[..., 0, :], labels[..., -1, :], labels[..., 0], labels[..., -1]):
+        outside[edge.ravel()] = True
+    outside[0] = False  # the mask itself
+    return ~outside[labels]
+
+
+def volumes_cc(labels: NDArray[np.int32], voxel_cc: float) -> NDArray[np.float64]:
+    """Volume of each label from 1 on."""
+    return np.asarray(np.bincount(labels.ravel())[1:] * voxel_cc, np.float64)
+
+
+def box_of(mask: Mask, pixels: int) -> tuple[slice, slice, slice]:
+    """The bounding box of a stack's mask, wider by some pixels on each side where the image allows."""
+    sides = []
+    for axis, size in enumerate(mask.shape):
+        others = tuple(other for other in range(3) if other != axis)
+        held = np.flatnonzero(mask.any(axis=others))
+        sides.append(slice(max(0, int(held[0]) - pixels), min(size, int(held[-1]) + 1 + pixels)))
+    return sides[0], sides[1], sides[2]
 
 
 def largest(mask: Mask) -> Mask | None:
@@ -69,7 +107,7 @@ def largest(mask: Mask) -> Mask | None:
     labels, number = ndimage.label(mask)
     if not number:
         return None
-    found: Mask = labels == 1 + int(np.argmax(ndimage.sum_labels(mask, labels, np.arange(1, number + 1))))
+    found: Mask = labels == 1 + int(np.argmax(volumes_cc(labels, 1.0)))
     return found
 
 

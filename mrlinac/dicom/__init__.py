@@ -2,25 +2,32 @@
 
 from mrlinac.dicom.anonymise import AnonymiseReport, anonymise
 from mrlinac.dicom.dose import write_dose
+from mrlinac.dicom.dose_meaning import Added, Meaning, PlanPart, added
 from mrlinac.dicom.dose_reading import DoseObject, read_dose, read_dose_object
 from mrlinac.dicom.import_report import ImportReport, import_folder
 from mrlinac.dicom.names import naming
 from mrlinac.dicom.patient import read_patient
 from mrlinac.dicom.patient_toml import change_patient_file, write_patient_file
-from mrlinac.dicom.structures_alone import frames_of_structure_set, planned_fractions, read_structure_set
+from mrlinac.dicom.plan_facts import PlanFacts, plans_in
+from mrlinac.dicom.structures_alone import frames_of_structure_set, read_structure_set
 from mrlinac.dicom.write_common import with_uids
 from mrlinac.dicom.writing import write_patient, write_structures
 
 __all__ = [
+    "Added",
     "AnonymiseReport",
     "DoseObject",
     "ImportReport",
+    "Meaning",
+    "PlanFacts",
+    "PlanPart",
+    "added",
     "anonymise",
     "change_patient_file",
     "frames_of_structure_set",
     "import_folder",
     "naming",
-    "planned_fractions",
+    "plans_in",
     "read_dose",
     "read_dose_object",
     "read_patient",

@@ -8,7 +8,6 @@ private attributes and free texts go, and a file that would still hold an identi
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import secrets
@@ -33,10 +32,10 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mrlinac.anatomy.patient import Note, Notes
-from mrlinac.dicom.problems import Findings, quiet_pydicom, read_dataset, text
+from mrlinac.dicom.problems import Findings, quiet_pydicom, read_dataset, tag_name, text
 from mrlinac.dicom.scan import KNOWN, Found, scan
 from mrlinac.dicom.write_common import IMPLEMENTATION_UID
-from mrlinac.errors import DataError, SpecError, raise_all
+from mrlinac.errors import DataError, SpecError
 from mrlinac.provenance import dicom_uid, fingerprint
 
 TABLE = "dicomfields_2026c"
@@ -48,7 +47,10 @@ CLEANED = {"ROIName", "BeamName", "ROIObservationLabel", "FixationDeviceLabel"}
 COPIED = {*KNOWN, "1.2.840.10008.5.1.4.1.1.481.8", "1.2.840.10008.5.1.4.1.1.481.9"}
 """Kinds that are copied; pictures of screens and documents may show names and are not."""
 KEPT_UIDS = {"SOPClassUID", "ReferencedSOPClassUID", "CodingSchemeUID", "ContextUID", "MappingResourceUID"}
-WELL_KNOWN = "1.2.840.10008."
+"""UIDs of kinds and vocabularies; they stay unless they lie under the standard's root and are none of its own."""
+ROOT = "1.2.840.10008."
+VOCABULARIES = re.compile(r"1\.2\.840\.10008\.(6\.1|2\.16|8\.1)\.\d{1,4}")
+"""Context groups, coding schemes and mapping resources of the standard (PS3.6 annex A), which pydicom does not list."""
 FREE_TEXT = {"PN", "LT", "ST", "UT", "UC", "UR"}
 SHORT_TEXT = {"LO", "SH"}
 TERMS = {"CS", "AE"}
@@ -60,7 +62,13 @@ IDENTIFIERS = ("PatientID", "OtherPatientIDs", "IssuerOfPatientID", "AccessionNu
                "InstitutionalDepartmentName", "InstitutionAddress", "StationName", "DeviceSerialNumber")  # fmt: skip
 SHORTEST_NAME, SHORTEST_ID = 3, 4
 """Shorter words are found in any text and identify nobody."""
+WRITTEN_UID = re.compile(r"[0-2](\.\d+){5,}")
+"""A short text that is a UID."""
 DUMMY = "ANONYMOUS"
+BINARY = {"OB", "OW", "UN"}
+"""Bytes in which a word may stand anywhere; elsewhere what is left of a source is looked for as whole values."""
+COMPARED = {*FREE_TEXT, *SHORT_TEXT, "AE", "AS", "UI"}
+METHOD = f"mrlinac, PS3.15 {TABLE[-5:]}"
 DAYS = (365, 3650)
 """By so many days dates move back."""
 CODES = (("113100", "Basic Application Confidentiality Profile"), ("113105", "Clean Descriptors Option"),
@@ -155,27 +163,25 @@ def _copy_all(wanted: Iterable[Found], folder: Path, target: Path, secret: str) 
     kinds: Counter[str] = Counter()
     pseudonyms: list[str] = []
     cleaned = 0
-    faults: list[str] = []
+    faults = Findings()
     burned = 0
-    everybody = _words([one for files in people.values() for one in files])
+    source = _Identifiers.of([one for files in people.values() for one in files])
     for who, files in people.items():
-        cleaner = _Cleaner(who, secret, everybody)
+        cleaner = _Cleaner(who, secret, source)
         pseudonyms.append(cleaner.pseudonym)
         numbers: Counter[str] = Counter()
         for one in files:
             kind = _kind(one)
             numbers[kind] += 1
-            ds = read_dataset(one.path)
-            burned += text(ds, "BurnedInAnnotation").upper() == "YES"
-            syntax = _syntax(ds)
-            cleaner.clean(ds)
-            cleaner.state(ds)
-            if cleaner.still_in(ds):
-                faults.append(f"{one.name}: would still hold an identifier. Leave it out, or tell the developers")
-            _write(ds, folder / cleaner.pseudonym / f"{kind}_{numbers[kind]:04d}.dcm", syntax)
+            try:
+                burned += cleaner.copy(one, folder / cleaner.pseudonym / f"{kind}_{numbers[kind]:04d}.dcm", faults)
+            except OSError:
+                raise
+            except Exception as error:  # pydicom raises many types on damaged elements
+                faults.problem(f"damaged ({type(error).__name__})", "Export it again or remove it", file=one.name)
         kinds += numbers
         cleaned += cleaner.cleaned
-    raise_all(DataError, "this folder cannot be anonymised:", faults)
+    faults.raise_problems("this folder cannot be anonymised:")
     notes = [
         Note("done", f"{sum(kinds.values())} file(s) written; dates moved, UIDs replaced, private tags taken out.")
     ]
@@ -195,19 +201,6 @@ def _kind(one: Found) -> str:
     return re.sub(r"[^A-Z0-9]", "", text(one.header, "Modality").upper())[:8] or "OTHER"
 
 
-def _words(files: Iterable[Found]) -> frozenset[str]:
-    """Words that identify, folded: of names, numbers and places, wherever the files hold them."""
-    found: set[str] = set()
-    for one in files:
-        for keyword in NAMES_OF_PEOPLE:
-            parts = re.split(r"[\^=\\\s,;]+", text(one.header, keyword))
-            found |= {part.casefold() for part in parts if len(part) >= SHORTEST_NAME}
-        for keyword in IDENTIFIERS:
-            value = text(one.header, keyword)
-            found |= {value.casefold()} if len(value) >= SHORTEST_ID else set()
-    return frozenset(found)
-
-
 @cache
 def _actions() -> Mapping[int, str]:
     """What the table says of each attribute: D dummy, Z empty, X remove, U new UID, and their combinations."""
@@ -223,15 +216,42 @@ class _Cleaner:
 
     who: str
     secret: str
-    words: frozenset[str]
+    source: _Identifiers
     cleaned: int = field(default=0)
 
     def __post_init__(self) -> None:
         code = fingerprint("patient", self.secret, self.who)
         self.pseudonym = f"ANON-{code[:8].upper()}"
         self.days = DAYS[0] + int(code[8:16], 16) % (DAYS[1] - DAYS[0])
-        listed = sorted(self.words, key=len, reverse=True)
+        listed = sorted(self.source.words, key=len, reverse=True)
+        texts = (
+            DUMMY,
+            self.pseudonym,
+            METHOD,
+            "DCM",
+            "YES",
+            "MODIFIED",
+            "X",
+            *(word for code in CODES for word in code),
+        )
+        self.own = frozenset(text_.casefold() for text_ in texts)
         self.pattern = re.compile("|".join(map(re.escape, listed)), re.IGNORECASE) if listed else None
+
+    def copy(self, one: Found, path: Path, faults: Findings) -> bool:
+        """Write the anonymous copy of a file; says whether text is burned into its pixels."""
+        ds = read_dataset(one.path)
+        burned, syntax = text(ds, "BurnedInAnnotation").upper() == "YES", _syntax(ds)
+        self.source.see(ds)
+        self.clean(ds)
+        self.state(ds)
+        for tag, what in self.left_in(ds):
+            faults.problem(
+                f"{_named(tag)} would still hold an identifier, the {what} of the source",
+                "Take the element out of the file, or leave the file out",
+                file=one.name,
+            )
+        _write(ds, path, syntax)
+        return burned
 
     def clean(self, ds: Dataset) -> None:
         """Everything at this depth and below."""
@@ -258,8 +278,7 @@ class _Cleaner:
     def _value(self, ds: Dataset, tag: BaseTag, vr: str) -> None:
         keyword, action = keyword_for_tag(tag), _actions().get(tag)
         if vr == "UI":
-            if keyword not in KEPT_UIDS:
-                ds[tag].value = [self.uid(str(uid)) for uid in _many(ds[tag].value)]
+            ds[tag].value = [self.uid(str(uid), keyword) for uid in _many(ds[tag].value)]
         elif vr in DATES and tag.group != 0x0010:
             ds[tag].value = [self.moved(str(value)) for value in _many(ds[tag].value)]
         elif keyword in CLEANED:
@@ -276,7 +295,8 @@ class _Cleaner:
             del ds[tag]
         elif vr in SHORT_TEXT:
             before = _readable(ds, tag)
-            after = self.without_words(before)
+            parts = [self.uid(part) if WRITTEN_UID.fullmatch(part) else part for part in before.split("\\")]
+            after = self.without_words("\\".join(parts))
             if after != before:
                 ds[tag].value = after.split("\\") if "\\" in after else after
 
@@ -294,7 +314,7 @@ class _Cleaner:
         ds.PatientName = ds.PatientID = self.pseudonym
         ds.PatientIdentityRemoved = "YES"
         ds.LongitudinalTemporalInformationModified = "MODIFIED"
-        ds.DeidentificationMethod = f"mrlinac, PS3.15 {TABLE[-5:]}"
+        ds.DeidentificationMethod = METHOD
         items = []
         for value, meaning in CODES:
             item = Dataset()
@@ -302,9 +322,9 @@ class _Cleaner:
             items.append(item)
         ds.DeidentificationMethodCodeSequence = Sequence(items)
 
-    def uid(self, old: str) -> str:
-        """The same new UID for the same old one, in every file; those of the standard stay."""
-        if not old or old.startswith(WELL_KNOWN):
+    def uid(self, old: str, keyword: str = "") -> str:
+        """The same new UID for the same old one, in every file; those that the standard lists stay."""
+        if not _identifies(old, keyword):
             return old
         return dicom_uid("anonymised", self.secret, old)
 
@@ -323,22 +343,102 @@ class _Cleaner:
         self.cleaned += 1
         return self.pattern.sub("X", value)
 
-    def still_in(self, ds: Dataset) -> bool:
-        """Whether the bytes to be written, but for pixels, hold an identifying word.
+    def left_in(self, ds: Dataset) -> list[tuple[BaseTag, str]]:
+        """Elements, at every depth, that hold an identifier of the source, and which: the final search.
 
-        Not looked for are words of digits alone, which coordinates hold by chance, and words of the standard's terms.
+        Values are compared whole, so that a person who is called like a word of a kept text passes; what this module
+        writes itself is nobody's. Bytes are searched for the words. Terms of the standard (code strings) and numbers are
+        not looked at.
         """
-        bare = Dataset()
-        for tag in ds.keys():  # noqa: SIM118 - a data set iterates over converted elements
-            if f"{tag:08X}" not in PIXELS:
-                bare[tag] = ds.get_item(tag)
-        stream = io.BytesIO()
-        bare.save_as(stream, implicit_vr=True, little_endian=True)
-        held = stream.getvalue().decode("latin-1").casefold()
-        terms = " ".join(_terms(bare)).casefold()
-        looked_for = [word for word in self.words if len(word) >= SHORTEST_ID and not word.isdigit()]
-        encodings = {"utf-8", *convert_encodings(ds.get("SpecificCharacterSet"))}
-        return any(form in held for word in looked_for if word not in terms for form in _as_bytes(word, encodings))
+        found: list[tuple[BaseTag, str]] = []
+        for tag in list(ds.keys()):
+            vr = _vr(tag, ds.get_item(tag))
+            if vr == "SQ":
+                for item in ds[tag].value or []:
+                    found += self.left_in(item)
+            elif vr in COMPARED:
+                values = {value.strip().casefold() for value in _readable(ds, tag).split("\\")} - self.own
+                whole = {_readable(ds, tag).strip().casefold()} - self.own
+                held = self.source.values.keys() & (values | whole)
+                found += [(tag, self.source.values[value]) for value in sorted(held)]
+            elif vr in BINARY and f"{tag:08X}" not in PIXELS:
+                what = self.source.in_bytes(ds.get_item(tag).value, ds.get("SpecificCharacterSet"))
+                found += [(tag, what)] if what else []
+        return found
+
+
+def _identifies(uid: str, keyword: str) -> bool:
+    """Whether a UID may lead back to the patient: all but those that the standard itself lists, and of kinds."""
+    if not uid or UID(uid).name != uid:
+        return False
+    if keyword not in KEPT_UIDS:
+        return True
+    return uid.startswith(ROOT) and not VOCABULARIES.fullmatch(uid)
+
+
+@dataclass
+class _Identifiers:
+    """What the source says of who it is about.
+
+    Attributes
+    ----------
+    words : frozenset of str
+        Folded words of names, numbers and places, which are replaced wherever a text holds them.
+    values : dict from folded whole value to what it is
+        Names, numbers and places whole and in words, and UIDs.
+    """
+
+    words: frozenset[str]
+    values: dict[str, str]
+
+    @classmethod
+    def of(cls, files: Iterable[Found]) -> _Identifiers:
+        """Of the headers of all files."""
+        words: set[str] = set()
+        values: dict[str, str] = {}
+        for one in files:
+            for keyword in (*NAMES_OF_PEOPLE, *IDENTIFIERS):
+                value = text(one.header, keyword)
+                is_name = keyword in NAMES_OF_PEOPLE
+                parts = re.split(r"[\^=\\\s,;]+", value) if is_name else [value]
+                shortest = SHORTEST_NAME if is_name else SHORTEST_ID
+                kept = {part.casefold() for part in parts if len(part) >= shortest}
+                words |= kept
+                for known in {value.casefold(), *kept}:
+                    if len(known) >= shortest:
+                        values.setdefault(known, tag_name(keyword))
+        return cls(frozenset(words), values)
+
+    def see(self, ds: Dataset) -> None:
+        """Add the UIDs of a data set about to be cleaned, at every depth."""
+        for tag in list(ds.keys()):
+            vr = _vr(tag, ds.get_item(tag))
+            if vr == "UI":
+                keyword = keyword_for_tag(tag)
+                for uid in _many(_readable(ds, tag).split("\\")):
+                    if _identifies(uid, keyword):
+                        self.values.setdefault(uid.casefold(), _named(tag))
+            elif vr == "SQ" and not tag.is_private:
+                for item in ds[tag].value or []:
+                    self.see(item)
+
+    def in_bytes(self, data: Any, charset: Any) -> str:
+        """Which identifier stands in bytes; empty where none does. Words of digits alone stand there by chance."""
+        if not isinstance(data, bytes):
+            return ""
+        held = data.decode("latin-1").casefold()
+        encodings = {"utf-8", *convert_encodings(charset)}
+        for word in sorted(self.words):
+            long = len(word) >= SHORTEST_ID and not word.isdigit()
+            if long and any(form in held for form in _as_bytes(word, encodings)):
+                return self.values.get(word, "name or number")
+        return ""
+
+
+def _named(tag: BaseTag) -> str:
+    """An element as messages name it."""
+    keyword = keyword_for_tag(tag)
+    return tag_name(keyword) if keyword else f"({tag.group:04X},{tag.element:04X})"
 
 
 def _vr(tag: BaseTag, raw: Any) -> str | None:
@@ -355,17 +455,6 @@ def _as_bytes(word: str, encodings: Iterable[str]) -> Iterable[str]:
         for form in (word, word.upper(), word.title()):
             with suppress(UnicodeEncodeError):  # a word that this encoding cannot say is not in it
                 yield form.encode(encoding).decode("latin-1").casefold()
-
-
-def _terms(ds: Dataset) -> Iterable[str]:
-    """All code strings, without converting any other element: a structure set has 100 000 numbers."""
-    for tag in list(ds.keys()):
-        vr = _vr(tag, ds.get_item(tag))
-        if vr == "CS":
-            yield _readable(ds, tag)
-        elif vr == "SQ":
-            for item in ds[tag].value or []:
-                yield from _terms(item)
 
 
 def _many(value: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mrlinac.dicom.planes import ImageSeries
-from mrlinac.dicom.problems import Findings, text
+from mrlinac.dicom.problems import SAME_FRAME, Findings, text
 from mrlinac.dicom.registration import frames_named
 from mrlinac.dicom.scan import Found
 from mrlinac.dicom.structure_set import frames, mapped_count, referenced_series, referenced_slices, rois_of
@@ -20,6 +20,7 @@ def choose(
     findings: Findings,
     *,
     named: bool = False,
+    same_frame: bool = False,
 ) -> tuple[ImageSeries | None, Found | None]:
     """The image series and the structure set that belong together.
 
@@ -36,6 +37,8 @@ def choose(
         Gets a problem where a person has to choose, and a note on whatever was chosen.
     named : bool
         Whether a person named the one structure set.
+    same_frame : bool
+        A person says that image and structures lie in one space whatever their frames of reference.
 
     Returns
     -------
@@ -50,6 +53,8 @@ def choose(
             findings.problem(f"series: no image series '{wanted}'", f"Image series here: {_listed(all_series)}")
             return None, None
     drawn_on = {id(one): _series_of(one, candidates, registrations, findings) for one in sets}
+    if same_frame:
+        drawn_on = {id(one): drawn_on[id(one)] or candidates for one in sets}
     usable = [one for one in sets if drawn_on[id(one)]]
     if not usable:
         if sets:
@@ -57,14 +62,14 @@ def choose(
         elif len(candidates) > 1:
             findings.problem(
                 f"{len(candidates)} image series and no structure set to tell which is meant: {_listed(candidates)}",
-                "Choose one: series=KEY",
+                "Choose one: --series KEY",
             )
         return candidates[0], None
     targets = [one for one in candidates if any(one in drawn_on[id(each)] for each in usable)]
     if len(targets) > 1:
         findings.problem(
             f"structure sets belong to {len(targets)} image series: {_listed(targets, usable)}",
-            "Choose one: series=KEY, or rtstruct=FILE",
+            "Choose one: --series KEY, or --rtstruct KEY or FILE",
         )
         return targets[0], None
     left = [one for one in all_series if one is not targets[0]]
@@ -104,7 +109,8 @@ def _problem_unrelated(sets: Sequence[Found], candidates: Sequence[ImageSeries],
         findings.problem(
             "refers to no image series that is here, and neither shares a frame of reference with one nor is"
             f" registered to one ({_listed(candidates)})",
-            "Add the image it was drawn on or the registration object, or give another structure set",
+            "Add the image it was drawn on or the registration object, or give another structure set; if a person has made"
+            f" sure that it lies in an image's space, say so: {SAME_FRAME}",
             file=one.name,
             keyword="ReferencedFrameOfReferenceUID",
         )
@@ -127,7 +133,7 @@ def _best(usable: Sequence[Found], findings: Findings, *, named: bool) -> Found:
             "decide",
             f"{len(usable)} structure sets: taken is {_handle(best)}, with"
             f" {'as many known names as another, the newest' if tie else 'the most known names'}; not used: {others}."
-            " To take another: rtstruct=KEY or FILE.",
+            " To take another: --rtstruct KEY or FILE.",
         )
     elif named:
         findings.note("info", f"Structures from the set that was named: {_handle(best)}.")

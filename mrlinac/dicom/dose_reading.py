@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Notes, Patient
+from mrlinac.dicom.dose_meaning import Meaning, parts_of, stated_fractions
 from mrlinac.dicom.pixels import stored_values
 from mrlinac.dicom.planes import LARGEST_mm, SPACING_mm
 from mrlinac.dicom.problems import (
@@ -56,10 +57,8 @@ class DoseObject:
         What the file or the caller states.
     frame_uid : str
         Frame of reference.
-    plan_uid : str
-        SOP Instance UID of the RTPLAN it refers to; may be empty.
-    summation : str
-        Dose Summation Type: PLAN, BEAM, FRACTION …
+    meaning : Meaning
+        Its Dose Summation Type (PLAN, BEAM, FRACTION …) and of which parts of which plans it is.
     notes : Notes
         What was found and what was done about it.
     """
@@ -67,9 +66,13 @@ class DoseObject:
     dose: Dose
     fractions: int | None
     frame_uid: str
-    plan_uid: str
-    summation: str
+    meaning: Meaning
     notes: Notes
+
+    @property
+    def summation(self) -> str:
+        """Dose Summation Type."""
+        return self.meaning.summation
 
 
 def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patient | None = None) -> Dose:
@@ -79,7 +82,7 @@ def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patien
     ----------
     path : path
     fractions : int, optional
-        How many fractions the dose stands for, where the file does not say (only overviews and fractions do).
+        How many fractions the dose stands for, where the file does not say (only overviews and single sessions do).
     patient : Patient, optional
         The dose must lie in this patient's frame of reference, and not beside the image.
 
@@ -150,32 +153,25 @@ def _read(path: Path, fractions: int | None, frame_uid: str | None, *, must_stat
         )
     maker = text(ds, "Manufacturer") or "unknown"
     made = Provenance(content_hash(grid, values, count or 1), f"RTDOSE of {maker}")
-    plan = ds.get("ReferencedRTPlanSequence") or []
-    return DoseObject(
-        Dose(grid, values, None, count or 1, made),
-        count,
-        text(ds, "FrameOfReferenceUID"),
-        text(plan[0], "ReferencedSOPInstanceUID") if len(plan) else "",
-        text(ds, "DoseSummationType").upper(),
-        findings.notes(),
-    )
+    meaning = Meaning(text(ds, "DoseSummationType").upper(), parts_of(ds), count, text(ds, "SOPInstanceUID"))
+    frame = text(ds, "FrameOfReferenceUID")
+    return DoseObject(Dose(grid, values, None, count or 1, made), count, frame, meaning, findings.notes())
 
 
 def _fractions(ds: Dataset, name: str, asked: int | None, findings: Findings, *, must_state: bool) -> int | None:
-    overview = ds.get("PlanOverviewSequence") or []
-    stated: int | None = None
-    if len(overview) == 1:
-        stated = integer(overview[0], "NumberOfFractionsIncluded")
-    elif text(ds, "DoseSummationType").upper() == "FRACTION":
-        stated = 1
-    keyword = "NumberOfFractionsIncluded"
+    stated = stated_fractions(ds)
+    kind = text(ds, "DoseSummationType").upper()
+    keyword = "DoseSummationType" if kind.endswith("SESSION") else "NumberOfFractionsIncluded"
     if asked is not None and stated is not None and asked != stated:
-        findings.problem(f"says {stated}, but {asked} was stated", "Leave out fractions=", file=name, keyword=keyword)
+        says = (
+            f"says {stated}" if keyword == "NumberOfFractionsIncluded" else f"is {kind}, which is {stated} fraction"
+        )
+        findings.problem(f"{says}, but {asked} was stated", "Leave out --fractions", file=name, keyword=keyword)
     count = asked if asked is not None else stated
     if (count is None and must_state) or (count is not None and count < 1):
         findings.problem(
             "missing: the file does not say how many fractions the dose is for",
-            "State it: fractions=N",
+            "State it: --fractions N (in Python fractions=N)",
             file=name,
             keyword=keyword,
         )

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mrlinac.anatomy.contours import polygon_volume_cc
-from mrlinac.anatomy.derive import DERIVABLE, with_derived
+from mrlinac.anatomy.derive import DERIVABLE, Deriver, with_derived
+from mrlinac.anatomy.field_of_view import leaving
+from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.patient import Notes, Patient
 from mrlinac.anatomy.patient_file import decisions
 from mrlinac.dicom.patient import HEADING, assemble
@@ -44,6 +46,8 @@ class ImportReport:
         Keys of the ``series`` and the ``rtstruct`` that the patient was made from.
     derived : tuple of str
         Structures of the patient that nobody drew.
+    densities : mapping from name to Override
+        Densities taken over from the structure set, because a person asked for it.
     file : Path or None
         The ``patient.toml`` that was written, or was there.
     """
@@ -54,6 +58,7 @@ class ImportReport:
     patient: Patient | None
     used: Mapping[str, str | None] = field(default_factory=dict)
     derived: tuple[str, ...] = ()
+    densities: Mapping[str, Override] = field(default_factory=dict)
     file: Path | None = None
 
     def raise_problems(self) -> None:
@@ -97,6 +102,7 @@ class ImportReport:
             "label": None if patient is None else patient.label,
             "used": dict(self.used),
             "derived": list(self.derived),
+            "densities": {name: override.model_dump() for name, override in self.densities.items()},
             "image": None if patient is None else _image(patient),
             "structures": [] if patient is None else _structures(patient),
             "objects": [dict(row) for row in self.objects],
@@ -149,7 +155,10 @@ def import_folder(
     rtstruct: str | Path | None = None,
     series: str | None = None,
     position: str | None = None,
+    same_frame: bool = False,
+    densities: bool = False,
     derive: bool | Sequence[str] = False,
+    deriver: Deriver = with_derived,
 ) -> ImportReport:
     """Look at a folder of DICOM files and say everything that there is to say.
 
@@ -157,7 +166,7 @@ def import_folder(
     ----------
     path : path
         The folder, or its ``patient.toml``.
-    rtstruct, series, position
+    rtstruct, series, position, same_frame, densities, deriver
         As in :func:`~mrlinac.dicom.patient.read_patient`.
     derive : bool or sequence of str
         Derive from the CT what was not drawn, all that can be or these, beside what ``patient.toml`` says.
@@ -175,7 +184,7 @@ def import_folder(
         When ``patient.toml`` says something wrong.
     """
     folder, decided, _ = decisions(Path(path))
-    given: dict[str, Any] = {"series": series, "position": position}
+    given: dict[str, Any] = {"series": series, "position": position, "same_frame": same_frame or None}
     decided = decided.model_copy(update={key: value for key, value in given.items() if value is not None})
     findings = Findings()
     catalogue = scan(folder, findings)
@@ -186,9 +195,9 @@ def import_folder(
     chosen = rtstruct if rtstruct is not None else decided.rtstruct
     if derive:
         decided = decided.model_copy(update={"derive": DERIVABLE if derive is True else _known(derive)})
-    read = assemble(folder, catalogue, decided, findings, rtstruct=chosen)
+    read = assemble(folder, catalogue, decided, findings, rtstruct=chosen, densities=densities, deriver=deriver)
     if read is not None and not _has_body(read.patient):
-        _say_of_body(read.patient, findings)
+        _say_of_body(read.patient, findings, deriver)
         read = read if not findings.problems else None
     used = {} if read is None else {"series": read.series_key, "rtstruct": read.rtstruct_key}
     return ImportReport(
@@ -198,6 +207,7 @@ def import_folder(
         None if read is None else replace(read.patient, notes=findings.notes()),
         used,
         () if read is None else read.derived,
+        {} if read is None else read.densities,
     )
 
 
@@ -211,7 +221,7 @@ def _has_body(patient: Patient) -> bool:
     return any(roi.role == "external" for roi in patient.rois.values())
 
 
-def _say_of_body(patient: Patient, findings: Findings) -> None:
+def _say_of_body(patient: Patient, findings: Findings, deriver: Deriver) -> None:
     """No outline of the body: whether one can be derived is tried; to use it is for a person to decide."""
     if patient.image.quantity != "HU":
         findings.problem(
@@ -219,7 +229,7 @@ def _say_of_body(patient: Patient, findings: Findings) -> None:
             "Draw the body's outline, or give it the role external in patient.toml",
         )
         return
-    made = with_derived(patient, ("External",)).rois.get("External")
+    made = deriver(patient, ("External",)).rois.get("External")
     if made is None:
         findings.problem(
             "no External, and none could be derived from the CT",
@@ -232,3 +242,5 @@ def _say_of_body(patient: Patient, findings: Findings) -> None:
         f" {len({c.z_mm for c in made.contours})} planes) and is not used unless you say so: --derive, or"
         ' derive = ["External"] in patient.toml; every report then calls it derived.',
     )
+    if told := leaving(made, patient.image):
+        findings.note("warning", f"Derived so, {told}")

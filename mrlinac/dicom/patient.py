@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset
 
-from mrlinac.anatomy.derive import with_derived
+from mrlinac.anatomy.derive import Deriver, with_derived
+from mrlinac.anatomy.field_of_view import leaving
+from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Note, Notes, Patient, Position, side_below
+from mrlinac.anatomy.patient import Note, Notes, Patient, side_below
 from mrlinac.anatomy.patient_file import PatientFile, decisions
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.choice import choose
+from mrlinac.dicom.densities import densities_of
 from mrlinac.dicom.planes import ImageSeries, image_series
-from mrlinac.dicom.problems import Findings, quiet_pydicom, text
-from mrlinac.dicom.registration import moves_to
+from mrlinac.dicom.problems import SAME_FRAME, Findings, quiet_pydicom, text
+from mrlinac.dicom.registration import Matrix, moves_to
 from mrlinac.dicom.scan import REGISTRATION, RT_STRUCT, Catalogue, Found, examine, scan
 from mrlinac.dicom.series import Series, read_series
 from mrlinac.dicom.structure_set import plain_name
+from mrlinac.dicom.structure_set import frames, referenced_series, referenced_slices
 from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
 from mrlinac.provenance import fingerprint
@@ -48,10 +53,13 @@ def read_patient(
     *,
     rtstruct: str | Path | None = None,
     series: str | None = None,
-    position: Position | None = None,
+    position: str | None = None,
     names: Mapping[str, str] | None = None,
     label: str | None = None,
     structures: bool = True,
+    same_frame: bool = False,
+    densities: bool = False,
+    deriver: Deriver = with_derived,
 ) -> Patient:
     """Read one patient: an image series and the structure set drawn on it, from anywhere in a folder tree.
 
@@ -74,6 +82,12 @@ def read_patient(
         What to call the patient in results. Default: "case-" and a hash of the image, which identifies nobody.
     structures : bool
         False: read the image alone where there is no structure set.
+    same_frame : bool
+        A person says that image and structures lie in one space, whatever frames of reference they state.
+    densities : bool
+        Take over the densities that the structure set says the planning system had given structures.
+    deriver : function
+        Derives structures from the CT; :func:`~mrlinac.anatomy.derive.with_derived`, or one that keeps what it made.
 
     Returns
     -------
@@ -93,11 +107,22 @@ def read_patient(
             for key, value in {"series": series, "position": position, "label": label}.items()
             if value is not None
         }
+        | ({"same_frame": True} if same_frame else {})
     )
     findings = Findings()
     catalogue = scan(folder, findings)
     given = rtstruct if rtstruct is not None else decided.rtstruct
-    read = assemble(folder, catalogue, decided, findings, rtstruct=given, names=names, structures=structures)
+    read = assemble(
+        folder,
+        catalogue,
+        decided,
+        findings,
+        rtstruct=given,
+        names=names,
+        structures=structures,
+        densities=densities,
+        deriver=deriver,
+    )
     findings.raise_problems(HEADING)
     assert read is not None  # None always comes with a problem
     patient = read.patient
@@ -108,12 +133,13 @@ def read_patient(
 
 @dataclass(frozen=True)
 class Read:
-    """A patient, the keys of what was used, and the names of what was derived."""
+    """A patient, the keys of what was used, the names of what was derived, densities taken from the structure set."""
 
     patient: Patient
     series_key: str
     rtstruct_key: str | None
     derived: tuple[str, ...] = ()
+    densities: Mapping[str, Override] = field(default_factory=dict)
 
 
 def assemble(
@@ -125,6 +151,8 @@ def assemble(
     rtstruct: str | Path | None = None,
     names: Mapping[str, str] | None = None,
     structures: bool = True,
+    densities: bool = False,
+    deriver: Deriver = with_derived,
 ) -> Read | None:
     """The patient of a scanned folder; None, with its problems in ``findings``, where there is none.
 
@@ -137,7 +165,7 @@ def assemble(
         What a person decided.
     findings : Findings
         Gets problems and notes.
-    rtstruct, names, structures
+    rtstruct, names, structures, densities, deriver
         As in :func:`read_patient`.
     """
     all_series = image_series(catalogue.images())
@@ -148,20 +176,30 @@ def assemble(
     if not sets and structures and not decided.derive and not findings.problems:
         findings.problem(
             "no RTSTRUCT found",
-            'Export the structures too, or name the file: rtstruct="path/to/file.dcm"; what a CT shows by itself can be'
-            ' derived: --derive, or derive = ["External"] in patient.toml',
+            "Export the structures too, or name the file: --rtstruct FILE; what a CT shows by itself can be derived:"
+            ' --derive, or derive = ["External"] in patient.toml',
         )
     registrations = catalogue.of_kind(REGISTRATION)
     if findings.problems:
-        _look_at(all_series, findings, decided.position)
+        _look_at(all_series, findings, decided)
         return None
-    image, chosen = choose(all_series, sets, decided.series, registrations, findings, named=rtstruct is not None)
+    image, chosen = choose(
+        all_series,
+        sets,
+        decided.series,
+        registrations,
+        findings,
+        named=rtstruct is not None,
+        same_frame=decided.same_frame,
+    )
     if image is None or findings.problems:
         return None
-    read = read_series(image, findings, position=decided.position)
+    read = read_series(image, findings, position=decided.position, same_frame=decided.same_frame)
     rois: dict[str, Roi] = {}
+    stated: dict[str, Override] = {}
     if chosen is not None and read is not None:
-        moves = moves_to(read.frame_uid, registrations, findings)
+        moves = moves_to(read.frame_uid, registrations, findings, wanted=frames(chosen))
+        moves = _placed(chosen, image, moves, findings, same_frame=decided.same_frame)
         rois = read_structures(
             chosen,
             read.image.grid,
@@ -176,12 +214,15 @@ def assemble(
         if decided.ends is not None:
             rois = {name: replace(roi, ends=decided.ends) for name, roi in rois.items()}
             findings.note("info", f"patient.toml decides where drawn structures end along z: {decided.ends}.")
+        stated = densities_of(chosen, rois, decided.density_overrides, findings, taken=densities)
+        if stated:
+            decided = decided.model_copy(update={"density_overrides": {**stated, **decided.density_overrides}})
         if text(chosen.header, "PatientID") != text(read.header, "PatientID"):
             findings.note(
                 "decide", "Patient ID of the image and of the structure set differ: make sure it is the same patient."
             )
     elif chosen is not None:
-        _look_at_structures(chosen, image, registrations, findings)
+        _look_at_structures(chosen, image, registrations, findings, same_frame=decided.same_frame)
     if findings.problems or read is None:
         return None
     for key, value in decided.says_of_planning.items():
@@ -209,20 +250,23 @@ def assemble(
         decisions=decided if decided.says_of_planning else None,
     )
     drawn = set(patient.rois)
-    patient = _with_derived(patient, decided.derive, findings)
+    patient = _with_derived(patient, decided.derive, findings, deriver)
+    for name in sorted(drawn):
+        if patient.rois[name].role != "external" and (told := leaving(patient.rois[name], patient.image)):
+            findings.note("warning", told)
     if findings.problems:
         return None
     patient = replace(patient, notes=findings.notes())
     derived = tuple(name for name in patient.rois if name not in drawn)
-    return Read(patient, image.key, None if chosen is None else chosen.key, derived)
+    return Read(patient, image.key, None if chosen is None else chosen.key, derived, stated)
 
 
-def _with_derived(patient: Patient, wanted: Sequence[str], findings: Findings) -> Patient:
+def _with_derived(patient: Patient, wanted: Sequence[str], findings: Findings, deriver: Deriver) -> Patient:
     """The patient with what ``patient.toml`` wants derived; what was drawn stays."""
     if not wanted:
         return patient
     try:
-        made = with_derived(patient, wanted)
+        made = deriver(patient, wanted)
     except DataError as error:
         findings.problem(str(error), "Take derive out of patient.toml, or give the CT")
         return patient
@@ -234,19 +278,58 @@ def _with_derived(patient: Patient, wanted: Sequence[str], findings: Findings) -
     return made
 
 
-def _look_at(all_series: Sequence[ImageSeries], findings: Findings, position: str | None) -> None:
+def _placed(
+    chosen: Found, image: ImageSeries, moves: dict[str, Matrix], findings: Findings, *, same_frame: bool
+) -> dict[str, Matrix]:
+    """The moves into the image's frame of reference, with those that a person's word stands for.
+
+    A set none of whose frames leads to the image's is a problem, with what else it says of where it was drawn.
+    """
+    own = frames(chosen)
+    strange = own - set(moves)
+    if own and not strange:
+        return moves
+    drawn_there = len(referenced_slices(chosen) & {text(f.found.header, "SOPInstanceUID") for f in image.frames})
+    named = image.uid in referenced_series(chosen)
+    says = (
+        f"It names this image's series{f' and {drawn_there} of its slices' if drawn_there else ''}" if named else ""
+    )
+    stand_in = {**{frame: np.eye(4) for frame in (*strange, "")}, **moves}
+    if same_frame:
+        states = "another frame of reference than the image" if own else "no frame of reference"
+        word = f"The structure set states {states}: taken for the image's because a person says so."
+        findings.note("decide", f"{word} {says}." if says else word)
+        return stand_in
+    if own and own & set(moves):
+        return moves  # some of its structures lie elsewhere, which reading says
+    what = "is not the image's, and no registration object leads there" if own else "missing"
+    findings.problem(
+        f"{what}: where the contours lie is not known for sure" + (f". {says}: it was drawn on it" if says else ""),
+        "Give the structure set drawn on this image, or add the registration object; if a person has made sure that it"
+        f" lies in the image's space, say so: {SAME_FRAME}",
+        file=chosen.name,
+        keyword="ReferencedFrameOfReferenceUID",
+    )
+    return stand_in
+
+
+def _look_at(all_series: Sequence[ImageSeries], findings: Findings, decided: PatientFile) -> None:
     """Problems of the only image series too, where others keep it from being used: all of a folder at once."""
     if len(all_series) == 1:
-        read_series(all_series[0], findings, position=position)
+        read_series(all_series[0], findings, position=decided.position, same_frame=decided.same_frame)
 
 
 def _look_at_structures(
-    chosen: Found, image: ImageSeries, registrations: Sequence[Found], findings: Findings
+    chosen: Found, image: ImageSeries, registrations: Sequence[Found], findings: Findings, *, same_frame: bool
 ) -> None:
     """Problems of the structure set too, where the image keeps it from being used: all of a folder at once."""
     alone = Findings()
     anywhere = Grid((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    read_structures(chosen, anywhere, moves_to(image.frame_uid, registrations, alone), (), alone)
+    moves = moves_to(image.frame_uid, registrations, alone, wanted=frames(chosen))
+    # Where the slices state many frames of reference, the set's cannot be told from the image's yet.
+    own = {text(frame.found.header, "FrameOfReferenceUID") for frame in image.frames}
+    moves = _placed(chosen, image, moves, alone, same_frame=same_frame or len(own) > 1)
+    read_structures(chosen, anywhere, moves, (), alone)
     findings.absorb_problems(alone)
 
 

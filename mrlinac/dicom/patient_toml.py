@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import tomlkit
 from tomlkit.items import InlineTable
 
 from mrlinac.anatomy.contours import polygon_volume_cc
+from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.materials import nominal_density_g_cm3
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
@@ -26,6 +27,7 @@ Every command takes this file, or the folder it lies in, as --patient. It names 
 VALUES = """\
 target_base = "CTV"      # what PTVs are made from: "ITV" or "CTV" (default: the protocol's order)
 ends = "at-contour"      # drawn structures end at their end contours, as in Eclipse (default: half a slice beyond)
+same_frame = true        # image and structures lie in one space, whatever frames of reference they state
 couch_top_y_mm = 120.0   # y of the couch's top (default: the edge of External that the patient lies on); on the side: x
 """
 
@@ -79,6 +81,8 @@ def write_patient_file(
     series_key: str,
     rtstruct: str | None,
     derived: Sequence[str] = (),
+    same_frame: bool = False,
+    densities: Mapping[str, Override] | None = None,
 ) -> None:
     """Write ``patient.toml`` for a patient just read. Refuses to replace a file.
 
@@ -95,6 +99,10 @@ def write_patient_file(
         Key of the structure set used, or where it lies.
     derived : sequence of str
         Structures that were derived from the CT: a decision to derive them again, not names of the clinic's.
+    same_frame : bool
+        A person's word that image and structures lie in one space.
+    densities : mapping from name to Override, optional
+        Taken over from the structure set.
     """
     if path.exists():
         raise DataError(f"{path}: exists. It is a person's file: edit it, or remove it first.")
@@ -108,6 +116,8 @@ def write_patient_file(
     if rtstruct is not None:
         _add(document, "rtstruct", rtstruct, "the structure set used")
     document["position"] = patient.position
+    if same_frame:
+        document["same_frame"] = True
     if derived:
         document["derive"] = list(derived)
     else:
@@ -125,6 +135,8 @@ def write_patient_file(
         if roi.original_name not in table:
             table[roi.original_name or roi.name] = choice
     document["structures"] = table
+    if densities:
+        document["density_overrides"] = {name: override.model_dump() for name, override in densities.items()}
     document.add(tomlkit.nl())
     for line in (REST if patient.image.quantity == "HU" else _bands(patient)).splitlines():
         document.add(tomlkit.comment(line) if line else tomlkit.comment(""))
@@ -143,6 +155,8 @@ def change_patient_file(path: Path, changes: dict[str, Any]) -> None:
         document = tomlkit.parse(file.read())
     before = document.unwrap()
     for key, value in changes.items():
+        if isinstance(value, dict) and key in document:
+            value = {**value, **document.unwrap()[key]}  # what stands there is a person's
         document[key] = value
     if document.unwrap() == before:
         return

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from mrlinac.dicom import jpeg_lossless
-from mrlinac.dicom.problems import Findings, integer, text
+from mrlinac.dicom.problems import Findings, integer, tag_name, text
 
 LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 DECODERS = {
@@ -52,15 +52,17 @@ def stored_values(dataset: Dataset, name: str, findings: Findings) -> NDArray[np
 
     Signed and unsigned, 8 to 32 bits; bits above Bits Stored (old overlays) are taken off.
     """
-    photometric = text(dataset, "PhotometricInterpretation")
-    if photometric != "MONOCHROME2" or integer(dataset, "SamplesPerPixel") != 1:
+    photometric, samples = text(dataset, "PhotometricInterpretation").upper(), integer(dataset, "SamplesPerPixel")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2", "") or samples not in (1, None):
         findings.problem(
-            f"is {photometric or 'missing'}; grey images (MONOCHROME2) are read",
+            f"is {photometric or 'missing'}, of {samples or 1} sample(s) a pixel; grey images are read",
             "Export the original slices, not secondary captures",
             file=name,
             keyword="PhotometricInterpretation",
         )
         return None
+    if photometric != "MONOCHROME2":
+        _note_display(photometric, text(dataset, "Modality").upper(), findings)
     allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
     signed, high = integer(dataset, "PixelRepresentation"), integer(dataset, "HighBit")
     if allocated not in (8, 16, 32) or stored is None or not 1 <= stored <= allocated or signed not in (0, 1):
@@ -89,6 +91,21 @@ def stored_values(dataset: Dataset, name: str, findings: Findings) -> NDArray[np
         return values
     spare = allocated - stored
     return (values << spare) >> spare
+
+
+def _note_display(photometric: str, modality: str, findings: Findings) -> None:
+    """Photometric Interpretation is of the display alone: CT numbers and doses are what slope and intercept make."""
+    tag = tag_name("PhotometricInterpretation")
+    if not photometric:
+        findings.note("done", f"{tag} is missing: the values are read as they are stored, one a pixel.")
+    elif modality == "MR":
+        findings.note(
+            "decide",
+            f"{tag} is MONOCHROME1 (small values are shown bright): the values are read as they are stored. Look at the"
+            " image: what is bright in an MR of this kind may be small here.",
+        )
+    else:
+        findings.note("info", f"{tag} is MONOCHROME1, which inverts the display alone: the values are not changed.")
 
 
 def _too_large(dataset: Dataset, allocated: int, name: str, findings: Findings) -> bool:

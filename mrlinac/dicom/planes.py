@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from mrlinac.dicom.problems import Findings, integer, numbers, text
+from mrlinac.dicom.problems import SAME_FRAME, Findings, integer, numbers, text
 from mrlinac.dicom.scan import Found, series_key
 
 TILT_TOLERANCE = 1e-3
@@ -235,8 +235,11 @@ def perpendicular(axes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return np.stack([row, column / np.linalg.norm(column)])
 
 
-def plane_of(frame: Frame, findings: Findings) -> Plane | None:
-    """Geometry of one frame; None, with its problems noted, where it is missing or absurd."""
+def plane_of(frame: Frame, findings: Findings, *, same_frame: bool = False) -> Plane | None:
+    """Geometry of one frame; None, with its problems noted, where it is missing or absurd.
+
+    ``same_frame``: a person says in which space the image lies; it need not say so itself.
+    """
     header, name = frame.found.header, frame.name
     before = findings.count
 
@@ -273,9 +276,14 @@ def plane_of(frame: Frame, findings: Findings) -> Plane | None:
             file=name,
             keyword="ImageOrientationPatient",
         )
-    for keyword in ("FrameOfReferenceUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         if not text(header, keyword):
             findings.problem("missing", "Export the series again", file=name, keyword=keyword)
+    if not text(header, "FrameOfReferenceUID") and not same_frame:
+        remedy = (
+            "Export the series again; if a person has made sure that image and structures lie in one space, say so"
+        )
+        findings.problem("missing", f"{remedy}: {SAME_FRAME}", file=name, keyword="FrameOfReferenceUID")
     if findings.count > before or straight is None:
         return None
     return Plane(

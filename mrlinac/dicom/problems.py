@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,14 @@ from pydicom.dataset import Dataset
 from mrlinac.anatomy.patient import Note, Notes, Severity
 from mrlinac.errors import DataError, raise_all
 
-MOST_LISTED = 12
+MOST_LISTED = 6
 """Problems of one kind listed one by one; the rest is counted, so that 300 bad slices do not bury the cause."""
+
+SAME_FRAME = "--same-frame, or same_frame = true in patient.toml"
+"""How a person says that what states different frames of reference lies in one space."""
+
+VARIES = re.compile(r"'[^']*'|[-+]?\d[\w.,-]*")
+"""What makes two sentences of one kind differ: quoted names and numbers."""
 
 
 class Findings:
@@ -29,30 +37,47 @@ class Findings:
     """
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
         self.count = 0
-        self._repeats: dict[str, int] = {}
+        self._kinds: dict[tuple[str, str, str], _Repeated] = {}
         self._notes: list[Note] = []
 
-    def problem(self, reason: str, remedy: str, *, file: str = "", keyword: str = "") -> None:
-        """Add a problem; the same reason and remedy of many files is listed a dozen times, then counted."""
+    @property
+    def problems(self) -> list[str]:
+        """Those that are listed one by one."""
+        return [listed for repeated in self._kinds.values() for listed in repeated.listed]
+
+    def problem(self, reason: str, remedy: str, *, file: str = "", keyword: str = "", than: str = "") -> None:
+        """Add a problem; one kind of problem of many files is listed a few times, then counted.
+
+        Parameters
+        ----------
+        reason, remedy : str
+        file, keyword : str, optional
+            Where: the file, the tag.
+        than : str, optional
+            A part of the reason that differs from file to file and makes no other kind of problem, such as another
+            file's name. Numbers and quoted names make none either.
+        """
         self.count += 1
-        kind = f"{keyword}|{reason}|{remedy}"
-        self._repeats[kind] = self._repeats.get(kind, 0) + 1
-        if self._repeats[kind] <= MOST_LISTED:
+        general = VARIES.sub("#", reason.replace(than, "#") if than else reason)
+        repeated = self._kinds.setdefault((keyword, general, remedy), _Repeated(reason))
+        repeated.count += 1
+        if repeated.count <= MOST_LISTED:
             where = ": ".join(part for part in (file, tag_name(keyword) if keyword else "") if part)
-            self.problems.append(f"{where}: {reason}. {remedy}" if where else f"{reason}. {remedy}")
+            repeated.listed.append(f"{where}: {reason}. {remedy}" if where else f"{reason}. {remedy}")
 
     def absorb_problems(self, other: Findings) -> None:
         """Take over another's problems, without its notes."""
         self.count += other.count
-        self.problems += other.problems
-        for kind, count in other._repeats.items():
-            self._repeats[kind] = self._repeats.get(kind, 0) + count
+        for kind, theirs in other._kinds.items():
+            ours = self._kinds.setdefault(kind, _Repeated(theirs.reason))
+            ours.listed += theirs.listed[: MOST_LISTED - len(ours.listed)]
+            ours.count += theirs.count
 
     def note(self, severity: Severity, text: str) -> None:
-        """Add a sentence to the import report."""
-        self._notes.append(Note(severity, text))
+        """Add a sentence to the import report, once."""
+        if (told := Note(severity, text)) not in self._notes:
+            self._notes.append(told)
 
     def notes(self) -> Notes:
         """The import report so far, as a frozen noun."""
@@ -65,20 +90,29 @@ class Findings:
     def reasons(self) -> list[str]:
         """Kinds of problems without the files that have them: ``Pixel Spacing (0028,0030) missing (3 times)``."""
         told = []
-        for kind, count in self._repeats.items():
-            keyword, reason, _ = kind.split("|", 2)
-            times = f" ({count} times)" if count > 1 else ""
-            told.append(f"{tag_name(keyword)}: {reason}{times}" if keyword else f"{reason}{times}")
+        for (keyword, _, _), repeated in self._kinds.items():
+            times = f" ({repeated.count} times)" if repeated.count > 1 else ""
+            told.append(f"{tag_name(keyword)}: {repeated.reason}{times}" if keyword else f"{repeated.reason}{times}")
         return told
 
     def listed(self) -> list[str]:
-        """All problems, those that repeat counted."""
-        more = [
-            f"... and {count - MOST_LISTED} more: {kind.split('|')[1]}"
-            for kind, count in self._repeats.items()
-            if count > MOST_LISTED
-        ]
-        return self.problems + more
+        """All problems, kind by kind, those that repeat counted."""
+        lines: list[str] = []
+        for (keyword, _, _), repeated in self._kinds.items():
+            lines += repeated.listed
+            if more := repeated.count - len(repeated.listed):
+                where = f"{tag_name(keyword)}: " if keyword else ""
+                lines.append(f"... and {more} more of this kind: {where}{repeated.reason}")
+        return lines
+
+
+@dataclass
+class _Repeated:
+    """Problems of one kind: the first one's reason, the first few in full, how many there are."""
+
+    reason: str
+    listed: list[str] = field(default_factory=list)
+    count: int = 0
 
 
 def tag_name(keyword: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ LEVEL = 2e-4
 """Tilt that leaves a contour of 500 mm within 0.1 mm of its plane."""
 
 
-def moves_to(frame_uid: str, registrations: Sequence[Found], findings: Findings) -> dict[str, Matrix]:
+def moves_to(
+    frame_uid: str, registrations: Sequence[Found], findings: Findings, wanted: Collection[str] | None = None
+) -> dict[str, Matrix]:
     """Frames of reference that can be moved into one frame, each with its matrix; the frame itself included.
 
     Parameters
@@ -33,6 +35,8 @@ def moves_to(frame_uid: str, registrations: Sequence[Found], findings: Findings)
         Registration objects of the folder.
     findings : Findings
         Gets a problem where two registrations contradict one another, a note where one is not rigid.
+    wanted : collection of str, optional
+        The frames of reference that are needed: registrations of others may contradict one another.
 
     Returns
     -------
@@ -49,6 +53,8 @@ def moves_to(frame_uid: str, registrations: Sequence[Found], findings: Findings)
         for frame, matrix in to_registered.items():
             move = np.linalg.inv(here) @ matrix
             if frame == frame_uid:
+                continue
+            if wanted is not None and frame not in wanted:
                 continue
             if frame in moves and not _same(moves[frame], move):
                 findings.problem(

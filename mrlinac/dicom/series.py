@@ -58,7 +58,9 @@ class Series:
     header: Dataset
 
 
-def read_series(series: ImageSeries, findings: Findings, *, position: str | None = None) -> Series | None:
+def read_series(
+    series: ImageSeries, findings: Findings, *, position: str | None = None, same_frame: bool = False
+) -> Series | None:
     """Read one series.
 
     Parameters
@@ -69,6 +71,8 @@ def read_series(series: ImageSeries, findings: Findings, *, position: str | None
         Gets problems and notes.
     position : str, optional
         The patient position as stated by the user, where the files lack it.
+    same_frame : bool
+        A person says that slices of several frames of reference, or of none, lie in one space.
 
     Returns
     -------
@@ -80,11 +84,11 @@ def read_series(series: ImageSeries, findings: Findings, *, position: str | None
     frames = without_localisers(series.frames, findings)
     lying = _position(frames, position, findings)
     _check_frame_counts(frames, findings)
-    planes = [plane for plane in (plane_of(frame, findings) for frame in frames) if plane is not None]
+    planes = [p for p in (plane_of(frame, findings, same_frame=same_frame) for frame in frames) if p is not None]
     if quantity == "HU":
         _check_rescale(frames, findings)
     pixels = Pixels(findings)
-    stacked = stack(planes, findings, pixels.same)
+    stacked = stack(planes, findings, pixels.same, lost=len(frames) - len(planes), same_frame=same_frame)
     if findings.count > before or stacked is None or lying is None:
         return None
     _note_geometry(stacked, series.kind, lying, findings)
@@ -156,7 +160,7 @@ def _position(frames: Sequence[Frame], stated: str | None, findings: Findings) -
         if not tagged and stated is None:
             findings.problem(
                 "missing",
-                'Say how the patient lies, for instance position="HFS", or position = "HFS" in patient.toml',
+                'Say how the patient lies, for instance --position HFS, or position = "HFS" in patient.toml',
                 file=frame.name,
                 keyword="PatientPosition",
             )

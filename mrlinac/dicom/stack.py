@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,13 +13,32 @@ from scipy import ndimage
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.dicom.planes import TILT_TOLERANCE, Plane, POSITION_TOLERANCE_mm
-from mrlinac.dicom.problems import Findings
+from mrlinac.dicom.problems import SAME_FRAME, Findings, tag_name
 
 MOST_VOXELS = 600_000_000
 """2.4 GB of values; more is damage or a mistake, and would take the machine's memory."""
 
 JITTER = 0.2
 """Spacings that differ by up to this share are resampled with a notice; more is no single reconstruction."""
+
+MOST_SHARED = 3
+"""So many places with two images are slices too many; more are another volume."""
+
+TELLING = (
+    "SeriesDescription",
+    "ImageComments",
+    "ProtocolName",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "ContentTime",
+    "SeriesTime",
+    "SeriesNumber",
+    "ConvolutionKernel",
+    "TemporalPositionIdentifier",
+    "ReconstructionDiameter",
+)
+"""Tags that may tell the volumes of one series apart without being made for it."""
 
 MOST_MISSING = 2
 """So many slices in a row may be missing ..."""
@@ -98,7 +118,12 @@ class Stack:
 
 
 def stack(
-    planes: Sequence[Plane], findings: Findings, same_pixels: Callable[[Plane, Plane], bool] | None = None
+    planes: Sequence[Plane],
+    findings: Findings,
+    same_pixels: Callable[[Plane, Plane], bool] | None = None,
+    *,
+    lost: int = 0,
+    same_frame: bool = False,
 ) -> Stack | None:
     """Order planes of one series and find their grid; None, with problems noted.
 
@@ -107,24 +132,30 @@ def stack(
     planes : sequence of Plane
     findings : Findings
     same_pixels : function, optional
-        Whether two planes in one place hold the same pixels, and one of them can go.
+        Whether two planes in one place hold the same pixels, and one of them can go. Without it pixels are not looked
+        at: places with more than one image are counted.
+    lost : int
+        Slices that are missing because of problems noted before.
+    same_frame : bool
+        A person says that slices of different frames of reference lie in one space.
     """
     before = findings.count
     tilt = _tilt(planes)
     if tilt is not None:
         planes = [_straightened(plane, tilt) for plane in planes]
     _check_uniform(planes, findings, tilted=tilt is not None)
+    _check_frames(planes, findings, same_frame=same_frame)
     if findings.count > before:
         return None
     axis = int(np.argmax(np.abs(np.cross(*planes[0].axes)))) if planes else 2
     ordered = _distinct(planes, axis, findings, same_pixels)
-    if len(ordered) < 2:
+    if len(ordered) < 2 and findings.count == before and not lost:
         files = ", ".join(plane.name for plane in ordered) or "none"
         findings.problem(
             f"the image series has {len(ordered)} usable slice(s) ({files}); a volume needs at least two",
             "Give the folder of the whole series",
         )
-    if findings.count > before:
+    if findings.count > before or len(ordered) < 2:
         return None
     where = np.array([plane.position_xyz_mm[axis] for plane in ordered])
     spacing_mm, even_mm = _spacing(ordered, where, findings)
@@ -200,7 +231,7 @@ def grid_of(
 
 
 def _check_uniform(planes: Sequence[Plane], findings: Findings, *, tilted: bool) -> None:
-    """All planes must lie on one lattice in one frame; compared with the first in name order."""
+    """All planes must lie on one lattice; compared with the first in name order."""
     if not planes:
         return
     first = planes[0]
@@ -212,13 +243,11 @@ def _check_uniform(planes: Sequence[Plane], findings: Findings, *, tilted: bool)
             "Rows": one.shape_yx != first.shape_yx,
             "PixelSpacing": not np.allclose(one.spacing_yx_mm, first.spacing_yx_mm, rtol=1e-4),
             "ImageOrientationPatient": not np.array_equal(one.axes, first.axes),
-            "FrameOfReferenceUID": one.frame_uid != first.frame_uid,
         }
         remedies = {
             "Rows": "A series has one matrix: remove what is not part of it",
             "PixelSpacing": "A series has one pixel spacing: remove what is not part of it",
             "ImageOrientationPatient": "A series has one orientation: remove what is not part of it",
-            "FrameOfReferenceUID": "Slices of two frames of reference cannot be one image",
         }
         for keyword, differs in found.items():
             if differs:
@@ -238,34 +267,97 @@ def _check_uniform(planes: Sequence[Plane], findings: Findings, *, tilted: bool)
             )
 
 
+def _check_frames(planes: Sequence[Plane], findings: Findings, *, same_frame: bool) -> None:
+    """All planes must lie in one frame of reference, by their tags or by a person's word."""
+    frames = Counter(plane.frame_uid for plane in planes)
+    if len(frames) < 2:
+        return
+    if same_frame:
+        findings.note(
+            "decide", f"The slices state {len(frames)} frames of reference: taken for one because a person says so."
+        )
+        return
+    usual = frames.most_common(1)[0][0]
+    odd = [plane.name for plane in planes if plane.frame_uid != usual]
+    each = f"{len(odd)} of them state(s) another than the others"
+    if len(frames) == len(planes):
+        each = "each states one of its own, as an anonymiser leaves it that gives every file new UIDs"
+    findings.problem(
+        f"{len(frames)} frames of reference among {len(planes)} slices: {each}",
+        f"Export the series again; if a person has made sure that the slices lie in one space, say so: {SAME_FRAME}",
+        file="" if len(frames) == len(planes) else odd[0],
+        keyword="FrameOfReferenceUID",
+    )
+
+
 def _distinct(
     planes: Sequence[Plane], axis: int, findings: Findings, same_pixels: Callable[[Plane, Plane], bool] | None
 ) -> list[Plane]:
     """Planes by position, each place once. The same image twice is dropped; two images in one place are a problem."""
     ordered = sorted(planes, key=lambda p: (p.position_xyz_mm[axis], p.name))
-    kept: list[Plane] = []
-    dropped = copied = 0
+    places: list[list[Plane]] = []
     for one in ordered:
-        if not kept or abs(one.position_xyz_mm[axis] - kept[-1].position_xyz_mm[axis]) >= POSITION_TOLERANCE_mm:
-            kept.append(one)
-            continue
-        same_object = one.sop_uid == kept[-1].sop_uid and one.frame.index == kept[-1].frame.index
-        if same_object:
-            dropped += 1
-        elif same_pixels is not None and same_pixels(one, kept[-1]):
-            copied += 1
+        if places and one.position_xyz_mm[axis] - places[-1][0].position_xyz_mm[axis] < POSITION_TOLERANCE_mm:
+            places[-1].append(one)
         else:
+            places.append([one])
+    kept = [_images(place) for place in places]
+    if dropped := len(ordered) - sum(map(len, kept)):
+        findings.note("done", f"{dropped} slice file(s) present twice (same SOP Instance UID) read once.")
+    shared = [place for place in kept if len(place) > 1]
+    if shared and same_pixels is None:
+        findings.note("warning", f"{len(shared)} of {len(kept)} places hold more than one image.")
+    elif shared and same_pixels is not None:
+        differing = (place for place in shared if not all(same_pixels(place[0], other) for other in place[1:]))
+        first = next(differing, None)
+        if first is None:
+            copied = sum(len(place) - 1 for place in shared)
+            findings.note(
+                "done", f"{copied} slice(s) present twice under different UIDs with equal pixels read once."
+            )
+        elif len(shared) > MOST_SHARED:  # the first that differs decides: reading the pixels of all would take long
+            _problem_of_volumes(shared, len(kept), findings)
+        else:
+            _problem_of_places([first, *differing], axis, findings)
+    return [place[0] for place in kept]
+
+
+def _images(place: Sequence[Plane]) -> list[Plane]:
+    """The different objects of one place."""
+    return list({(plane.sop_uid, plane.frame.index): plane for plane in reversed(place)}.values())[::-1]
+
+
+def _problem_of_places(differing: Sequence[Sequence[Plane]], axis: int, findings: Findings) -> None:
+    """Single places that hold two different images."""
+    for first, *others in differing:
+        for one in others:
             findings.problem(
-                f"the same position as {kept[-1].name} ({'xyz'[axis]} {one.position_xyz_mm[axis]:g} mm)",
+                f"the same position as {first.name} ({'xyz'[axis]} {one.position_xyz_mm[axis]:g} mm), another image",
                 "Remove the slice that does not belong to the reconstruction",
                 file=one.name,
                 keyword="ImagePositionPatient",
+                than=first.name,
             )
-    if dropped:
-        findings.note("done", f"{dropped} slice file(s) present twice (same SOP Instance UID) read once.")
-    if copied:
-        findings.note("done", f"{copied} slice(s) present twice under different UIDs with equal pixels read once.")
-    return kept
+
+
+def _problem_of_volumes(shared: Sequence[Sequence[Plane]], count: int, findings: Findings) -> None:
+    """A series that holds several volumes, which none of the usual tags tells apart."""
+    sizes = sorted({len(place) for place in shared})
+    images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    telling = [
+        tag_name(keyword)
+        for keyword in TELLING
+        if all(len({plane.frame.text(keyword) for plane in place}) == len(place) for place in shared)
+        and len({plane.frame.text(keyword) for place in shared for plane in place}) == sizes[-1]
+    ]
+    by = f" {' and '.join(telling)} tell(s) them apart." if telling else ""
+    findings.problem(
+        f"{len(shared)} of {count} places of the image series hold {images} images each: several volumes in one"
+        " series, such as breathing phases, repetitions or reconstructions",
+        "Put the files of one volume into a folder of its own and give that, or export each volume as a series of its"
+        f" own.{by}",
+        keyword="ImagePositionPatient",
+    )
 
 
 def _spacing(
@@ -291,6 +383,7 @@ def _spacing(
             "Add the missing slices or export a series of even spacing",
             file=planes[index + 1].name,
             keyword="ImagePositionPatient",
+            than=planes[index].name,
         )
     count = round(float(where[-1] - where[0]) / usual) + 1
     even = np.linspace(where[0], where[-1], count)

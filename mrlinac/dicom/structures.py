@@ -234,7 +234,7 @@ def _reachable(
     rtstruct: Found, moves: Mapping[str, NDArray[np.float64]], findings: Findings
 ) -> dict[str, NDArray[np.float64]]:
     """The set's frames of reference that can be moved into the image's; none at all is a problem."""
-    found = frames(rtstruct)
+    found = frames(rtstruct) | ({""} & set(moves))  # the empty one: a person says where a set without any lies
     if not found:
         findings.problem(
             "missing, so its place in space is unknown",

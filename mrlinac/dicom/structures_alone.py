@@ -11,7 +11,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.problems import Findings, numbers, quiet_pydicom
-from mrlinac.dicom.scan import RT_PLAN, RT_STRUCT, examine, scan
+from mrlinac.dicom.scan import RT_STRUCT, examine, scan
 from mrlinac.dicom.structure_set import frames
 from mrlinac.dicom.structures import read_structures
 from mrlinac.dicom.thickness import slice_without_image_mm
@@ -72,17 +72,6 @@ def frames_of_structure_set(path: str | Path) -> set[str]:
     path = _only_one(Path(path), RT_STRUCT, "RTSTRUCT")
     found = examine(path, path.name, Findings())
     return set() if found is None else frames(found)
-
-
-@quiet_pydicom()
-def planned_fractions(folder: str | Path, plan_uid: str) -> int | None:
-    """Number of fractions that the RTPLAN of a dose states, where it lies in a folder; None where it does not."""
-    for found in scan(Path(folder), Findings()).of_kind(RT_PLAN) if plan_uid else []:
-        groups = found.header.get("FractionGroupSequence") or []
-        if str(found.header.get("SOPInstanceUID", "")) == plan_uid and len(groups) == 1:
-            stated = numbers(groups[0], "NumberOfFractionsPlanned")
-            return None if stated is None else int(stated[0])
-    return None
 
 
 def _only_one(path: Path, kind: str, what: str) -> Path:

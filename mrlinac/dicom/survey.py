@@ -6,7 +6,6 @@ are letters, given in the order in which they turn up.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from mrlinac.dicom.dose_reading import on_axes, stored_frames
 from mrlinac.dicom.pixels import stored_values
+from mrlinac.dicom.plan_facts import facts_of
 from mrlinac.dicom.planes import ImageSeries, described_axes, image_series, plane_of, without_localisers
 from mrlinac.dicom.problems import Findings, integer, numbers, read_dataset, text
 from mrlinac.dicom.registration import described as described_move
@@ -97,7 +97,7 @@ def _series_row(series: ImageSeries) -> Row:
     findings = Findings()
     frames_kept = without_localisers(series.frames, findings)
     planes = [plane for plane in (plane_of(frame, findings) for frame in frames_kept) if plane is not None]
-    stacked = stack(planes, findings, lambda one, other: True) if planes else None
+    stacked = stack(planes, findings, lost=len(frames_kept) - len(planes)) if planes else None
     lying = text(series.header, "PatientPosition") or "no position"
     made = text(series.header, "Manufacturer")
     row: Row = {
@@ -173,37 +173,17 @@ def _dose_row(found: Found) -> Row:
 
 
 def _plan_row(found: Found) -> Row:
-    header = found.header
-    beams = header.get("BeamSequence") or []
-    groups = header.get("FractionGroupSequence") or []
-    fractions = [integer(group, "NumberOfFractionsPlanned") for group in groups]
-    metersets = [
-        float(value[0])
-        for group in groups
-        for beam in group.get("ReferencedBeamSequence") or []
-        if (value := numbers(beam, "BeamMeterset")) is not None
-    ]
-    kinds = Counter(text(beam, "BeamType").lower() or "of no type" for beam in beams)
-    positions = {text(setup, "PatientPosition") for setup in header.get("PatientSetupSequence") or []} - {""}
-    devices = {
-        (text(device, "RTBeamLimitingDeviceType"), integer(device, "NumberOfLeafJawPairs") or 0)
-        for beam in beams
-        for device in beam.get("BeamLimitingDeviceSequence") or []
-    }
-    parts = [
-        f"{len(beams)} beam(s) ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})",
-        f"{(metersets and sum(metersets)) or 0:.1f} MU a fraction",
-        f"fractions {', '.join('not stated' if f is None else str(f) for f in fractions) or 'not stated'}",
-        " and ".join(name + (f" of {pairs} pairs" if pairs > 1 else "") for name, pairs in sorted(devices)),
-        ", ".join(sorted(positions)) or "no position",
-    ]
+    facts = facts_of(found.header)
+    treating = [beam for beam in facts.beams if beam.treats]
     return {
-        "beams": len(beams),
-        "fractions": fractions,
-        "meterset": sum(metersets),
-        "positions": sorted(positions),
-        "manufacturer": text(header, "Manufacturer"),
-        "text": ", ".join(part for part in parts if part),
+        "beams": len(treating),
+        "other_beams": len(facts.beams) - len(treating),
+        "fractions": [group.fractions for group in facts.groups],
+        "metersets": [facts.meterset(group) for group in facts.groups],
+        "brachytherapy": facts.brachytherapy is not None,
+        "positions": list(facts.positions),
+        "manufacturer": text(found.header, "Manufacturer"),
+        "text": str(facts),
     }
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from dicompylercore.dvh import DVH
 from numpy.typing import NDArray
 
+from mrlinac.anatomy.contours import polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Structure, StructureSet
@@ -49,12 +50,14 @@ class Evaluation:
     structures : DataFrame
         structure, role, origin, volume_cc, and the share of the volume outside each dose's grid in per cent.
     metrics : DataFrame
-        structure, metric, unit, a column of values a dose, remark.
+        structure, metric, unit, a column of values a dose, a column a dose of the share of the structure outside that
+        dose's grid in per cent (it counts with 0 Gy), remark.
     goals : mapping of label to DataFrame
-        As of a plan; empty without a protocol.
+        As of a plan, with the share outside; empty without a protocol.
     dvh : mapping of label to mapping of structure to DVH
     differences : DataFrame
-        Dose minus reference in every structure: mean, standard deviation, D2 % and D98 % of the difference (Gy).
+        Dose minus reference in every structure: mean, standard deviation, D2 % and D98 % of the difference (Gy), and the
+        larger share of the structure outside one of the two grids.
     gamma : mapping of label to Gamma
     notes : Notes
     """
@@ -143,11 +146,11 @@ def evaluate(
         _check_course(protocol, doses)
     measuring = Measuring(doses, subject, prescription_Gy)
     reference, first = next(iter(doses.items()))
-    rows = [measuring.row(name, wanted) for name, wanted in asked]
+    rows = [_row(measuring, name, wanted) for name, wanted in asked]
     columns = ["structure", "metric", "unit"]
     for label, dose in doses.items():
         columns += [label, *((f"{label} raw", f"{label} sigma") if dose.batches is not None else ())]
-    columns.append("remark")
+    columns += [*map(outside_column, doses), "remark"]
     others = {label: dose for label, dose in doses.items() if label != reference}
     return Evaluation(
         subject=subject,
@@ -155,7 +158,7 @@ def evaluate(
         fractions=fractions,
         prescription_Gy=prescription_Gy,
         protocol_title="" if protocol is None else protocol.title,
-        structures=measuring.structures(),
+        structures=_structures(measuring),
         metrics=pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[3:-1], float)),
         goals={label: _goals(measuring, protocol, label) for label in doses} if protocol is not None else {},
         dvh={label: measuring.dvhs(label) for label in doses},
@@ -163,6 +166,56 @@ def evaluate(
         gamma={} if criteria is None else {k: gammas.gamma(first, dose, criteria) for k, dose in others.items()},
         notes=Notes((*subject.notes.entries, *measuring.notes)),
     )
+
+
+OUTSIDE = "outside_percent"
+"""Column of a table of goals: the share of the structure outside the dose's grid."""
+
+
+def outside_column(label: str) -> str:
+    """Column of the tables of structures and metrics: the share of a structure outside a dose's grid."""
+    return f"outside {label} (%)"
+
+
+def _row(measuring: Measuring, name: str, wanted: Metric) -> dict[str, object]:
+    """One metric in every dose, with the share of the structure outside each; its volume is its own wherever it lies."""
+    row = {**measuring.row(name, wanted), **_outside(measuring, name)}
+    if wanted.text == "volume" and not measuring.subject.flaw(name):
+        away = [label for label, known in measuring.known.items() if name not in known]
+        row |= dict.fromkeys(away, _volume_cc(measuring.subject, name))
+    return row
+
+
+def _outside(measuring: Measuring, name: str) -> dict[str, float]:
+    """Share of a structure outside each dose's grid in per cent; NaN for a structure without a volume."""
+    subject = measuring.subject
+    empty = _volume_cc(subject, name) == 0
+    found: dict[str, float] = {}
+    for label, known in measuring.known.items():
+        share = 100.0 if not empty else float("nan")
+        if name in known:
+            samples = measuring.samples(label, name)
+            share = 100 * samples.outside_cc / samples.total_cc
+        found[outside_column(label)] = float(share)
+    return found
+
+
+def _volume_cc(subject: Subject, name: str) -> float:
+    """Volume of a structure, wherever it lies."""
+    if subject.ruled is not None and name in subject.ruled:
+        return float(subject.ruled[name].occupancy.sum(dtype=np.float64)) * subject.ruled.grid.voxel_cc
+    return polygon_volume_cc(subject.rois[name])
+
+
+def _structures(measuring: Measuring) -> pd.DataFrame:
+    """One row a structure, those outside a dose's grid too, with their own volume."""
+    table = measuring.structures()
+    for row, name in enumerate(table["structure"]):
+        if np.isnan(table.loc[row, "volume_cc"]):
+            table.loc[row, "volume_cc"] = _volume_cc(measuring.subject, name)
+        for column, share in _outside(measuring, name).items():
+            table.loc[row, column] = share
+    return table
 
 
 def _asked(requests: Sequence[Request], subject: Subject, prescription_Gy: float | None) -> list[tuple[str, Metric]]:
@@ -233,7 +286,11 @@ def _goals(measuring: Measuring, protocol: Protocol, label: str) -> pd.DataFrame
     table = pd.DataFrame([asdict(verdict) for verdict in judged]).rename(columns={"outcome": "verdict"})
     columns = ["structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "scaled", "raw"]
     numbers = dict.fromkeys(("value", "limit", "margin", "raw", "sigma"), float)
-    return table.reindex(columns=[*columns, "sigma", "source"]).astype(numbers)
+    table = table.reindex(columns=[*columns, "sigma", "source"]).astype(numbers)
+    names = [name if name in measuring.subject.names else "" for name in table["structure"]]
+    outside = [_outside(measuring, name)[outside_column(label)] if name else float("nan") for name in names]
+    table.insert(len(table.columns) - 1, OUTSIDE, np.array(outside, float))
+    return table
 
 
 def _stand_ins(measuring: Measuring, label: str) -> StructureSet:
@@ -271,9 +328,10 @@ def _differences(measuring: Measuring, reference: str, others: Sequence[str]) ->
                     "sd_Gy": spread,
                     "highest 2 % above_Gy": float(most),
                     "lowest 2 % below_Gy": float(least),
+                    OUTSIDE: max(_outside(measuring, name)[outside_column(each)] for each in (reference, label)),
                 }
             )
-    columns = ["dose", "structure", "mean_Gy", "sd_Gy", "highest 2 % above_Gy", "lowest 2 % below_Gy"]
+    columns = ["dose", "structure", "mean_Gy", "sd_Gy", "highest 2 % above_Gy", "lowest 2 % below_Gy", OUTSIDE]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrlinac import dicom
 from mrlinac.anatomy.contours import rasterise
-from mrlinac.anatomy.derive import with_derived
+from mrlinac.anatomy.derive import Deriver, with_derived
 from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Note, Notes, Patient
@@ -40,7 +40,7 @@ ENDING: Mapping[Ends, str] = {
 
 
 def read_doses(
-    files: Mapping[str, Sequence[Path]], *, fractions: int | None, course: int | None
+    files: Mapping[str, Sequence[Path]], *, fractions: int | None, course: int | None, same_frame: bool = False
 ) -> tuple[dict[str, Dose], int | None, str, Notes]:
     """Doses by label, each the sum of its files; the number of fractions; the frame of reference; what was found.
 
@@ -51,6 +51,8 @@ def read_doses(
         Stated by the caller, for all.
     course : int, optional
         What to assume where neither the file, nor the caller, nor an RTPLAN beside the file says it.
+    same_frame : bool
+        Take all doses for lying in one frame of reference whatever the files say.
 
     Raises
     ------
@@ -61,29 +63,36 @@ def read_doses(
     stated: dict[str, int | None] = {}
     frames: dict[str, str] = {}
     notes: list[Note] = []
+    problems: list[str] = []
+    plans = _plans_beside(files)
     for label, paths in files.items():
         # Of one file the caller's number must be the file's; a sum has as many as all its files together.
         asked = fractions if len(paths) == 1 else None
         objects = [dicom.read_dose_object(path, fractions=asked) for path in paths]
-        kinds = sorted({one.summation for one in objects if one.summation})
         notes += [Note(note.severity, f"{label}: {note.text}") for one in objects for note in one.notes.entries]
         frames |= {f"{label}, file {n + 1}": one.frame_uid for n, one in enumerate(objects)}
-        if len(objects) == 1 and kinds in (["BEAM"], ["CONTROL_POINT"]):
-            text = f"{label} is the dose of a {kinds[0].lower().replace('_', ' ')}, not of a plan: add up the others."
-            notes.append(Note("warning", text))
+        meaning = dicom.added([one.meaning for one in objects], plans)
+        problems += [f"{label}: {problem}" for problem in meaning.problems]
         if len(objects) > 1:
+            kinds = sorted({one.summation for one in objects if one.summation})
             notes.append(
                 Note("done", f"{label}: {len(objects)} doses ({', '.join(kinds) or 'kind unknown'}) added up.")
             )
-        alone = objects[0].dose if len(objects) == 1 else None
-        doses[label] = (
-            summation.total([one.dose for one in objects]) if alone is None else noise_beside(paths[0], alone)
-        )
-        stated[label] = _fractions_of(paths, objects, fractions)
+        notes += [Note(note.severity, f"{label}: {note.text}") for note in meaning.notes]
+        if not meaning.problems:
+            whole = summation.total([one.dose for one in objects])
+            doses[label] = whole if len(objects) > 1 else noise_beside(paths[0], whole)
+        stated[label] = meaning.fractions if fractions is None else fractions
+    raise_all(DataError, "these doses cannot be added up:", problems)
     if len(set(frames.values())) > 1:
-        raise DataError(
-            "the doses lie in different frames of reference, so that no voxel of one is that of another: "
-            "give doses of one planning CT"
+        if not same_frame:
+            raise DataError(
+                "the doses lie in different frames of reference, so that no voxel of one is that of another: "
+                "give doses of one planning CT; if a person has made sure that they lie in one space, say so: "
+                "--same-frame"
+            )
+        notes.append(
+            Note("decide", "The doses state different frames of reference: taken for one because you say so.")
         )
     known = {count for count in stated.values() if count is not None}
     if len(known) > 1:
@@ -107,18 +116,12 @@ def read_doses(
     )
 
 
-def _fractions_of(paths: Sequence[Path], objects: Sequence[dicom.DoseObject], stated: int | None) -> int | None:
-    """Fractions of a sum: of its plans together; those of the beams of one plan are the same fractions."""
-    if stated is not None:
-        return stated
-    of_plan: dict[str, int | None] = {}
-    for number, (path, one) in enumerate(zip(paths, objects, strict=True)):
-        count = one.fractions
-        if count is None:
-            count = dicom.planned_fractions(path.parent, one.plan_uid)
-        of_plan[one.plan_uid or f"file {number}"] = count
-    counts = list(of_plan.values())
-    return None if any(count is None for count in counts) else sum(count for count in counts if count is not None)
+def _plans_beside(files: Mapping[str, Sequence[Path]]) -> dict[str, dicom.PlanFacts]:
+    """The RTPLANs in the folders of the doses, each folder looked at once."""
+    found: dict[str, dicom.PlanFacts] = {}
+    for folder in dict.fromkeys(path.parent for paths in files.values() for path in paths):
+        found |= dicom.plans_in(folder)
+    return found
 
 
 def read_subject(
@@ -127,9 +130,12 @@ def read_subject(
     *,
     ct: Path | None = None,
     names: Mapping[str, str] | None = None,
+    series: str | None = None,
+    position: str | None = None,
     same_frame: bool = False,
     derive: bool | Sequence[str] = False,
     ends: Ends | None = None,
+    deriver: Deriver = with_derived,
 ) -> tuple[dict[str, Roi], Patient | None, Notes]:
     """Drawn structures, with the CT where it is given.
 
@@ -143,12 +149,16 @@ def read_subject(
         Folder of the CT.
     names : mapping, optional
         Clinic name to TG-263 name.
+    series, position
+        Which image series of the CT's folder, and how the patient lies, where the files do not say it.
     same_frame : bool
-        Take dose and structures for lying in one frame of reference whatever the files say.
+        Take image, dose and structures for lying in one frame of reference whatever the files say.
     derive : bool or sequence of str
         Derive from the CT what was not drawn: all that can be, or these.
     ends : {"half-slice", "at-contour"}, optional
         Where structures end along z; by default as ``patient.toml`` says, else half a slice beyond their end contours.
+    deriver : function
+        Derives them, or has them from before.
 
     Raises
     ------
@@ -164,8 +174,17 @@ def read_subject(
     patient: Patient | None = None
     notes: tuple[Note, ...]
     if ct is not None:
-        patient = dicom.read_patient(ct, rtstruct=structures, names=names, structures=not derive)
-        patient = with_derived(patient, derive)
+        patient = dicom.read_patient(
+            ct,
+            rtstruct=structures,
+            names=names,
+            structures=not derive,
+            series=series,
+            position=position,
+            same_frame=same_frame,
+            deriver=deriver,
+        )
+        patient = deriver(patient, derive)
         if not patient.rois:
             raise DataError("no structure set, and nothing could be derived from the CT: give --structures FILE")
         rois, own, notes = dict(patient.rois), {patient.frame_uid}, patient.notes.entries
@@ -179,13 +198,15 @@ def read_subject(
         text = f"Structures end {ENDING[ends]} along z, because that was asked for."
         notes = (*notes, Note("info", text))
     if own != {frame_uid}:
+        states = (
+            "the dose and the structures lie in different frames of reference" if own else "the structures state none"
+        )
         if not same_frame:
             raise DataError(
-                "Frame of Reference UID (0020,0052): the dose and the structures lie in different frames of reference. "
-                "Give the structures drawn on the dose's CT; if a person has made sure that they lie in one space, "
-                "say so: --same-frame"
+                f"Frame of Reference UID (0020,0052): {states}. Give the structures drawn on the dose's CT; if a person "
+                "has made sure that they lie in one space, say so: --same-frame"
             )
-        text = "Dose and structures state different frames of reference; taken for one because that was asked for."
+        text = f"Frame of Reference UID (0020,0052): {states}; taken for one because that was asked for."
         notes = (*notes, Note("decide", text))
     return rois, patient, Notes(notes)
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from mrlinac import spec
 from mrlinac.anatomy.from_ct import MetalOverride, Override
+from mrlinac.anatomy.patient import Position
 from mrlinac.errors import SpecError
 from mrlinac.machine.model import Machine
 from mrlinac.protocol.model import Protocol
@@ -21,6 +22,9 @@ Positive = Annotated[float, Field(gt=0)]
 NUMERICS_FILE = Path(__file__).resolve().parent.parent / "data" / "numerics.toml"
 PLACE_NOT_KEPT = "not kept"
 _PLACES = ("patient.folder", "patient.rtstruct")
+_OF_FOLDER = ("rtstruct", "series", "position", "same_frame", "densities", "derive")
+"""What a plan says of how its patient's folder is to be read."""
+
 NAMED = ("protocol", "machine", "numerics")  # tables that a plan file may give by name
 
 
@@ -29,6 +33,13 @@ class PatientSource(spec.Spec):
 
     folder: str | None = None
     rtstruct: str | None = None  # the structure set to use, where the folder has several or it lies elsewhere
+    series: str | None = None  # the image series to use, where the folder has several
+    position: Position | None = None  # how the patient lies, where the files lack it
+    same_frame: bool = (
+        False  # a person says: image and structures lie in one space whatever their frames of reference
+    )
+    densities: bool = False  # take over the densities that the structure set states
+    derive: bool = False  # derive from the CT what was not drawn
     phantom_seed: Annotated[int, Field(ge=0)] = 1  # the digital patient, used where no folder is given
     density_overrides: dict[str, Override] = Field(default_factory=dict)
     metal: MetalOverride | None = None
@@ -36,8 +47,8 @@ class PatientSource(spec.Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> PatientSource:
-        if self.rtstruct is not None and self.folder is None:
-            raise ValueError("rtstruct needs folder")
+        if self.folder is None and (given := [key for key in _OF_FOLDER if getattr(self, key) not in (None, False)]):
+            raise ValueError(f"{', '.join(given)} needs folder")
         return self
 
 
@@ -81,7 +92,8 @@ class PlanSpec(spec.Spec):
     def fingerprint(self) -> str:
         """Hash of everything that decides the result, the patient's images excepted."""
         values = self.model_dump(mode="json", exclude={"name", "title", "applied", "patient"})
-        return fingerprint(values, self.patient.model_dump(mode="json", exclude={"folder", "rtstruct", "identify"}))
+        # What decides how the folder is read decides what is read, and that is hashed with the patient.
+        return fingerprint(values, self.patient.model_dump(mode="json", exclude={"folder", "identify", *_OF_FOLDER}))
 
     def without_places(self) -> PlanSpec:
         """The plan as it may be kept in a result's folder: where the patient lay may say who it is.

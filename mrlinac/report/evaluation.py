@@ -12,7 +12,8 @@ import pandas as pd
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.errors import DataError
 from mrlinac.provenance import versions
-from mrlinac.recipe.evaluate import Evaluation
+from mrlinac.recipe.evaluate import OUTSIDE, Evaluation, outside_column
+from mrlinac.recipe.measuring import OUTSIDE_percent
 from mrlinac.report import compare, evaluation_figures, html, style, tables
 from mrlinac.report.html import Picture
 from mrlinac.report.tables import Cell, Table
@@ -122,6 +123,7 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def _metrics_table(evaluation: Evaluation) -> Table:
     labels = list(evaluation.doses)
+    outside = [outside_column(label) for label in labels if is_outside(evaluation.metrics[outside_column(label)])]
     rows = []
     for row in evaluation.metrics.to_dict("records"):
         cells = [Cell(str(row["structure"]), head=True), Cell(str(row["metric"]))]
@@ -129,9 +131,16 @@ def _metrics_table(evaluation: Evaluation) -> Table:
         for label in labels[1:]:
             gap = row[label] - row[labels[0]]
             cells.append(Cell(("+" if gap > 0 else "") + tables.number(gap), "number"))
+        cells += [Cell(tables.number(row[column], 1), "number") for column in outside]
         rows.append((*cells, Cell(str(row["remark"]), "source")))
-    heads = ("Structure", "Metric", *labels, *(f"{label} − {labels[0]}" for label in labels[1:]), "Remark")
+    gaps = [f"{label} − {labels[0]}" for label in labels[1:]]
+    heads = ("Structure", "Metric", *labels, *gaps, *outside, "Remark")
     return Table("Metrics", heads, tuple(rows))
+
+
+def is_outside(shares: pd.Series) -> bool:
+    """Whether so much of any structure lies outside a dose's grid that it is worth a column."""
+    return bool((shares > OUTSIDE_percent).any())
 
 
 def _goals_table(evaluation: Evaluation) -> Table:
@@ -143,6 +152,8 @@ def _goals_table(evaluation: Evaluation) -> Table:
                 limit = Cell(tables.limit_text(goal), "number")
                 rows.append([Cell(goal["structure"], head=True), Cell(goal["metric"]), limit])
             text = f"{tables.number(goal['value'])} {goal['unit']}  {tables.VERDICT_MARKS[goal['verdict']]}"
+            if goal[OUTSIDE] > OUTSIDE_percent:
+                text += f" ({goal[OUTSIDE]:.1f} % of it outside the dose grid)"
             rows[number].append(Cell(text, f"number verdict {goal['verdict']}"))
     sources = next(iter(evaluation.goals.values()), pd.DataFrame({"source": []}))["source"]
     for cells, source in zip(rows, sources, strict=True):

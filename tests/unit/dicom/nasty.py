@@ -20,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLoss
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED = {"CT": "1.2.840.10008.5.1.4.1.1.2.1", "MR": "1.2.840.10008.5.1.4.1.1.4.1"}
+RTPLAN = "1.2.840.10008.5.1.4.1.1.481.5"
 RTSTRUCT, RTDOSE = "1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.481.2"
 REG = "1.2.840.10008.5.1.4.1.1.66.1"
 
@@ -382,5 +383,61 @@ def dose(
     ds.PixelSpacing, ds.NumberOfFrames = ["1.5", "2.5"], len(offsets)
     ds.FrameIncrementPointer = pydicom.tag.Tag(0x3004, 0x000C)
     ds.GridFrameOffsetVector = [f"{v + (corner[2] if absolute else 0):g}" for v in offsets]
-    ds.DoseGridScaling, ds.DoseUnits, ds.DoseType, ds.DoseSummationType = scaling, "GY", "PHYSICAL", "FRACTION"
+    ds.DoseGridScaling, ds.DoseUnits, ds.DoseType, ds.DoseSummationType = (
+        scaling,
+        "GY",
+        "PHYSICAL",
+        "FRACTION_SESSION",
+    )
+    return ds
+
+
+def plan(
+    *groups: tuple[int | None, dict[int, float | None]],
+    uid: str = "1.9.80",
+    deliveries: dict[int, str] | None = None,
+    setups: int = 0,
+) -> Dataset:
+    """An RTPLAN of fraction groups: fractions, and the meterset of each beam by number (None: not stated)."""
+    ds = common(RTPLAN, "RTPLAN", uid, series="1.9.6")
+    ds.FractionGroupSequence, numbers = Items(), {}
+    for group_number, (fractions, metersets) in enumerate(groups, start=1):
+        group = Dataset()
+        group.FractionGroupNumber, group.ReferencedBeamSequence = group_number, Items()
+        if fractions is not None:
+            group.NumberOfFractionsPlanned = fractions
+        group.NumberOfBeams, group.NumberOfBrachyApplicationSetups = len(metersets), setups
+        for number, value in metersets.items():
+            item = Dataset()
+            item.ReferencedBeamNumber = number
+            if value is not None:
+                item.BeamMeterset = value
+            group.ReferencedBeamSequence.append(item)
+            numbers[number] = value
+        ds.FractionGroupSequence.append(group)
+    ds.BeamSequence = Items()
+    for number in numbers:
+        beam = Dataset()
+        beam.BeamNumber, beam.BeamName, beam.BeamType, beam.PrimaryDosimeterUnit = number, "B", "DYNAMIC", "MU"
+        if deliveries is None or number in deliveries:
+            beam.TreatmentDeliveryType = (deliveries or {}).get(number, "TREATMENT")
+        ds.BeamSequence.append(beam)
+    return ds
+
+
+def of_plan(ds: Dataset, summation: str, *uids: str, group: int | None = None, beams: Sequence[int] = ()) -> Dataset:
+    """Make a dose one of a plan (or of several), of a fraction group, of beams."""
+    ds.DoseSummationType, ds.ReferencedRTPlanSequence = summation, Items()
+    for uid in uids:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = RTPLAN, uid
+        if group is not None:
+            of_group = Dataset()
+            of_group.ReferencedFractionGroupNumber, of_group.ReferencedBeamSequence = group, Items()
+            for number in beams:
+                beam = Dataset()
+                beam.ReferencedBeamNumber = number
+                of_group.ReferencedBeamSequence.append(beam)
+            item.ReferencedFractionGroupSequence = Items([of_group])
+        ds.ReferencedRTPlanSequence.append(item)
     return ds

@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
-from mrlinac.dicom import anonymise, read_dose, read_patient, write_dose
+from mrlinac.dicom import anonymise, read_dose, read_patient, write_dose, write_patient
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, SpecError
 from mrlinac.provenance import Provenance
@@ -239,7 +239,96 @@ def test_refusals_write_nothing(export: Path, tmp_path: Path) -> None:
     ds = pydicom.dcmread(path)
     ds.add_new(0x00181271, "OB", PERSON.encode())
     ds.save_as(path)
-    with pytest.raises(DataError, match="still hold an identifier"):
+    with pytest.raises(
+        DataError, match=r"Water Equivalent Diameter \(0018,1271\) would still .*, the Patient's Name"
+    ):
         anonymise(export, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".mrlinac")]
+
+
+VENDOR = "1.2.840.10008.5.1.4.1.1.2.19991231.235959.4711"
+"""A UID as a vendor makes it: date, time and serial number behind a SOP Class UID."""
+
+
+def test_uids_under_the_root_of_the_standard_go_unless_it_lists_them(export: Path, tmp_path: Path) -> None:
+    def change(ds: Dataset) -> None:
+        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = VENDOR, f"{VENDOR}.1", f"{VENDOR}.2"
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = VENDOR, "1.2.840.10008.1.4.1.1"
+        item.ContextUID, item.CodingSchemeUID = "1.2.840.10008.6.1.19", "2.16.840.1.113883.6.96"
+        ds.SourceImageSequence = Sequence([item])
+        ds.ManufacturerModelName = f"{VENDOR}.1"  # a UID written as a text
+
+    for path in export.iterdir():
+        edit(path, change)
+    anonymise(export, tmp_path / "out", seed=5)
+    assert b"4711" not in everything_of(tmp_path / "out")
+    ds = pydicom.dcmread(next((tmp_path / "out").rglob("CT_0001.dcm")))
+    assert ds.ManufacturerModelName == ds.StudyInstanceUID
+    assert len({ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID}) == 3
+    (item,) = ds.SourceImageSequence
+    assert item.ReferencedSOPInstanceUID == "1.2.840.10008.1.4.1.1"  # the standard lists it
+    assert (item.ContextUID, item.CodingSchemeUID) == ("1.2.840.10008.6.1.19", "2.16.840.1.113883.6.96")
+    assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("Anonymous^Patient", "ANON01"),
+        ("ANONYMOUS", "ANONYMOUS"),
+        ("Basic^Profile", "MODIFIED"),
+        ("Option^Clean Dates", "113100"),
+        ("Mrlinac", "mrlinac"),
+        ("", ""),
+    ],
+)
+def test_people_who_are_called_like_our_own_texts_pass(folder: Path, tmp_path: Path, name: str, number: str) -> None:
+    for path in folder.iterdir():
+        edit(path, PatientName=name, PatientID=number, ReferringPhysicianName="Physician^Anonymous")
+    report = anonymise(folder, tmp_path / "out")
+    assert report.files == 10
+    assert all(str(pydicom.dcmread(p).PatientName) == report.patients[0] for p in (tmp_path / "out").rglob("*.dcm"))
+
+
+def test_a_copy_can_be_copied_again(export: Path, tmp_path: Path) -> None:
+    first = anonymise(export, tmp_path / "once", seed=5)
+    again = anonymise(tmp_path / "once", tmp_path / "twice", seed=5)
+    assert again.files == first.files
+    assert again.patients != first.patients
+
+
+def test_our_own_export_passes(cylinder: Patient, tmp_path: Path) -> None:
+    write_patient(cylinder, tmp_path / "own")
+    assert anonymise(tmp_path / "own", tmp_path / "out").files == 10
+
+
+def test_two_patients_get_two_pseudonyms_and_two_spans_of_days(export: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(export.iterdir())):
+        edit(path, PatientID=f"NUMBER{number % 2}", PatientName="Same^Name")
+    report = anonymise(export, tmp_path / "out", seed=5)
+    assert len(set(report.patients)) == 2
+    dates = {p: {pydicom.dcmread(f).StudyDate for f in (tmp_path / "out" / p).iterdir()} for p in report.patients}
+    assert len(set.union(*dates.values())) == 2
+
+
+def test_uids_and_pseudonyms_under_another_secret_differ(export: Path, tmp_path: Path) -> None:
+    held = {}
+    for name, seed in (("a", 5), ("b", 5), ("c", 6), ("d", None), ("e", None)):
+        report = anonymise(export, tmp_path / name, seed=seed)
+        ds = pydicom.dcmread(next((tmp_path / name).rglob("CT_0001.dcm")))
+        held[name] = (ds.SOPInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID, report.patients[0])
+    assert held.pop("b") == held["a"]
+    assert all(len(set(values)) == 4 for values in zip(*held.values(), strict=True))
+
+
+def test_an_identifier_left_in_many_files_is_one_kind_of_problem(export: Path, tmp_path: Path) -> None:
+    for path in export.glob("*CT_0*"):
+        ds = pydicom.dcmread(path)
+        ds.add_new(0x00181271, "OB", PERSON.encode())
+        ds.save_as(path)
+    with pytest.raises(DataError) as caught:
+        anonymise(export, tmp_path / "out")
+    assert "of this kind" in str(caught.value)
+    assert str(caught.value).count("\n") < 9

@@ -13,7 +13,6 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dicom import (
     frames_of_structure_set,
-    planned_fractions,
     read_dose,
     read_dose_object,
     read_patient,
@@ -158,16 +157,3 @@ def test_structures_without_their_ct(cylinder: Patient, folder: Path) -> None:
         read_structure_set(path, frame_uid="1.2.3")
     with pytest.raises(DataError, match="not an RTSTRUCT"):
         read_structure_set(next(p for p in folder.iterdir() if pydicom.dcmread(p).Modality == "CT"))
-
-
-def test_fractions_come_from_the_plan_beside_the_dose(tmp_path: Path) -> None:
-    plan, group = pydicom.Dataset(), pydicom.Dataset()
-    plan.SOPClassUID, plan.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.5", "1.2.3"
-    group.NumberOfFractionsPlanned = 25
-    plan.FractionGroupSequence = [group]
-    plan.file_meta = pydicom.dataset.FileMetaDataset()
-    plan.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
-    plan.save_as(tmp_path / "p.dcm", enforce_file_format=True)
-    assert planned_fractions(tmp_path, "1.2.3") == 25
-    assert planned_fractions(tmp_path, "1.2.4") is None
-    assert planned_fractions(tmp_path, "") is None
