@@ -71,6 +71,7 @@ JUDGED = {
     for met in (True, False)
 }
 FOUND = SimpleNamespace(as_dict=dict, problems=(), file=None)
+FAULTY = SimpleNamespace(as_dict=dict, problems=("no CTV",), file=None)
 COPY = SimpleNamespace(notes=Notes(), files=1, kinds={}, left_out={}, folder="x", patients=("ANON",))
 RESULT = {"load_result": giving(MET), "check_recalculation": giving(None)}
 
@@ -105,7 +106,7 @@ CASES = [
     ("evaluate", 2, ("evaluate",), {}),
     ("evaluate", 2, ("evaluate", "d", "--fractions", "0"), {}),
     ("import", 0, ("import", "f", "--json"), {"import_folder": giving(FOUND)}),
-    ("import", 1, ("import", "f", "--json"), {"import_folder": giving(SimpleNamespace(**{**vars(FOUND), "problems": ("x",)}))}),
+    ("import", 1, ("import", "f", "--json"), {"import_folder": giving(FAULTY)}),
     ("import", 1, ("import", "nowhere"), {}),
     ("import", 0, ("import", "f", "--anonymise", "x"), {"anonymise": giving(COPY)}),
     ("import", 1, ("import", "f", "--anonymise", "x"), {"anonymise": raising(DataError("would still hold"))}),
