@@ -7,6 +7,7 @@ import pytest
 
 from mrlinac.anatomy.contours import occupancy, rasterise
 from mrlinac.anatomy.couch import CouchGeometry
+from mrlinac.anatomy.from_ct import Override, calculation_grid, medium_of
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Patient
@@ -220,3 +221,30 @@ def test_the_imaged_range_ends_with_images_or_outline_whichever_ends_first():
     ):
         rois = {"External": replace(slab(-9, 9, -9, 9, planes, "external"), name="External")}
         assert case.imaged_z_mm(Patient("x", image, rois)) == pytest.approx(expected)
+
+
+# -- overrides --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [("Gas", "Rod"), ("Rod", "Gas")])
+def test_where_two_overrides_overlap_the_first_named_has_the_voxel(order):
+    """Water of 20 × 20 mm with 10 × 20 mm of gas and, half over it, 10 × 20 mm of titanium."""
+    image = Image(GRID, np.zeros(GRID.shape_zyx, np.float32))
+    planes = GRID.z_mm
+    rois = {
+        "External": replace(slab(-10, 10, -10, 10, planes, "external"), name="External"),
+        "Gas": replace(slab(-10, 0, -10, 10, planes), name="Gas"),
+        "Rod": replace(slab(-5, 5, -10, 10, planes), name="Rod"),
+    }
+    person = Patient("x", image, rois)
+    table = {
+        "Gas": Override(density_g_cm3=0.3, material="lung-icru"),
+        "Rod": Override(density_g_cm3=4.43, material="titanium-alloy"),
+    }
+    grid = calculation_grid(person, None, 5.0)
+    placed = rasterise(rois, grid)
+    medium, _ = medium_of(person, grid, placed, couch=None, overrides={name: table[name] for name in order})
+    area = float(medium.density_g_cm3[len(grid.z_mm) // 2].sum(dtype=float)) * 25  # g/cm³ mm²
+    air = 0.00121 * (grid.shape_zyx[1] * grid.shape_zyx[2] * 25 - 400)
+    gas, rod = (200, 100) if order[0] == "Gas" else (100, 200)
+    assert area == pytest.approx(0.3 * gas + 4.43 * rod + 1.018 * 100 + air, rel=5e-3)
