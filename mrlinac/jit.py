@@ -212,7 +212,7 @@ def sources_hash() -> str:
     digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()}".encode())
     for path in sorted(package.rglob("*.py")):
         source = path.read_bytes()
-        if path.name == "jit.py" or b"mrlinac.jit" in source or b"mrlinac import jit" in source:
+        if path.name in ("jit.py", "vectors.py") or b"mrlinac.jit" in source or b"mrlinac import jit" in source:
             digest.update(path.relative_to(package).as_posix().encode())
             digest.update(source)
     return digest.hexdigest()[:24]

@@ -34,7 +34,8 @@ def fingerprint(*parts: Any) -> str:
     ----------
     *parts
         Plain values, mappings, sequences, arrays, pydantic models or dataclasses of these. Paths, times and
-        identifiers must not be among them. Mappings are ordered by key, floats by their exact value.
+        identifiers must not be among them. A mapping's order does not matter, a sequence's does; floats go by their
+        exact value. Every part says its kind and length, so that no two different inputs are fed alike.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -44,12 +45,17 @@ def fingerprint(*parts: Any) -> str:
 
 def _feed(digest: Any, part: Any) -> None:
     if isinstance(part, np.ndarray):
+        if part.dtype.hasobject:
+            raise TypeError("cannot fingerprint an array of objects")
         digest.update(f"array:{part.dtype.str}:{part.shape}:".encode())
         digest.update(np.ascontiguousarray(part).data)
     elif isinstance(part, Mapping):
         digest.update(f"map:{len(part)}:".encode())
-        for key in sorted(part, key=str):
-            digest.update(f"{key}=".encode())
+        for key in sorted(part, key=lambda key: (str(key), type(key).__name__)):
+            plain = (
+                isinstance(key, str) and key.isidentifier()
+            )  # any other might hold what stands between two entries
+            digest.update(f"{key if plain else json.dumps(key)}=".encode())
             _feed(digest, part[key])
     elif isinstance(part, (list, tuple)):
         digest.update(f"list:{len(part)}:".encode())
@@ -67,6 +73,7 @@ def _feed(digest: Any, part: Any) -> None:
     elif isinstance(part, np.integer):
         digest.update(json.dumps(int(part)).encode() + b";")
     elif isinstance(part, bytes):
+        digest.update(f"bytes:{len(part)}:".encode())
         digest.update(part)
     else:
         raise TypeError(f"cannot fingerprint a {type(part).__name__}")

@@ -145,9 +145,9 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any], where: str =
                 place = None
                 break
         if isinstance(place, dict):
-            place[last] = value
+            place[last] = _copied(value)  # a finer key may change it next
         elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
-            place[int(last)] = value
+            place[int(last)] = _copied(value)
         else:
             problems.append(f"{dotted}: there is no such table")
     raise_all(SpecError, where, problems)

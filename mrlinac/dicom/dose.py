@@ -70,7 +70,9 @@ def write_dose(
     if not np.all(np.isfinite(values)) or float(values.min()) < 0:
         raise DataError("RTDOSE: the dose has negative or non-finite voxels; a dose to write has none.")
     source = source_of(patient, identify=identify)
-    sop_uid = dicom_uid(fingerprint, source, "RTDOSE", content_hash(dose.grid, values, dose.fractions))
+    sop_uid = dicom_uid(
+        fingerprint, source, "RTDOSE", content_hash(dose.grid, values, dose.fractions, plan_uid, label)
+    )
     series_uid = dicom_uid(fingerprint, source, "series", "RTDOSE")
     ds = new_object(RT_DOSE, "RTDOSE", sop_uid, series_uid, patient, identify=identify)
     ds.SeriesDescription = "mrlinac research dose"

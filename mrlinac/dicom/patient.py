@@ -23,8 +23,7 @@ from mrlinac.dicom.problems import SAME_FRAME, Findings, quiet_pydicom, text
 from mrlinac.dicom.registration import Matrix, moves_to
 from mrlinac.dicom.scan import REGISTRATION, RT_STRUCT, Catalogue, Found, examine, scan
 from mrlinac.dicom.series import Series, read_series
-from mrlinac.dicom.structure_set import plain_name
-from mrlinac.dicom.structure_set import frames, referenced_series, referenced_slices
+from mrlinac.dicom.structure_set import frames, plain_name, referenced_series, referenced_slices
 from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
 from mrlinac.provenance import fingerprint

@@ -171,7 +171,7 @@ def write_structures(
     if not rois:
         raise DataError("no structures to write: an RTSTRUCT needs at least one.")
     source = source_of(patient, identify=identify)
-    sop_uid = dicom_uid(fingerprint, source, "RTSTRUCT", content_hash(dict(rois)))
+    sop_uid = dicom_uid(fingerprint, source, "RTSTRUCT", content_hash(dict(rois), label))
     series_uid = dicom_uid(fingerprint, source, "series", "RTSTRUCT")
     ds = new_object(RT_STRUCT, "RTSTRUCT", sop_uid, series_uid, patient, identify=identify)
     ds.SeriesDescription = "mrlinac research structures"

@@ -182,7 +182,8 @@ class Machine(spec.Spec):
     def blocked_reason(self, gantry_deg: float) -> str | None:
         """Why a gantry angle is blocked, or None."""
         for sector in self.blocked:
-            if (gantry_deg - sector.from_deg) % 360 <= (sector.to_deg - sector.from_deg) % 360:
+            span_deg = sector.to_deg - sector.from_deg
+            if abs(span_deg) >= 360 or (gantry_deg - sector.from_deg) % 360 <= span_deg % 360:
                 return sector.reason
         return None
 

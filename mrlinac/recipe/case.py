@@ -104,17 +104,21 @@ def source_of(spec: PlanSpec, patient: Patient) -> PatientSource:
     voxels, so the rule for metal is not for it.
     """
     source, told = spec.patient, patient.decisions
-    asked = tuple(key for key in spec.applied if key.startswith("patient."))
     overrides, metal = dict(source.density_overrides), source.metal
     if told is not None:
-        own = {name: o for name, o in overrides.items() if f"patient.density_overrides.{name}" in "\n".join(asked)}
+        own = {name: o for name, o in overrides.items() if _asked_for(spec, f"patient.density_overrides.{name}")}
         merged = told.overrides(patient.external.name, overrides)
         overrides = {name: own.get(name, override) for name, override in merged.items()}
-        if told.metal is not None and not any(key.startswith("patient.metal") for key in asked):
+        if told.metal is not None and not _asked_for(spec, "patient.metal"):
             metal = told.metal
     if patient.image.quantity != "HU":
         metal = None
     return source.model_copy(update={"density_overrides": overrides, "metal": metal})
+
+
+def _asked_for(spec: PlanSpec, key: str) -> bool:
+    """Whether an override set a dotted key: itself, a part of it, or the table it stands in."""
+    return any(f"{key}.".startswith(f"{said}.") or said.startswith(f"{key}.") for said in spec.applied)
 
 
 def rules_of(spec: PlanSpec, patient: Patient) -> Mapping[str, StructureRule]:

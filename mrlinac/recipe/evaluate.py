@@ -77,12 +77,19 @@ class Evaluation:
 
     @property
     def fingerprint(self) -> str:
-        """Of the doses and of what they were evaluated in."""
+        """Of the doses, of what they were evaluated in, and of what was asked; not of labels and titles."""
+        subject, goals = self.subject, next(iter(self.goals.values()), None)
+        asked = ["structure", "metric", "limit", "direction"]
         return fingerprint(
-            [dose.provenance.fingerprint for dose in self.doses.values()],
-            {name: [(c.z_mm, c.points_xy_mm) for c in roi.contours] for name, roi in self.subject.rois.items()},
+            [dose.provenance.fingerprint for dose in self.doses.values()],  # the first is the reference
+            self.fractions,
             self.prescription_Gy,
-            [str(one.criteria) for one in self.gamma.values()],
+            {name: roi.content for name, roi in subject.rois.items()},
+            subject.ruled,
+            subject.image,
+            self.metrics[asked[:2]].to_numpy().tolist(),
+            None if goals is None else goals[asked].to_numpy().tolist(),
+            [found.criteria for found in self.gamma.values()],
         )
 
     @property

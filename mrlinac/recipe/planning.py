@@ -12,13 +12,14 @@ import pandas as pd
 from mrlinac import optimise, transport
 from mrlinac.anatomy.grid import Triple
 from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.beams import Fluence, field_xyz_T
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint, versions
 from mrlinac.recipe import isotoxic, judge
-from mrlinac.recipe.case import Case
+from mrlinac.recipe.case import Case, source_of
 from mrlinac.recipe.check import check
 from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import PlanSpec
@@ -201,10 +202,17 @@ def made_from(dose: Dose) -> dict[str, Any]:
 
 
 def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
-    """Hash of the resolved plan and of the patient's image and structures."""
-    rois = {name: (roi.role, [(c.z_mm, c.points_xy_mm) for c in roi.contours]) for name, roi in patient.rois.items()}
-    told = () if patient.decisions is None else (patient.decisions.says_of_planning,)
-    return fingerprint(spec.fingerprint, patient.image, patient.position, rois, *told)
+    """Hash of the resolved plan, of the patient's image and structures, and of what ``patient.toml`` says of planning."""
+    source, told = source_of(spec, patient), patient.decisions or PatientFile()
+    return fingerprint(
+        spec.fingerprint,
+        patient.image,
+        patient.position,
+        {name: roi.content for name, roi in patient.rois.items()},
+        list(source.density_overrides.items()),  # the first named has the voxel
+        source.metal,
+        [told.target_base, told.couch_top_y_mm, told.couch_top_x_mm],
+    )
 
 
 def _field_of(result: PlanResult, field_T: float) -> Triple:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,12 +87,15 @@ class PlanSpec(spec.Spec):
     numerics: Numerics
     applied: dict[str, Any] = Field(default_factory=dict)  # the overrides that made it what it is; already in force
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the result, the patient's images excepted."""
         values = self.model_dump(mode="json", exclude={"name", "title", "applied", "patient"})
         # What decides how the folder is read decides what is read, and that is hashed with the patient.
-        return fingerprint(values, self.patient.model_dump(mode="json", exclude={"folder", "identify", *_OF_FOLDER}))
+        apart = {"folder", "identify", "density_overrides", *_OF_FOLDER}
+        patient = self.patient.model_dump(mode="json", exclude=apart)
+        # Where two overlap, the first named has the voxel.
+        return fingerprint(values, patient, list(self.patient.density_overrides.items()))
 
     def without_places(self) -> PlanSpec:
         """The plan as it may be kept in a result's folder: where the patient lay may say who it is.

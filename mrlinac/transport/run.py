@@ -355,7 +355,8 @@ def dose(
         )
         if reached > target_rel_sigma:
             notes += (f"stopped at a mean relative standard deviation of {100 * reached:.2g} %, short of the aim",)
-    made = fingerprint("dose", medium, fluence.maps, list(fluence.mu), machine, list(map(float, field_xyz_T)))
+    field = list(map(float, field_xyz_T))
+    made = fingerprint("dose", medium, fluence.maps, list(fluence.mu), machine, field, photons // batches)
     if to == "water":
         made = fingerprint(made, to)
     if device != "cpu":  # equal within statistics, not bit for bit
@@ -435,7 +436,8 @@ def influence(
         noise_beamlets,
     )  # fmt: skip
     matrix, rel_sigma, truncated, overflow = maker.run(code, threads, progress, cancelled)
-    made = fingerprint("influence", medium, list(maps), machine, list(map(float, field_xyz_T)), photons_per_beamlet)
+    field, kept = list(map(float, field_xyz_T)), [score, keep_above]
+    made = fingerprint("influence", medium, list(maps), machine, field, photons_per_beamlet, kept, noise_beamlets)
     notes = _notes(truncated, overflow)
     return Influence(
         medium.grid,

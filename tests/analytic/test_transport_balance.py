@@ -86,8 +86,8 @@ def test_helix_about_any_field(direction, kinetic):
     behind = np.abs((point - start) @ across) < spacing  # near the start's generatrix, at whole turns
     near_axis = np.abs(offset @ np.cross(across, b) / radius - 1) < 0.1
     whole = ahead[behind & near_axis & (ahead > 0.3 * turn) & (ahead < 1.7 * turn)]
-    if len(whole):
-        assert np.median(whole) == pytest.approx(turn, abs=1.5 * spacing + 0.05 * turn)
+    assert len(whole) > 0
+    assert np.median(whole) == pytest.approx(turn, abs=1.5 * spacing + 0.05 * turn)
     assert tally.counter[stack.N_TRUNCATED] == 0
 
 

@@ -210,11 +210,13 @@ def test_no_identifier_leaves_the_patient(result, patient, saved):
     from dataclasses import replace
 
     named = replace(patient, identifiers={"PatientName": "Doe^Jane", "PatientID": "12345678"})
-    hidden = replace(result, patient=named)
-    folder = hidden.save(saved.parent / "named")
-    for path in folder.rglob("*"):
-        if path.is_file():
-            raw = path.read_bytes()
-            assert b"Doe^Jane" not in raw, path.name
-            assert b"12345678" not in raw, path.name
+    asked = result.spec.override({"patient.identify": True})
+    for spec, told in ((result.spec, False), (asked, True)):  # where it is asked for, the same search finds it
+        folder = replace(result, patient=named, spec=spec, writers=() if told else result.writers).save(
+            saved.parent / f"named-{told}"
+        )
+        raw = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        assert (b"Doe^Jane" in raw) is told
+        assert (b"12345678" in raw) is told
     assert "Doe" not in repr(named)
+    assert "12345678" not in repr(named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,18 @@ import mrlinac
 from mrlinac import jit
 
 
-def test_hash_covers_every_file_that_uses_the_module():
-    package = Path(mrlinac.__file__).parent
-    users = [p for p in package.rglob("*.py") if b"mrlinac.jit" in p.read_bytes()]
-    assert {"photon.py", "electron.py", "history.py", "rng.py", "scatter.py"} <= {p.name for p in users}
-    assert len(jit.sources_hash()) == 24
+def test_an_edit_of_a_callee_in_another_file_is_another_cache(tmp_path, monkeypatch):
+    """Every file is edited in `tests/properties/test_properties_keys.py`; here one, and the folder with it."""
+    copy = tmp_path / "mrlinac"
+    shutil.copytree(Path(mrlinac.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__", "data"))
+    monkeypatch.setattr(jit, "__file__", str(copy / "jit.py"))
+    monkeypatch.setattr(jit, "sources_hash", jit.sources_hash.__wrapped__)
+    before = jit.cache_folder()
+    assert len(before.name) == 24
+    callee = copy / "transport" / "rng.py"
+    callee.write_text(callee.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert jit.cache_folder() != before
+    assert jit.cache_folder().parent == before.parent
 
 
 def test_kernels_live_in_the_users_cache(tmp_path, monkeypatch):

@@ -142,7 +142,8 @@ def test_density_effect_grows_with_energy_and_is_largest_in_the_dense_phase() ->
     water, air = (materials.density_effect(name, ENERGY_MeV) for name in ("water", "air-dry"))
     assert np.all(np.diff(water) >= 0)
     assert np.all(water >= air)
-    assert air[-1] < 1e-3 + water[-1]
+    assert np.all((water > air + 0.15)[ENERGY_MeV > 1.0])  # air's begins far higher, by its density
+    assert water[-1] > 3
     # Sternheimer, Berger, Seltzer 1984: the limit 2 ln(p/mc) + 2 ln(hν_p/I) − 1 at high energy.
     energy = 90.0
     momentum2 = (energy / ELECTRON_REST_ENERGY_MeV) * (energy / ELECTRON_REST_ENERGY_MeV + 2)

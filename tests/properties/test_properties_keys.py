@@ -1,0 +1,537 @@
+"""No key and no fingerprint ignores an input: every field of every noun that goes in is changed, one at a time."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from variants import changed, differing, variants
+
+import mrlinac
+from mrlinac import api, jit, provenance, transport
+from mrlinac.anatomy.from_ct import Override
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.medium import Medium
+from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.patient_file import PatientFile
+from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
+from mrlinac.dicom import write_dose, write_structures
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.gamma import Criteria, Gamma
+from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.provenance import Provenance, dicom_uid, fingerprint
+from mrlinac.recipe import planning, stored
+from mrlinac.recipe.case import Case
+from mrlinac.recipe.evaluate import Evaluation
+from mrlinac.recipe.measuring import Subject
+from mrlinac.recipe.spec import PlanSpec, load_plan
+
+PACKAGE = Path(mrlinac.__file__).parent
+GRID = Grid((2, 3, 4), (3.0, 2.0, 1.0), (5.0, 6.0, 7.0))
+WATER = {"density_g_cm3": 1.0, "material": "water"}
+GAS = {"density_g_cm3": 0.5, "material": "air-dry"}
+
+
+# -- the fingerprint itself -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Noun:
+    """For the test."""
+
+    first: object = 1
+    second: object = None
+
+
+@dataclass(frozen=True)
+class Namesake:
+    """The same fields, another meaning."""
+
+    first: object = 1
+    second: object = None
+
+
+DIFFERENT = [
+    None, True, False, 0, 1, -1, 10, 0.0, -0.0, 1.0, 0.1, float(np.nextafter(0.1, 1)), float("nan"), float("inf"),
+    "", "0", "1", "None", "null", "true", "a", "b", "ab", b"", b"a", b"ab", "a;", '"a"',
+    (), ((),), (None,), (1,), (1, 2), (2, 1), (12,), ((1,), 2), (1, (2,)), (1, 2, None), ("a", "b"), (b"a", b"b"),
+    (b"ab", b""), (b"", b"ab"), ("1;2",), ((1, 2),), (((1,), 2),), (1, (2, 3)), (1, (2,), 3), ((), 1), ((1,),), ((1,), ()),
+    {"a": ({"b": 1}, 2)}, {"a": ({"b": 1},), "b": 2}, ({}, 1), ({"a": 1},), (np.zeros(1), 0.0), (np.zeros(1),),
+    ((np.zeros(1),), 0.0),
+    {}, {"a": None}, {"a": 1}, {"b": 1}, {"a": 2}, {"a": 1, "b": 2}, {"a": 2, "b": 1}, {"a": {"b": 1}}, {"a b": 1},
+    {"1": 1}, {1: 1}, {"a": 1, "b=2;c": 3}, {"a=1;b": 2, "c": 3}, {"a": "1", "b": 2},
+    np.zeros(2), np.zeros(3), np.zeros(2, np.float32), np.zeros(2, np.int64), np.zeros((1, 2)), np.zeros((2, 1)),
+    np.array([0.0, -0.0]), np.array([0.0, np.nan]), np.array(0.0), np.zeros((0, 3)), np.zeros((3, 0)), np.array([1, 2]),
+    np.array([2, 1]), np.array([True, False]), np.array([1, 0], np.uint8), np.array([[1, 2], [3, 4]]),
+    np.array([[1, 3], [2, 4]]),
+    Noun(), Noun(2), Noun(1, 1), Noun(None, 1), Namesake(), {"first": 1, "second": None},
+    GRID, replace(GRID, shape_zyx=(2, 4, 3)), replace(GRID, origin_xyz_mm=(5.0, 6.0, 8.0)),
+]  # fmt: skip
+
+
+def test_no_two_different_values_have_one_fingerprint():
+    made = [fingerprint(value) for value in DIFFERENT]
+    for (one, a), (other, b) in itertools.combinations(zip(made, DIFFERENT, strict=True), 2):
+        assert one != other, f"{a!r} and {b!r}"
+    assert len({dicom_uid(value) for value in DIFFERENT}) == len(DIFFERENT)
+    assert fingerprint("a", "b") != fingerprint("ab")
+    assert fingerprint("a", "b") != fingerprint("b", "a")
+    assert fingerprint("a", None) != fingerprint("a")
+    assert all(len(one) == 32 and set(one) <= set("0123456789abcdef") for one in made)
+
+
+def test_what_is_one_value_has_one_fingerprint():
+    assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
+    assert fingerprint([1, (2, 3)]) == fingerprint((1, [2, 3]))  # a tuple comes back from a file as a list
+    assert fingerprint(np.float64(0.1)) == fingerprint(0.1)
+    assert fingerprint(np.int32(3)) == fingerprint(3)
+    table = np.arange(24.0).reshape(2, 3, 4)
+    assert fingerprint(table.transpose(2, 1, 0)) == fingerprint(table.transpose(2, 1, 0).copy())  # however it lies
+    assert fingerprint(table[:, ::2]) == fingerprint(np.ascontiguousarray(table[:, ::2]))
+    assert fingerprint(Grid((2, 3, 4), (3, 2, 1), (5, 6, 7))) == fingerprint(GRID)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, Path("a"), 1j, np.array([object()]), [1, {"a": object()}], np.datetime64("2020-01-01")],
+)
+def test_what_has_no_value_of_its_own_is_refused(value):
+    with pytest.raises(TypeError, match="cannot fingerprint"):
+        fingerprint(value)
+
+
+# -- the influence's key --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spec() -> PlanSpec:
+    """A plan of a machine with contaminant electrons, and in a field."""
+    return load_plan("agility-66in33", {"patient.metal": {**WATER, "threshold_HU": 3000.0}})
+
+
+def medium() -> Medium:
+    density = np.linspace(0.2, 1.2, GRID.size, dtype=np.float32).reshape(GRID.shape_zyx)
+    return Medium(GRID, density, (np.arange(GRID.size) % 2).reshape(GRID.shape_zyx), ("water", "lung-icru"))
+
+
+def beamlets() -> BeamletMap:
+    return BeamletMap(Beam(40.0, (1.0, 2.0, 3.0), 1000.0, 5.0, "FFS"), np.array([[0, 1], [2, 3]]), (5.0, 7.0))
+
+
+@dataclass(frozen=True)
+class Making:
+    """All that :func:`mrlinac.transport.influence` is given when a stored beam is made."""
+
+    spec: PlanSpec
+    medium: Medium
+    field_xyz_T: tuple[float, float, float]
+    beamlets: BeamletMap
+
+    @property
+    def key(self) -> str:
+        none = StructureSet(GRID)
+        case = Case(None, GRID, none, self.medium, (0.0, 0.0, 0.0), self.field_xyz_T, (self.beamlets,), Notes())
+        return stored._key_of(self.spec, case, self.beamlets)
+
+
+def test_the_influences_key_holds_all_that_decides_a_column(spec):
+    """What the rest of a plan decides reaches a column through the medium, the beamlets and the field only."""
+    differing(
+        lambda making: making.key,
+        Making(spec, medium(), (0.0, 0.3, 1.5), beamlets()),
+        without=(
+            ".beamlets.lattice_uv",  # kept with the beam: what is missing is made and added
+            ".spec.name", ".spec.title", ".spec.applied*", ".spec.patient.*", ".spec.protocol.*", ".spec.technique.*",
+            *(f".spec.machine.{key}" for key in (
+                "name", "title", "sad_mm", "field_iec_T.*", "field_source", "couch.*", "isocentre.*", "blocked.*",
+                "references.*", "neglected.*")),
+            *(f".spec.numerics.{key}" for key in (
+                "name", "statement", "grid_mm", "correction_rounds", "correction_rel_sigma", "final_rel_sigma",
+                "oar_rows", "target_rows")),
+        ),
+    )  # fmt: skip
+
+
+def test_what_an_influence_is_made_with_is_in_its_key(monkeypatch, spec):
+    """Every argument of the engine is one that the key knows, or decides nothing; the noise's beamlets are a constant."""
+    known = {"medium", "maps", "machine", "field_xyz_T", "photons_per_beamlet", "seed", "noise_beamlets"}
+    of_the_sources = {"keep_above", "settings"}  # never given by a recipe: their defaults are in the engine's hash
+    decides_nothing = {
+        "threads",
+        "score",
+        "progress",
+        "cancelled",
+        "device",
+    }  # score: rows kept, which the entry says
+    assert set(inspect.signature(transport.influence).parameters) == known | of_the_sources | decides_nothing
+    making = Making(spec, medium(), (0.0, 0.3, 1.5), beamlets())
+    before = making.key
+    monkeypatch.setattr(stored, "NOISE_BEAMLETS", stored.NOISE_BEAMLETS + 1)
+    assert making.key != before
+    monkeypatch.undo()
+    monkeypatch.setattr(stored, "engine_hash", lambda: "another engine")
+    assert making.key != before
+
+
+# -- the sources behind a key ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    """A copy of the package, to edit."""
+    place = tmp_path_factory.mktemp("copy") / "mrlinac"
+    shutil.copytree(PACKAGE, place, ignore=shutil.ignore_patterns("__pycache__", "templates", "viewer"))
+    return place
+
+
+def edited(path: Path, hashed) -> bool:
+    """Whether a hash notices an edit of a file; the file is as it was afterwards."""
+    before, raw = hashed(), path.read_bytes()
+    path.write_bytes(raw + b"\n")
+    try:
+        return hashed() != before
+    finally:
+        path.write_bytes(raw)
+
+
+def imported(path: Path) -> dict[str, set[str]]:
+    """Files of the package that a file imports from, with the names it takes (none: the module itself)."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mrlinac":
+            for name in (alias.name for alias in node.names):
+                module = PACKAGE.parent / node.module.replace(".", "/")
+                inner = module / f"{name}.py"
+                file = inner if inner.is_file() else module.with_suffix(".py")
+                file = file if file.is_file() else module / "__init__.py"
+                found.setdefault(file.relative_to(PACKAGE).as_posix(), set()).add(name)
+    return found
+
+
+DECIDES_NO_COLUMN = {
+    "anatomy/medium.py": "its values are in the key",
+    "machine/model.py": "its values are in the key",
+    "dose/dose.py": "a container",
+    "dose/influence.py": "a container",
+    "errors.py": "words",
+}
+
+
+def test_the_engines_hash_notices_an_edit_of_whatever_transport_is_made_of(monkeypatch, sources):
+    monkeypatch.setattr(stored.transport, "__file__", str(sources / "transport" / "__init__.py"))
+    hashed = stored.engine_hash.__wrapped__
+    own = sorted(path for path in (sources / "transport").glob("*.py"))
+    used = {f"transport/{path.name}" for path in own}
+    while more := {name for file in used - set(DECIDES_NO_COLUMN) for name in imported(PACKAGE / file)} - used:
+        used |= more  # what is imported by what is imported counts as well
+    elsewhere = sorted(name for name in used if not name.startswith("transport/"))
+    assert set(DECIDES_NO_COLUMN) <= set(elsewhere), "no longer imported: take it out of the list"
+    assert {"anatomy/grid.py", "machine/beams.py", "constants.py"} <= set(elsewhere)
+    text = "".join(path.read_text(encoding="utf-8") for path in own)
+    data = [path for path in (sources / "data").iterdir() if path.suffix == ".npz" or f'"{path.name}"' in text]
+    assert len(own) > 15
+    assert len(data) > 1
+    assert "materials.toml" in {path.name for path in data}
+    for path in [*own, *data, *(sources / name for name in elsewhere if name not in DECIDES_NO_COLUMN)]:
+        assert edited(path, hashed), f"{path.relative_to(sources)} may be edited unnoticed"
+
+
+@pytest.mark.parametrize("package", ["numba", "llvmlite", "numpy"])
+def test_the_engines_hash_notices_another_compiler(monkeypatch, package):
+    before = stored.engine_hash.__wrapped__()
+    assert stored.engine_hash.__wrapped__() == before
+    really = stored.metadata.version
+    monkeypatch.setattr(stored.metadata, "version", lambda name: "0" if name == package else really(name))
+    assert stored.engine_hash.__wrapped__() != before
+    monkeypatch.undo()
+    monkeypatch.setattr(stored.platform, "machine", lambda: "abacus")
+    assert stored.engine_hash.__wrapped__() != before
+
+
+def test_the_kernels_cache_notices_an_edit_of_every_file_that_machine_code_is_made_of(monkeypatch, sources):
+    """A kernel's code holds the constants and functions of other files: all that its file imports by name, too."""
+    monkeypatch.setattr(jit, "__file__", str(sources / "jit.py"))
+    hashed = jit.sources_hash.__wrapped__
+    wanted = {"jit.py", "vectors.py"}
+    for path in PACKAGE.rglob("*.py"):
+        if names := _compiled_names(path):
+            wanted.add(path.relative_to(PACKAGE).as_posix())
+            wanted |= {file for file, taken in imported(path).items() if taken & names}
+    of_transport = {f"transport/{name}.py" for name in ("photon", "electron", "history", "rng", "scatter", "tables")}
+    assert {*of_transport, "dose/gamma.py", "optimise/matrix.py"} <= wanted
+    for name in sorted(wanted):
+        assert edited(sources / name, hashed), f"{name} may be edited unnoticed"
+    untouched = "dicom/anonymise.py"
+    assert not edited(sources / untouched, hashed)  # else every edit would compile anew
+
+
+def _compiled_names(path: Path) -> set[str]:
+    """Names that the functions of a file that are compiled speak of."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        marks = {getattr(mark, "id", getattr(mark, "attr", "")) for mark in getattr(node, "decorator_list", ())}
+        if marks & {"device", "kernel"}:
+            found |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return found
+
+
+def test_the_kernels_cache_notices_another_numba_or_python(monkeypatch):
+    before = jit.sources_hash.__wrapped__()
+    assert jit.sources_hash.__wrapped__() == before
+    monkeypatch.setattr(jit.numba, "__version__", "0")
+    assert jit.sources_hash.__wrapped__() != before
+    monkeypatch.undo()
+    monkeypatch.setattr(jit.platform, "python_version", lambda: "0")
+    assert jit.sources_hash.__wrapped__() != before
+
+
+# -- plans ----------------------------------------------------------------------------------------------------------
+
+
+def square(size_mm: float, z_mm: float) -> Contour:
+    return Contour(z_mm, size_mm * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]))
+
+
+def person() -> Patient:
+    image = Image(GRID, np.arange(24, dtype=np.float32).reshape(GRID.shape_zyx), "HU", np.zeros(GRID.shape_zyx, bool))
+    rois = {
+        "External": Roi("External", "external", (square(9, 0), square(8, 3)), 3.0, "skin"),
+        "Gas": Roi("Gas", "oar", (square(2, 0),), 3.0),
+    }
+    told = PatientFile.model_validate(
+        {"metal": WATER, "density_overrides": {"Gas": GAS}, "density_bands": {"External": WATER}}
+    )
+    return Patient(
+        "somebody", image, rois, "HFS", "1.2.3", "1.2.4", "1.2.5", ("1.2.6", "1.2.7"), Notes((Note("info", "x"),)),
+        {"PatientName": "Doe"}, told,
+    )  # fmt: skip
+
+
+def test_the_plans_fingerprint_holds_all_that_decides_a_plan(spec):
+    overridden = spec.patient.model_copy(update={"density_overrides": {"Gas": Override(**GAS)}})
+    differing(
+        lambda plan: plan.fingerprint,
+        spec.model_copy(update={"patient": overridden}),
+        without=(
+            ".name", ".title", ".applied*",  # words; overrides are in force already
+            ".patient.folder", ".patient.rtstruct", ".patient.identify",  # where the files lie, and whose they are
+        ),
+    )  # fmt: skip
+
+
+def test_with_a_patient_it_holds_all_of_the_patient_but_who_it_is(spec):
+    untouched = spec.model_copy(update={"applied": {}})  # else the command line goes before the patient's file
+    differing(
+        lambda patient: planning.fingerprint_of(untouched, patient),
+        person(),
+        without=(
+            ".label", ".frame_uid", ".study_uid", ".series_uid", ".slice_uids*", ".notes*", ".identifiers*",
+            ".rois.*.name", ".rois.*.original_name", ".rois.*.color_rgb*",
+            # What the patient's file says of files and names made the patient what it is.
+            *(f".decisions.{key}" for key in (
+                "folder", "label", "series", "rtstruct", "position", "structures*", "derive*")),
+        ),
+    )  # fmt: skip
+
+
+def test_the_order_in_which_overrides_have_a_voxel_is_an_input(spec):
+    both = {"Gas": WATER, "Bowel": GAS}
+    turned = dict(reversed(both.items()))
+    plans = [load_plan("unity-66in33", {"patient.density_overrides": table}) for table in (both, turned)]
+    assert plans[0].fingerprint != plans[1].fingerprint
+    for field in ("density_overrides", "density_bands"):
+        told = [PatientFile.model_validate({field: table}) for table in (both, turned)]
+        one, other = (planning.fingerprint_of(spec, replace(person(), decisions=file)) for file in told)
+        assert one != other, field
+
+
+def test_who_wins_between_file_and_command_line_is_an_input(spec):
+    """The same table in force, but once said on the command line, which goes before the patient's own file."""
+    table = {"patient.density_overrides.Gas": WATER}
+    typed = load_plan("unity-66in33", table)
+    written = typed.model_copy(update={"applied": {}})
+    assert typed.fingerprint == written.fingerprint  # the same plan …
+    assert planning.fingerprint_of(typed, person()) != planning.fingerprint_of(
+        written, person()
+    )  # … not for everybody
+
+
+def test_a_file_that_says_nothing_is_as_none(spec):
+    silent = replace(person(), decisions=PatientFile(label="x", series="0123abcd"))
+    assert planning.fingerprint_of(spec, silent) == planning.fingerprint_of(spec, replace(person(), decisions=None))
+
+
+def test_a_copy_of_a_plan_does_not_keep_the_fingerprint_of_the_original(spec):
+    before = spec.fingerprint
+    other = spec.model_copy(update={"technique": spec.technique.model_copy(update={"travel_step_mm": 3.25})})
+    assert other.fingerprint != before
+    assert spec.fingerprint == before
+
+
+def test_what_a_plan_is_made_with_is_in_its_fingerprint_or_decides_nothing():
+    """A new argument of a recipe has to be thought of here."""
+    of_plans = {"spec", "patient"} | {"case", "progress", "threads", "device", "store"}
+    assert set(inspect.signature(planning.make_plan).parameters) == of_plans
+    assert set(inspect.signature(planning.fingerprint_of).parameters) == {"spec", "patient"}
+    asked = set(inspect.signature(planning.recalculate).parameters) - {"progress", "threads", "device"}
+    assert asked == set(inspect.signature(planning.recalculation_fingerprint).parameters)
+
+
+# -- recalculations, evaluations, doses, files ----------------------------------------------------------------------
+
+
+def result_of(machine: str, fingerprint_: str = "f", position: str = "HFS"):
+    """As much of a plan's result as a recalculation's fingerprint asks for."""
+    from types import SimpleNamespace
+
+    beamlet_map = replace(beamlets(), beam=replace(beamlets().beam, position=position))
+    fluence = Fluence((beamlet_map,), (np.ones(2),))
+    return SimpleNamespace(spec=load_plan(f"{machine}-66in33"), fingerprint=fingerprint_, fluence=fluence)
+
+
+def test_recalculations_in_other_fields_or_of_other_plans_are_told_apart():
+    one, other = result_of("unity"), result_of("unity", "g")
+    fields_T = (0.0, 0.35, -0.35, 1.0, 1.5, -1.5, 3.0)
+    made = [planning.recalculation_fingerprint(result, field_T) for result in (one, other) for field_T in fields_T]
+    assert len(set(made)) == len(made)
+    assert not {one.fingerprint, other.fingerprint} & set(made)  # nor is one the plan itself
+    assert planning.recalculation_fingerprint(one, 0.0) == planning.recalculation_fingerprint(one, -0.0)
+
+
+@pytest.mark.parametrize(
+    ("machine", "position", "towards_z"), [("unity", "HFS", 1), ("agility", "HFS", 1), ("unity", "FFS", -1)]
+)
+def test_the_field_of_a_recalculation_has_the_size_asked_for_and_the_machines_direction(machine, position, towards_z):
+    for field_T in (0.35, 1.5, 3.0, -1.0):
+        found = planning._field_of(result_of(machine, position=position), field_T)
+        assert found == pytest.approx((0.0, 0.0, towards_z * field_T))
+
+
+def evaluation() -> Evaluation:
+    lung = Structure("PTV", "target", np.ones(GRID.shape_zyx, np.float32))
+    subject = Subject(
+        "x", person().rois, StructureSet(GRID, {"PTV": lung}), person().image, Notes((Note("info", "x"),))
+    )
+    dose = Dose(GRID, np.ones(GRID.shape_zyx, np.float32), None, 3, Provenance("made", "t"))
+    asked = pd.DataFrame({"structure": ["PTV", "Gas"], "metric": ["D2%", "mean"], "unit": "Gy", "a": 1.0})
+    judged = pd.DataFrame(
+        {"structure": ["PTV"], "metric": ["D2%"], "limit": [3.0], "direction": ["<="], "value": [1.0]}
+    )
+    table = pd.DataFrame()
+    gamma = Gamma(GRID, dose.dose_Gy, Criteria(3.0, 2.0))
+    return Evaluation(
+        subject, {"a": dose, "b": replace(dose, provenance=Provenance("other", "t"))}, 3, 60.0, "title", table, asked,
+        {"a": judged}, {}, table, {"b": gamma}, Notes(),
+    )  # fmt: skip
+
+
+def test_an_evaluations_fingerprint_holds_doses_structures_and_questions():
+    whole = evaluation()
+    made = {whole.fingerprint}
+
+    def another(what, **changes):
+        other = replace(whole, **changes).fingerprint
+        assert other not in made, f"{what} is ignored"
+        made.add(other)
+
+    doses = whole.doses
+    another("a dose", doses={**doses, "b": replace(doses["b"], provenance=Provenance("third", "t"))})
+    another("which dose is the reference", doses=dict(reversed(doses.items())))
+    another("the fractions", fractions=5)
+    another("fractions that nobody states", fractions=None)
+    another("the prescription", prescription_Gy=61.0)
+    for column, value in (("structure", "Heart"), ("metric", "D3%")):
+        another(f"{column} asked for", metrics=whole.metrics.assign(**{column: value}))
+    for column, value in (("structure", "Heart"), ("metric", "D3%"), ("limit", 4.0), ("direction", ">=")):
+        another(f"{column} of a goal", goals={"a": whole.goals["a"].assign(**{column: value})})
+    another("the protocol", goals={})
+    for field in ("dose_percent", "distance_mm", "local", "cutoff_percent"):
+        criteria = replace(whole.gamma["b"].criteria, **{field: changed(getattr(whole.gamma["b"].criteria, field))})
+        another(f"gamma's {field}", gamma={"b": replace(whole.gamma["b"], criteria=criteria)})
+    another("whether there is a gamma", gamma={})
+    # Names and titles say how it is called, measured values follow from the rest.
+    assert replace(whole, protocol_title="other", notes=Notes((Note("info", "y"),))).fingerprint == whole.fingerprint
+    assert replace(whole, metrics=whole.metrics.rename(columns={"a": "x"})).fingerprint == whole.fingerprint
+    differing(
+        lambda subject: replace(whole, subject=subject).fingerprint,
+        whole.subject,
+        without=(".label", ".notes*", ".rois.*.name", ".rois.*.original_name", ".rois.*.color_rgb*"),
+    )
+
+
+def test_uids_of_what_is_written_differ_where_its_content_does(tmp_path):
+    patient = person()
+    dose = Dose(GRID, np.ones(GRID.shape_zyx, np.float32), None, 3, Provenance("made", "t"))
+    path = tmp_path / "x.dcm"
+    wrote = [
+        write_dose(*what, path, made_by, **how)
+        for what in ((dose, patient), (replace(dose, fractions=4), patient), (dose.times(2.0), patient))
+        for made_by in ("f", "g")
+        for how in ({}, {"plan_uid": "2.25.1"}, {"plan_uid": "2.25.2"}, {"label": "other"}, {"identify": True})
+        if not how.get("identify") or "PatientID" in patient.identifiers
+    ]
+    for field in ("frame_uid", "series_uid", "label"):
+        wrote.append(write_dose(dose, replace(patient, **{field: getattr(patient, field) + ".9"}), path, "f"))
+    wrote += [write_structures(patient, patient.rois, path, "f", label=label) for label in ("one", "two")]
+    for where, other in variants(patient.rois["Gas"]):
+        if where not in (
+            ".slice_spacing_mm",
+            ".role",
+        ):  # no part of an RTSTRUCT by itself; a role may be no term of DICOM
+            wrote.append(write_structures(patient, {**patient.rois, "Gas": other}, path, "f"))
+    assert len(set(wrote)) == len(wrote)
+
+
+FORWARD = {
+    "medium", "fluence", "machine", "field_xyz_T", "photons", "target_rel_sigma", "seed", "batches", "settings", "to",
+    "device",
+}  # fmt: skip
+
+
+def test_the_provenance_of_a_dose_tells_apart_what_gives_another_dose():
+    """A few photons: only the record is looked at."""
+    machine = load_plan("agility-66in33").machine
+    fluence = Fluence((beamlets(),), (np.array([1.0, 2.0]),))
+    settings = transport.run.Settings()
+    given = {
+        "medium": medium(), "fluence": fluence, "machine": machine, "field_xyz_T": (0.0, 0.0, 1.5), "photons": 200,
+        "target_rel_sigma": None, "seed": 1, "batches": 10, "settings": settings, "to": "medium", "device": "cpu",
+    }  # fmt: skip
+    others = {
+        "medium": replace(given["medium"], materials=("water", "air-dry")),
+        "fluence": fluence.times(1.5),
+        "machine": machine.model_copy(update={"name": "another"}),
+        "field_xyz_T": (0.0, 0.0, -1.5),
+        "photons": 300,
+        "seed": 2,
+        "batches": 20,
+        "settings": replace(settings, max_loss=0.2),
+        "to": "water",
+    }
+    assert set(given) == set(others) | {"target_rel_sigma", "device"} == FORWARD
+    parameters = set(inspect.signature(transport.dose).parameters)
+    assert parameters == FORWARD | {"threads", "progress", "cancelled"}, "decide: does it give another dose?"
+
+    def made(**changes):
+        now = {**given, **changes}
+        return transport.dose(now.pop("medium"), now.pop("fluence"), now.pop("machine"), **now).provenance.fingerprint
+
+    assert made() == made(threads=1)
+    found = {name: made(**{name: value}) for name, value in others.items()}
+    assert len({made(), *found.values()}) == 1 + len(found), found
+
+
+def test_the_version_that_made_a_result_is_kept():
+    said = provenance.versions()
+    assert set(said) == {"python", "machine", *provenance.PACKAGES}
+    assert said["mrlinac"] != "absent"
+    assert all(isinstance(text, str) and text for text in said.values())
+    assert api.make_plan is not planning.make_plan  # with a report

@@ -1,0 +1,243 @@
+"""Settling, normalising and correcting where prescription, median, fractions and rounds are all different numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import thorax
+from test_optimise_escalation import isotoxic, thorax_isotoxic
+from test_optimise_solve import forward_of, protocol_of, thorax_protocol, tiny
+
+from mrlinac import optimise
+from mrlinac import protocol as protocols
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.metrics import metric
+from mrlinac.optimise import correction, escalation
+from mrlinac.protocol.eqd2 import eqd2
+from mrlinac.provenance import Provenance
+
+NAMES = {"T": (0, 1, 2), "O": (3, 4)}
+
+
+def case(protocol):
+    """Three target voxels and two of an organ; a fluence, and a dose of one fraction that has nothing to do with it."""
+    influence, structures = tiny(np.eye(5), NAMES)
+    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().fluence
+
+    def one(*gray):
+        values = np.array(gray, np.float32).reshape(1, 1, 5)
+        return Dose(influence.grid, values, None, 1, Provenance("test", "test"))
+
+    return structures, fluence, one
+
+
+def test_normalising_brings_the_median_to_the_prescription_and_scales_fluence_and_dose_alike():
+    """Median 9.95, mean 9.7: the median counts, and is raised."""
+    protocol = protocol_of([{"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}])
+    structures, fluence, one = case(protocol)
+    course = one(1.78, 1.99, 2.05, 1.0, 0.4).course(5)
+    scaled, dose, said = optimise.normalise(fluence, course, structures["T"], protocol)
+    assert said.applied
+    assert said.factor == pytest.approx(10 / 9.95, rel=1e-6)
+    np.testing.assert_allclose(scaled.vector, fluence.vector * said.factor, rtol=1e-12)
+    np.testing.assert_allclose(dose.dose_Gy, course.dose_Gy * said.factor, rtol=1e-6)
+    assert metric(dose, structures["T"], "D50%") == pytest.approx(10.0)
+    assert dose.fractions == 5
+    for wrong in (1.0099, 1 / 1.0099):
+        assert optimise.normalise(fluence, course.times(wrong * said.factor), structures["T"], protocol)[2].applied
+    for wrong in (1.011, 1 / 1.011):
+        assert not optimise.normalise(fluence, course.times(wrong * said.factor), structures["T"], protocol)[
+            2
+        ].applied
+    with pytest.raises(ValueError, match="stands for 4"):
+        optimise.normalise(fluence, replace(course, fractions=4), structures["T"], protocol)
+
+
+# -- settling ---------------------------------------------------------------------------------------------------------
+
+
+def test_fractions_are_added_until_the_eqd2_of_more_fractions_is_used_up():
+    """Floor 61.2 Gy in 34; the organ has 0.45 and 0.15 of the target's median, which lies at 2 Gy."""
+    ratio, most = 3.0, 15.2
+    eqd2_limit = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio, "at_most_Gy": most}
+    protocol = isotoxic([eqd2_limit], "fractions", cap_Gy=90.0)
+    structures, fluence, one = case(protocol)
+    scaled, course, settled = optimise.settle(protocol, fluence, one(1.5, 2.0, 2.1, 0.9, 0.3), structures, 88.0)
+
+    def reached(dose_Gy, fractions):
+        return float(eqd2(np.array([0.45, 0.15]) * dose_Gy, fractions, ratio).mean())
+
+    # At a constant 1.8 Gy a fraction EQD2 is linear in the dose: p (0.45 (0.81 + 3) + 0.15 (0.27 + 3)) / 5 / 2.
+    highest = most * 10 / (0.45 * (0.81 + 3) + 0.15 * (0.27 + 3))
+    assert settled.allowed_Gy == pytest.approx(highest, rel=1e-6)
+    assert reached(highest, highest / 1.8) == pytest.approx(most)
+    assert abs(reached(highest, 34) - most) > 0.2  # with the floor's fractions it would be another dose
+    assert (settled.dose_Gy, settled.fractions) == (pytest.approx(68.4), 38)
+    assert reached(68.4, 38) <= most < reached(70.2, 39)
+    assert settled.driver == "O mean_eqd2"
+    assert settled.eligible
+    assert settled.above_floor_Gy == pytest.approx(7.2)
+    assert settled.below_cap_Gy == pytest.approx(21.6)
+    # A fraction stays 1.8 Gy at the median, which lay at 2 Gy.
+    np.testing.assert_allclose(scaled.vector, 0.9 * fluence.vector, rtol=1e-6)
+    assert course.fractions == 38
+    assert metric(course, structures["T"], "D50%") == pytest.approx(68.4)
+
+
+def test_dose_is_added_in_the_same_number_of_fractions():
+    """The same with dose: EQD2 is quadratic in it, and the fluence of a fraction grows."""
+    ratio, most = 3.0, 16.0
+    eqd2_limit = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio, "at_most_Gy": most}
+    protocol = isotoxic([eqd2_limit], cap_Gy=90.0)
+    structures, fluence, one = case(protocol)
+    scaled, course, settled = optimise.settle(protocol, fluence, one(1.5, 2.0, 2.1, 0.9, 0.3), structures, 88.0)
+    # (a² + b²) p²/30 + 3 (a + b) p = 10 L.
+    square, linear = (0.45**2 + 0.15**2) / 30, ratio * 0.6
+    highest = (-linear + np.sqrt(linear**2 + 40 * square * most)) / (2 * square)
+    assert settled.allowed_Gy == pytest.approx(highest, rel=1e-6)
+    assert settled.dose_Gy == pytest.approx(np.floor(highest * 10) / 10)
+    assert settled.fractions == course.fractions == 30
+    np.testing.assert_allclose(scaled.vector, settled.dose_Gy / 30 / 2.0 * fluence.vector, rtol=1e-6)
+    assert settled.below_cap_Gy == pytest.approx(90.0 - settled.dose_Gy)
+
+
+def test_limits_stand_in_the_order_in_which_they_would_stop_the_dose():
+    """Mean 0.3 and hotter voxel 0.45 of the median: 21 Gy stop at 70 Gy, 30 Gy at 66.7 Gy."""
+    limits = [
+        {"kind": "mean_dose", "structure": "O", "at_most_Gy": 21.0, "fractions": 30},
+        {"kind": "upper_tail", "structure": "O", "volume_percent": 50, "at_most_Gy": 30.0, "fractions": 30},
+        {"kind": "mean_dose", "structure": "T", "at_most_percent": 150},
+    ]
+    protocol = isotoxic(limits, cap_Gy=90.0)
+    structures, fluence, one = case(protocol)
+    _, _, settled = optimise.settle(protocol, fluence, one(1.5, 2.0, 2.1, 0.9, 0.3), structures, 88.0)
+    assert [limit.name for limit in settled.limits] == ["O upper_tail 50 %", "O mean_dose"]
+    assert [limit.allows_Gy for limit in settled.limits] == pytest.approx([30 / 0.45, 70.0])
+    assert [limit.limit_Gy for limit in settled.limits] == [30.0, 21.0]
+    assert settled.dose_Gy == pytest.approx(66.6)
+
+
+@pytest.mark.parametrize(
+    ("metric_", "at_most", "near", "eligible"),
+    [
+        ("mean", 18.91, 0.0, True),
+        ("mean", 18.89, 0.0, False),
+        ("mean", 18.89, 5.0, False),  # near the limit is beyond it: a condition has no band
+        ("V20Gy[%]", 50.0, 0.0, True),
+        ("V20Gy[%]", 49.0, 10.0, False),
+    ],
+)
+def test_near_does_not_pass_a_condition_at_the_floor(metric_, at_most, near, eligible):
+    """At the floor of 63 Gy the organ has 28.35 and 9.45 Gy, mean 18.9; at what it may have, and at 2 Gy, other doses."""
+    goal = {"structure": "O", "metric": metric_, "at_most": at_most, "near": near, "fractions": 30, "at_floor": True}
+    protocol = isotoxic([], goals=[goal])
+    structures, fluence, one = case(protocol)
+    _, course, settled = optimise.settle(protocol, fluence, one(1.5, 2.0, 2.1, 0.9, 0.3), structures, 72.9)
+    assert settled.dose_Gy == pytest.approx(73.0)
+    assert settled.eligible is eligible
+    assert len(settled.reasons) == (not eligible)
+    (verdict,) = protocols.verdicts.judge(protocol.at(73.0, 30), course, structures)
+    assert verdict.scaled == pytest.approx(63 / 73)
+    assert verdict.outcome == ("pass" if eligible else "near" if near else "fail")
+
+
+def test_the_floor_is_within_reach_by_its_own_limit_where_there_is_one():
+    """18 Gy hold for a higher prescription, 20 Gy at the floor: 63 Gy bring the organ 18.9 Gy."""
+    for own, eligible in ((20.0, True), (18.5, False), (None, False)):
+        limit = {"kind": "mean_dose", "structure": "O", "at_most_Gy": 18.0, "fractions": 30, "at_floor_Gy": own}
+        protocol = isotoxic([limit])
+        structures, fluence, one = case(protocol)
+        _, course, settled = optimise.settle(protocol, fluence, one(1.5, 2.0, 2.1, 0.9, 0.3), structures, 70.0)
+        assert settled.eligible is eligible
+        assert settled.dose_Gy == 63
+        assert settled.allowed_Gy == pytest.approx(60.0)
+        assert metric(course, structures["O"], "mean") == pytest.approx(18.9)
+
+
+@pytest.mark.parametrize(
+    ("dose_Gy", "wanted"), [(69.9, (68.4, 38)), (70.2, (70.2, 39)), (71.9, (70.2, 39)), (1.0, (1.8, 1))]
+)
+def test_fractions_are_rounded_down(dose_Gy, wanted):
+    found = isotoxic([], "fractions", cap_Gy=90.0).escalation.rounded_down(dose_Gy, 61.2, 34)
+    assert found == (pytest.approx(wanted[0]), wanted[1])
+
+
+# -- offsets of noisy rounds ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return thorax(spacing_mm=12.0, target_mm=20.0, half_length_mm=36.0, beamlet_mm=(10.0, 10.0))
+
+
+def noisy(influence, sigma=0.05):
+    """A forward dose whose relative error is drawn anew each time; every dose given, of one fraction."""
+    rng, given = np.random.default_rng(3), []
+
+    def forward(fluence):
+        model_Gy = influence.dose_Gy(fluence.vector)
+        noise = 1 + sigma * rng.standard_normal(model_Gy.shape).astype(np.float32)
+        given.append((model_Gy, model_Gy * noise))
+        return Dose(influence.grid, model_Gy * noise, None, 1, Provenance("test", "test"))
+
+    return forward, given
+
+
+def spied(planner, monkeypatch, name="offset_Gy"):
+    """Offsets that a planner, and those made of it, solve with."""
+    seen = []
+    solve = optimise.Planner.solve
+    monkeypatch.setattr(optimise.Planner, "solve", lambda self, **k: seen.append(k[name]) or solve(self, **k))
+    return seen
+
+
+def test_the_offset_is_the_mean_of_all_rounds_before(patient, monkeypatch):
+    """Three noisy forward doses: the third plan starts from the mean of two differences, not from the last or their sum."""
+    influence, structures = patient
+    planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=300)
+    seen, (forward, given) = spied(planner, monkeypatch), noisy(influence)
+    monkeypatch.setattr(correction, "kept", lambda *_: False)
+    done = optimise.correct(influence, structures, thorax_protocol(), forward, rounds=2, planner=planner, relax=True)
+    differences = [33 * (forward_Gy - model_Gy) for model_Gy, forward_Gy in given]
+    assert len(seen) == len(differences) >= 3
+    assert seen[0] is None
+    for number in range(1, len(seen)):
+        np.testing.assert_allclose(seen[number], np.mean(differences[:number], 0), atol=2e-3)
+    np.testing.assert_allclose(done.offset_Gy, np.mean(differences, 0), atol=2e-3)
+    last, total = differences[1], np.sum(differences[:2], 0)
+    assert min(np.abs(seen[2] - other).max() for other in (last, total)) > 0.1  # the wrong ones would be seen
+
+
+def test_escalation_averages_its_offsets_in_the_fractions_it_planned(patient, monkeypatch):
+    """With fractions added, a round's dose is of that round's number of fractions; so is the model's."""
+    influence, structures = patient
+    protocol = thorax_isotoxic(11.0, "fractions", cap_Gy=79.2)
+    planner = optimise.Planner(influence, structures, protocol, oar_rows=300)
+    forward, given = noisy(influence)
+    seen = []
+    really = escalation.highest
+    monkeypatch.setattr(escalation, "highest", lambda p, **k: seen.append(k["offset_Gy"]) or really(p, **k))
+    monkeypatch.setattr(escalation, "_as_promised", lambda *_: False)
+    done = optimise.escalate(influence, structures, protocol, forward, rounds=2, planner=planner)
+    counts = [one.aimed_fractions for one in done.history]
+    assert counts[0] > 34  # else the fractions would be the floor's
+    differences = [n * (forward_Gy - model_Gy) for n, (model_Gy, forward_Gy) in zip(counts, given, strict=True)]
+    assert seen[0] is None
+    for number in range(1, len(seen)):
+        np.testing.assert_allclose(seen[number], np.mean(differences[:number], 0), atol=5e-3)
+    assert len(seen) >= 3
+    assert np.abs(seen[2] - differences[1]).max() > 0.1
+
+
+def test_a_forward_dose_of_another_fluence_is_not_taken_for_this_one(patient):
+    """Scaling the fluence scales the dose: what the loop returns belongs together."""
+    influence, structures = patient
+    change = np.float32(1.004)
+    planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=300)
+    done = optimise.correct(
+        influence, structures, thorax_protocol(), forward_of(influence, change), rounds=0, planner=planner, relax=True
+    )
+    np.testing.assert_allclose(
+        done.dose.dose_Gy, 33 * influence.dose_Gy(done.fluence.vector) * change, rtol=1e-4, atol=1e-3
+    )
+    assert done.normalisation.factor != 1

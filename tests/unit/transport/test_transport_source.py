@@ -1,0 +1,198 @@
+"""Where photons start, by closed forms in which source, collimator, isocentre and spot all lie apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_transport_run import machine
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.medium import Medium
+from mrlinac.jit import kernel
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.transport import cpu, history, rng, run, source, stack, tables
+from mrlinac.transport.source import Emission
+
+COUNT = 4000
+SAD, COLLIMATOR = 1200.0, 450.0
+SPOT_U, SPOT_V = 0.6, 1.7
+SOFTENING = 0.04  # per 100 mm
+LOWER = np.array([-300.0, -300.0, -300.0])
+
+
+def of_machine(**changes):
+    """The test machine with other numbers for its photons and electrons."""
+    made = machine(electrons=True)
+    photons = made.photons.model_copy(
+        update={"collimator_mm": COLLIMATOR, "spot_sigma_uv_mm": (SPOT_U, SPOT_V), "softening_per_100mm": SOFTENING}
+        | changes
+    )
+    return made.model_copy(update={"photons": photons, "sad_mm": SAD})
+
+
+def beamlets(*places, size=(4.0, 10.0), gantry_deg=0.0):
+    beam = Beam(gantry_deg, (3.0, -2.0, 5.0), SAD)
+    return BeamletMap(beam, np.array(places, np.int32), size)
+
+
+@kernel
+def emit_many(repeats, row, name, beamline, geometry, tally, particles):
+    for i in range(repeats):
+        rng.start(tally.rng, i, name)
+        top = history.emit(row, 1, beamline, geometry, tally)
+        particles[i, :, 0] = np.nan
+        for n in range(min(top, 2)):
+            for column in range(particles.shape[2]):
+                particles[i, n, column] = tally.stack[n, column]
+
+
+def emitted(row, emission):
+    """Particles [history, first and second, column] of one source row, in a box of air 600 mm wide."""
+    grid = Grid((6, 6, 6), (100.0, 100.0, 100.0), tuple(LOWER + 50))
+    medium = Medium(grid, np.ones(grid.shape_zyx, np.float32), np.zeros(grid.shape_zyx, np.uint8), ("water",))
+    geometry, code = cpu.pack(medium, tables.load(medium.materials), (0.0, 0.0, 0.0))
+    particles = np.zeros((COUNT, 2, stack.PARTICLE))
+    tally = cpu.new_tally(code, False)
+    emit_many(COUNT, row, rng.words(1, 1, 0, 0, 0), cpu.beamline(emission), geometry, tally, particles)
+    return particles
+
+
+def at_distance(particles, beam, distance_mm):
+    """Where lines cross the plane at a distance from the source: u, v (mm), from place and direction of particles."""
+    place = particles[:, 0:3] + LOWER - beam.source_xyz_mm()
+    u, v, w = (place @ axis for axis in beam.axes_xyz())
+    along = particles[:, 3:6]
+    du, dv, dw = (along @ axis for axis in beam.axes_xyz())
+    steps = (-distance_mm - w) / dw
+    return np.stack([u + steps * du, v + steps * dv], axis=1)
+
+
+def only(energy_MeV, relative=(1.0, 0.4)):
+    """One energy, and a fluence that falls by 0.3 in 100 mm."""
+    edge = np.array([energy_MeV, energy_MeV * (1 + 1e-9)])
+    return Emission.of(edge, np.ones(1), np.array([0.0, 200.0]), np.array(relative))
+
+
+@pytest.mark.parametrize("gantry_deg", [0.0, 130.0])
+def test_a_row_holds_the_beams_own_numbers(gantry_deg):
+    made, map_ = of_machine(), beamlets((3, -2), (-1, 4), gantry_deg=gantry_deg)
+    emission = only(2.0)
+    rows = source.beamlet_rows(map_, made, emission, LOWER, True)
+    np.testing.assert_allclose(rows[:, :3], np.tile(map_.beam.source_xyz_mm() - LOWER, (2, 1)))
+    np.testing.assert_allclose(rows[:, 3:12], np.tile(map_.beam.axes_xyz().ravel(), (2, 1)))
+    named = ["SAD", "COLLIMATOR", "SPOT_U", "SPOT_V", "SOFTENING"]
+    assert [rows[0, getattr(source, name)] for name in named] == pytest.approx(
+        [SAD, COLLIMATOR, SPOT_U, SPOT_V, SOFTENING / 100]
+    )
+    edges = [source.U0, source.U1, source.V0, source.V1]
+    np.testing.assert_allclose(rows[:, edges], [[12, 16, -20, -10], [-4, 0, 40, 50]])
+    radius = np.hypot([14, -2], [-15, 45])
+    np.testing.assert_allclose(rows[:, source.INVERSE_FLUENCE], 1 / (1 - 0.003 * radius), rtol=2e-4)
+    electrons = [source.ELECTRONS, source.ELECTRON_MEAN, source.ELECTRON_MAX, source.ELECTRON_SPREAD]
+    np.testing.assert_allclose(rows[0, electrons], [0.05, 1.5, 6.0, 20.0])
+    assert not source.beamlet_rows(map_, made, emission, LOWER, False)[:, electrons].any()
+
+
+def test_energies_fall_off_axis_by_the_softening_of_the_isocentres_radius():
+    """At 70 to 74 mm by −60 to −50 mm: 3.4 to 3.8 % less than on the axis, never more."""
+    emission = only(2.0)
+    found = {}
+    for name, place in (("axis", (0, 0)), ("off", (17, -6))):
+        map_ = beamlets(place, size=(4.0, 10.0) if name == "off" else (1e-6, 1e-6))
+        (row,) = source.beamlet_rows(map_, of_machine(), emission, LOWER, False)
+        particles = emitted(row, emission)[:, 0]
+        found[name] = particles[:, 6]
+        if name == "off":
+            still = of_machine(spot_sigma_uv_mm=(0.0, 0.0))
+            (row,) = source.beamlet_rows(map_, still, emission, LOWER, False)
+            straight = emitted(row, emission)[:, 0]
+            aim = at_distance(straight, map_.beam, SAD)
+            expected = 2.0 * (1 - SOFTENING * np.hypot(*aim.T) / 100)
+            np.testing.assert_allclose(straight[:, 6], expected, rtol=1e-7)
+    assert found["axis"] == pytest.approx(2.0, rel=1e-6)
+    assert found["off"].min() > 2.0 * (1 - 0.04 * 0.96)
+    assert found["off"].max() < 2.0 * (1 - 0.04 * 0.84)
+
+
+def test_a_spot_is_seen_through_the_collimator_not_through_the_isocentre():
+    """All lines cross the collimator inside the beamlet's image there; the spot widens it beyond, by leverage."""
+    map_, emission = beamlets((0, 0), size=(40.0, 20.0)), only(1.0)
+    (row,) = source.beamlet_rows(map_, of_machine(), emission, LOWER, False)
+    particles = emitted(row, emission)[:, 0]
+    share = COLLIMATOR / SAD
+    u, v = at_distance(particles, map_.beam, COLLIMATOR).T
+    assert u.min() >= -1e-6
+    assert u.max() <= 40 * share + 1e-6
+    assert v.min() >= -1e-6
+    assert v.max() <= 20 * share + 1e-6
+    assert np.ptp(u) > 39.5 * share  # evenly filled
+    assert u.mean() == pytest.approx(20 * share, abs=5 * 40 * share / np.sqrt(12 * COUNT))
+    start = at_distance(particles, map_.beam, 0.0)
+    for axis, sigma in enumerate((SPOT_U, SPOT_V)):
+        assert start[:, axis].std() == pytest.approx(sigma, rel=5 / np.sqrt(2 * COUNT))
+        assert start[:, axis].mean() == pytest.approx(0, abs=5 * sigma / np.sqrt(COUNT))
+    # Similar triangles about the aim: at the isocentre the start is seen turned over, and SAD/collimator − 1 times.
+    isocentre = at_distance(particles, map_.beam, SAD)
+    aim = at_distance(particles, map_.beam, COLLIMATOR) / share
+    np.testing.assert_allclose(isocentre - aim, -start * (SAD / COLLIMATOR - 1), atol=1e-6)
+    assert np.corrcoef(start.T)[0, 1] == pytest.approx(0, abs=5 / np.sqrt(COUNT))
+
+
+def test_weights_are_the_fluence_over_that_of_the_beamlets_middle():
+    map_, emission = beamlets((4, 2), size=(20.0, 10.0)), only(1.0)
+    (row,) = source.beamlet_rows(map_, of_machine(spot_sigma_uv_mm=(0.0, 0.0)), emission, LOWER, False)
+    particles = emitted(row, emission)[:, 0]
+    radius = np.hypot(*at_distance(particles, map_.beam, SAD).T)
+    weight = (1 - 0.003 * radius) / (1 - 0.003 * np.hypot(90, 25))
+    np.testing.assert_allclose(particles[:, 8], weight, rtol=1e-6)
+    assert np.ptp(weight) > 0.05
+
+
+def test_contaminant_electrons_come_from_the_middle_of_the_target_blurred_at_the_isocentre():
+    made, emission = of_machine(), only(1.0)
+    many = made.electrons.model_copy(update={"per_photon": 1.0, "spread_sigma_mm": 15.0, "max_energy_MeV": 2.0})
+    made = made.model_copy(update={"electrons": many})
+    map_ = beamlets((5, -3), size=(2.0, 2.0))
+    (row,) = source.beamlet_rows(map_, made, emission, LOWER, True)
+    electrons = emitted(row, emission)[:, 1]
+    electrons = electrons[np.isfinite(electrons[:, 0])]
+    assert len(electrons) > 0.99 * COUNT
+    start, there = (at_distance(electrons, map_.beam, distance) for distance in (0.0, SAD))
+    np.testing.assert_allclose(start, 0, atol=1e-5)
+    np.testing.assert_allclose(there.mean(0), [11, -5], atol=5 * 15 / np.sqrt(COUNT))
+    np.testing.assert_allclose(there.std(0), 15, rtol=5 / np.sqrt(2 * COUNT))
+    assert np.corrcoef(there.T)[0, 1] == pytest.approx(0, abs=5 / np.sqrt(COUNT))  # u and v are blurred apart
+    # exp(−E/1.5) cut at 2 MeV.
+    assert electrons[:, 6].max() <= 2.0
+    cut = np.exp(-2 / 1.5)
+    mean = 1.5 - 2 * cut / (1 - cut)
+    assert electrons[:, 6].mean() == pytest.approx(mean, abs=5 * electrons[:, 6].std() / np.sqrt(len(electrons)))
+
+
+def test_photons_per_MU_follow_area_calibration_and_fluence():
+    made = of_machine()
+    emission = Emission.of_machine(made)  # 1 on the axis, 0.7 at 200 mm
+    maps = (beamlets((0, 0), (9, 3), size=(4.0, 10.0)), beamlets((1, 1), size=(3.0, 5.0)))
+    radius = np.hypot([2, 38, 4.5], [5, 35, 7.5])
+    expected = np.array([40.0, 40.0, 15.0]) * 1e6 * (1 - 0.0015 * radius)
+    np.testing.assert_allclose(run.photons_of(maps, made, emission), expected, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("start", "along", "distance"),
+    [
+        ((-10, 5, 5), (1, 0, 0), 10.0),
+        ((-10, 5, 5), (-1, 0, 0), -1.0),  # it lies behind
+        ((30, 5, 5), (-1, 0, 0), 10.0),
+        ((5, 5, 5), (0, 0, 1), 0.0),  # from inside
+        ((5, -8, 5), (0, 1, 0), 8.0),
+        ((5, 5, 60), (0, 0, -1), 20.0),
+        ((5, 41, 5), (0, 0, 1), -1.0),  # beside it
+        ((-6, -8, 5), (0.6, 0.8, 0), 10.0),
+        ((-6, -9, 5), (0.6, 0.8, 0), 11.25),
+    ],
+)
+def test_where_a_line_enters_a_box(start, along, distance):
+    """A box of 20 × 30 × 40 mm."""
+    size = np.array([20.0, 30.0, 40.0])
+    assert source.enter.py_func(*map(float, start), *map(float, along), size) == pytest.approx(distance)
