@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         code = lint()
         if code or target == "lint":
             return code
-        return run("-m", "pytest", *rest)
+        return test(rest)
     return 0
 
 
@@ -75,9 +75,17 @@ def setup() -> None:
         "--only-binary",
         ":all:",
     ]
-    subprocess.run([*command, "--upgrade", "hatchling", "editables"], check=True)
-    subprocess.run([*command, "--no-build-isolation", "--editable", f"{ROOT}[dev]"], check=True)
+    quietly([*command, "--upgrade", "hatchling", "editables"])
+    quietly([*command, "--no-build-isolation", "--editable", f"{ROOT}[dev]"])
     STAMP.write_text(wanted)
+
+
+def quietly(command: list[str]) -> None:
+    """Run a command and keep what it says to ourselves, unless it fails: then all of it is shown."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode:
+        print(done.stdout, flush=True)
+        raise subprocess.CalledProcessError(done.returncode, command)
 
 
 def has_pip() -> bool:
@@ -86,14 +94,28 @@ def has_pip() -> bool:
 
 
 def lint() -> int:
-    """Ruff, mypy, the layer contract: all of them, then the worst exit status."""
+    """Ruff, mypy, the layer contract: all of them side by side, said in order, then the worst exit status."""
     contract = VENV / PYTHON.parent.name / ("lint-imports.exe" if os.name == "nt" else "lint-imports")
-    return max(
-        run("-m", "ruff", "check", "."),
-        run("-m", "ruff", "format", "--check", "."),
-        run("-m", "mypy"),
-        subprocess.call([str(contract)], cwd=ROOT),
+    commands = (
+        [str(PYTHON), "-m", "ruff", "check", "."],
+        [str(PYTHON), "-m", "ruff", "format", "--check", "."],
+        [str(PYTHON), "-m", "mypy"],
+        [str(contract)],
     )
+    pipe, words = subprocess.PIPE, {"text": True, "encoding": "utf-8", "errors": "replace", "cwd": ROOT}
+    started = [subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, **words) for command in commands]
+    worst = 0
+    for process in started:
+        print(process.communicate()[0], end="", flush=True)
+        worst = max(worst, abs(process.returncode))
+    return worst
+
+
+def test(words: list[str]) -> int:
+    """The tests, a worker for each core; one that has nothing left takes from another's (``-n 0``: in this process)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    alone = any(word.startswith(("-n", "--numprocesses", "--pdb")) for word in words)
+    return run("-m", "pytest", *(() if alone else ("-n", str(cores), "--dist", "worksteal")), *words)
 
 
 def run(*arguments: str) -> int:

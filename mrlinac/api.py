@@ -13,7 +13,7 @@ from typing import Any, Literal, ParamSpec
 from mrlinac import dicom, jit, report, spec, transport
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.patient_file import FILE_NAME, decisions
-from mrlinac.anatomy.phantom import thorax
+from mrlinac.anatomy.phantom import structure_names, thorax
 from mrlinac.anatomy.structures import Ends
 from mrlinac.dose.gamma import parse_criteria
 from mrlinac.dose.grammar import parse_requests
@@ -22,12 +22,15 @@ from mrlinac.protocol.model import load as load_protocol
 from mrlinac.recipe import evaluate as evaluation
 from mrlinac.recipe import evaluation_inputs as inputs
 from mrlinac.recipe import planning
-from mrlinac.recipe.check import check
+from mrlinac.recipe.check import Check, check
+from mrlinac.recipe.check import check_early as _check_early
+from mrlinac.recipe.check import planning_lacks as _planning_lacks
 from mrlinac.recipe.derived import with_derived
 from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
-from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec
+from mrlinac.recipe.result import check_output_early as _check_output_early
+from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec, presets
 from mrlinac.recipe.stages import Progress, silent
 from mrlinac.store import Store
 
@@ -39,19 +42,23 @@ __all__ = [
     "cache_list",
     "check",
     "check_device",
+    "check_early",
     "check_evaluation_output",
     "check_output",
+    "check_output_early",
     "check_recalculation",
     "compare",
     "evaluate",
     "evaluation_as_dict",
     "import_folder",
     "known_names",
+    "known_presets",
     "load_patient",
     "load_result",
     "make_plan",
     "patient_of",
     "phantom",
+    "planning_lacks",
     "recalculate",
     "write_evaluation",
     "write_phantom",
@@ -275,6 +282,17 @@ def check_recalculation(result: PlanResult, field_T: float, folder: str | Path, 
     _check_output(Path(folder), wanted, overwrite=overwrite)
 
 
+def check_early(plan: PlanSpec) -> Check:
+    """What stands in the way of a plan as far as it is known before its patient is read or made; it has no case."""
+    digital = plan.patient.folder is None
+    return _check_early(plan, structure_names() if digital else None)
+
+
+def check_output_early(plan: PlanSpec, folder: str | Path, *, overwrite: bool = False) -> None:
+    """What :func:`check_output` would refuse, as far as it is known before the patient; room on the disk."""
+    _check_output_early(Path(folder), plan, overwrite=overwrite)
+
+
 def check_output(plan: PlanSpec, patient: Patient, folder: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a folder that holds something else than a result of this plan and patient."""
     _check_output(Path(folder), planning.fingerprint_of(plan, patient), overwrite=overwrite)
@@ -383,6 +401,8 @@ def evaluate(
     read, count, frame_uid, found = inputs.read_doses(
         inputs.dose_files([str(dose) for dose in doses]), fractions=fractions, course=course, same_frame=same_frame
     )
+    if judged is not None:
+        evaluation.check_course(judged, read)
     drawn = None if structures is None else Path(structures)
     rois, patient, notes = inputs.read_subject(
         drawn,
@@ -396,6 +416,8 @@ def evaluate(
         deriver=with_derived,
         ends=ends,
     )
+    prescribed = prescription_Gy if judged is None or prescription_Gy is not None else judged.prescription.dose_Gy
+    evaluation.check_requests(requests, inputs.subject_names(rois, judged), prescribed, evaluation.clinic_names(rois))
     subject = inputs.subject_of(rois, patient, judged, read, (*found.entries, *notes.entries))
     return evaluation.evaluate(
         read,
@@ -439,6 +461,16 @@ def evaluation_as_dict(found: Evaluation) -> dict[str, Any]:
 def known_names() -> dict[str, list[str]]:
     """Names of the files of each kind that are found by name."""
     return {kind: spec.names(kind) for kind in spec.KINDS}
+
+
+def known_presets() -> dict[str, str]:
+    """The presets of ``numerics`` by name, each with the uncertainty that it stands for."""
+    return presets()
+
+
+def planning_lacks(patient: Patient) -> list[str]:
+    """What planning will ask for and the patient does not have, each with its remedy; for the protocols found by name."""
+    return _planning_lacks(patient, [load_protocol(name) for name in spec.names("protocols")])
 
 
 def cache_info() -> dict[str, Any]:

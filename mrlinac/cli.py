@@ -14,19 +14,46 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import mrlinac
-from mrlinac.errors import MrlinacError, SpecError
+from mrlinac.errors import NO_ROOM, MrlinacError, SpecError, no_room
+
+STOPPED = {
+    "plan": "Nothing is half-written. The beams of the influence that were finished are kept in the cache (`mrlinac cache "
+    "info`): the same command goes on from there",
+    "recalculate": "Nothing is half-written and nothing of this dose is kept: the same command starts it again",
+    "evaluate": "What --out named may be incomplete: the same command with --overwrite makes it anew",
+    "report": "The report may be incomplete: the same command makes it anew",
+    "import": "Nothing is half-written: the same command starts again",
+    "phantom": "Nothing is half-written: the same command starts again",
+}
+"""What is kept, and how to go on, when a person stops a command."""
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands, with a sentence for a person who stops one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed; typer itself would end without a word at Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say_stopped(ctx.invoked_subcommand)
+            raise typer.Exit(STOPPED_STATUS) from None
+
 
 app = typer.Typer(
     name="mrlinac",
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="An open MR-Linac planning simulator. For research; not a medical device.",
+    epilog="Exit status: 0 done, 1 error, 2 wrong usage, 3 done with limits or goals unmet, 130 stopped by Ctrl-C.",
 )
 cache = typer.Typer(no_args_is_help=True, help="What was computed before and kept on disk.")
 app.add_typer(cache, name="cache")
@@ -35,6 +62,7 @@ out = Console()
 err = Console(stderr=True)
 
 UNMET = 3
+STOPPED_STATUS = 130
 
 Set = Annotated[
     list[str] | None,
@@ -77,6 +105,20 @@ class StructureEnds(StrEnum):
     at_contour = "at-contour"
 
 
+def _plan_names(incomplete: str) -> list[str]:
+    return [name for name in mrlinac.known_names()["plans"] if name.startswith(incomplete)]
+
+
+def _protocol_names(incomplete: str) -> list[str]:
+    return [name for name in mrlinac.known_names()["protocols"] if name.startswith(incomplete)]
+
+
+PlanName = Annotated[
+    str,
+    typer.Argument(
+        metavar="PLAN", help="A plan file, or a name that `mrlinac list` shows.", autocompletion=_plan_names
+    ),
+]
 Device = Annotated[
     On, typer.Option("--device", help="What computes forward doses (an influence is made on the cpu in any case).")
 ]
@@ -93,21 +135,51 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a redirected stream of Windows cannot say ≤
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        app()
+        app(prog_name="mrlinac")
     except OSError as error:
-        err.print(f"[red]error:[/red] {_escaped(f'{error.filename}: {error.strerror}')}", highlight=False)
+        where = f"{error.filename}: " if error.filename else ""
+        reason = no_room(error, Path(error.filename or ".")) if error.errno in NO_ROOM else error.strerror or error
+        err.print(f"[red]error:[/red] {_escaped(f'{where}{reason}')}", highlight=False)
         sys.exit(1)
     except MrlinacError as error:
         err.print(f"[red]error:[/red] {_escaped(str(error))}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("stopped; nothing half-written. What was finished is kept in the cache: run again to go on.")
-        sys.exit(130)
+    except KeyboardInterrupt:  # before a command had begun
+        _say_stopped(None)
+        sys.exit(STOPPED_STATUS)
+
+
+def _say_stopped(command: str | None) -> None:
+    err.print(_escaped(f"stopped. {STOPPED.get(command or '', 'Nothing was changed')}."), highlight=False)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"mrlinac {mrlinac.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    """An open MR-Linac planning simulator. For research; not a medical device."""
+
+
+def _checked(spec: Any) -> tuple[Any, Any]:
+    """The plan's patient and what stands in the way; the patient is not made where a slip of the pen is seen first."""
+    early = mrlinac.check_early(spec)
+    if early.problems:
+        return None, early
+    person = mrlinac.patient_of(spec)
+    return person, mrlinac.check(spec, person)
 
 
 @app.command()
 def plan(
-    name: Annotated[str, typer.Argument(metavar="PLAN", help="A plan file, or a name that `mrlinac list` shows.")],
+    name: PlanName,
     set_: Set = None,
     patient: PatientFolder = None,
     rtstruct: Rtstruct = None,
@@ -128,8 +200,9 @@ def plan(
     how = _how_to_read(rtstruct, series, position, same_frame, densities, derive)
     spec = mrlinac.load_plan(name, _changes(set_, patient, how))
     folder = out_ or Path("results") / spec.name
-    person = mrlinac.patient_of(spec)
-    found = mrlinac.check(spec, person)
+    if not dry_run:
+        mrlinac.check_output_early(spec, folder, overwrite=overwrite)
+    person, found = _checked(spec)
     if dry_run:
         _say(found.as_dict(), as_json, lambda: _print_check(found))
         raise typer.Exit(0 if not found.problems else 1)
@@ -144,7 +217,7 @@ def plan(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(metavar="PLAN")],
+    name: PlanName,
     set_: Set = None,
     patient: PatientFolder = None,
     rtstruct: Rtstruct = None,
@@ -155,10 +228,9 @@ def check(
     derive: Derive = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what stands in the way of a plan, and what memory and how many photons it will take."""
+    """Say what stands in the way of a plan, and what memory and time it will take."""
     how = _how_to_read(rtstruct, series, position, same_frame, densities, derive)
-    spec = mrlinac.load_plan(name, _changes(set_, patient, how))
-    found = mrlinac.check(spec, mrlinac.patient_of(spec))
+    _, found = _checked(mrlinac.load_plan(name, _changes(set_, patient, how)))
     _say(found.as_dict(), as_json, lambda: _print_check(found))
     raise typer.Exit(1 if found.problems else 0)
 
@@ -180,6 +252,7 @@ def recalculate(
     before = mrlinac.load_result(folder)
     target = out_ or folder.with_name(f"{folder.name}-{field_T:g}T")
     mrlinac.check_recalculation(before, field_T, target, overwrite=overwrite)
+    mrlinac.check_place(target)
     with _progress(as_json) as tell:
         after = mrlinac.recalculate(before, field_T=field_T, progress=tell, threads=threads, device=device.value)
         after.save(target, overwrite=overwrite)
@@ -198,6 +271,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a result again, or one that sets several results side by side."""
+    mrlinac.check_place(out_)
     results = {folder.resolve().name: mrlinac.load_result(folder) for folder in folders}
     if len(results) != len(folders):
         raise SpecError("the results need folders of different names: the names label the columns")
@@ -216,7 +290,9 @@ def evaluate(
         typer.Option("--structures", "--rtstruct", help="RTSTRUCT, a folder that holds one, or with --ct its key."),
     ] = None,
     ct: Annotated[Path | None, typer.Option(help="Folder of the CT (and of the RTSTRUCT, unless given).")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Judge the goals of this protocol.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Judge the goals of this protocol.", autocompletion=_protocol_names)
+    ] = None,
     prescription_Gy: Annotated[float | None, typer.Option("--prescription", help="Gy, for V95%[%], CI, R50.")] = None,
     fractions: Annotated[int | None, typer.Option(min=1, help="Of the course, where no file says it.")] = None,
     metric: Annotated[
@@ -241,6 +317,7 @@ def evaluate(
     """DVHs, metrics, goals, differences and gamma of any system's doses."""
     if out_ is not None:
         mrlinac.check_evaluation_output(out_, overwrite=overwrite)
+        mrlinac.check_place(out_)
     found = mrlinac.evaluate(
         doses,
         structures,
@@ -286,6 +363,7 @@ def import_(
 ) -> None:
     """Read a folder of DICOM files, say what was found, and write patient.toml for you to edit, or an anonymous copy."""
     if anonymise is not None:
+        mrlinac.check_place(anonymise)
         written = mrlinac.anonymise(folder, anonymise, seed=seed)
         _say(_of_copy(written), as_json, lambda: _print_copy(written))
         return
@@ -300,8 +378,9 @@ def import_(
         write=not no_file,
         file=file,
     )
-    told = {**found.as_dict(), "file": None if found.file is None else str(found.file)}
-    _say(told, as_json, lambda: out.print(str(found), markup=False, highlight=False, soft_wrap=True))
+    lacks = [] if found.patient is None else mrlinac.planning_lacks(found.patient)
+    told = {**found.as_dict(), "planning_lacks": lacks, "file": None if found.file is None else str(found.file)}
+    _say(told, as_json, lambda: _print_import(found, lacks))
     if found.problems:
         if not as_json:
             err.print(f"[red]error:[/red] {len(found.problems)} problem(s); nothing was written")
@@ -317,6 +396,7 @@ def phantom(
     as_json: AsJson = False,
 ) -> None:
     """Write the built-in digital thorax patient as DICOM."""
+    _check_new(folder)
     written = mrlinac.write_phantom(folder, seed=seed)
     _say(
         {"folder": str(folder), "label": written.label, "structures": list(written.rois)},
@@ -327,9 +407,16 @@ def phantom(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Names of the plans, protocols, machines and studies that are found by name."""
-    names = mrlinac.known_names()
-    _say(names, as_json, lambda: _print_pairs({kind: ", ".join(found) for kind, found in names.items()}))
+    """Names of the plans, protocols, machines and studies that are found by name, and the presets of numerics."""
+    names, presets = mrlinac.known_names(), mrlinac.known_presets()
+
+    def show() -> None:
+        _print_pairs({kind: ", ".join(found) or "none" for kind, found in names.items()})
+        out.print("[bold]numerics[/bold], presets for --set numerics=NAME:")
+        for preset, statement in presets.items():
+            out.print(f"  [bold]{preset}[/bold]: {_escaped(statement)}")
+
+    _say({**names, "numerics": presets}, as_json, show)
 
 
 @cache.command("info")
@@ -448,14 +535,33 @@ def _summary(result: Any, folder: Path) -> dict[str, Any]:
     }
 
 
+def _check_new(folder: Path) -> None:
+    """Refuse a folder that is not new or empty, before anything is made for it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SpecError(f"{folder}: not empty; give a new folder")
+    mrlinac.check_place(folder)
+
+
 def _print_check(found: Any) -> None:
-    for note in found.notes:
-        out.print(f"  {_escaped(note)}")
-    for line in found.estimates:
-        out.print(f"  {_escaped(line)}")
+    """The verdict first, then what to know."""
+    count = len(found.problems)
+    verdict = (
+        f"[red]{count} problem(s) stand in the way[/red]" if count else "[green]nothing stands in the way[/green]"
+    )
+    out.print(verdict)
     for problem in found.problems:
         out.print(f"[red]problem:[/red] {_escaped(problem)}")
-    out.print("nothing stands in the way" if not found.problems else f"{len(found.problems)} problem(s)")
+    for line in found.estimates:
+        out.print(f"  {_escaped(line)}")
+    for note in found.notes:
+        out.print(f"  {_escaped(note)}")
+
+
+def _print_import(found: Any, lacks: list[str]) -> None:
+    lines = [str(found)]
+    if found.patient is not None:
+        lines += ["What planning will lack", *(f"  - {text}" for text in lacks or ["nothing"])]
+    out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _of_copy(written: Any) -> dict[str, Any]:

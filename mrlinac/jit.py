@@ -18,6 +18,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 
 import numba
 import platformdirs
+from filelock import FileLock
 
 from mrlinac.errors import DeviceError, MissingExtraError
 
@@ -35,6 +37,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # to numba: where a version refuses it, kernels compile without it, only slower.
 _PRIVATE: dict[str, Any] = {"_nrt": False}
 _COMMON: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "arcp", "nsz", "afn"}, "error_model": "numpy"}
+
+LONGEST_COMPILATION_s = 900.0
+"""So long a process waits for another that compiles the same; the longest kernel takes a tenth of it."""
 
 
 def kernel(function: Function) -> Function:
@@ -222,6 +227,7 @@ def _use_own_cache(compiled: Any, function: Callable[..., Any]) -> None:
     """Give a dispatcher a cache in :func:`cache_folder`; without numba's classes it compiles in every process."""
     try:
         compiled._cache = _own_cache(function)
+        _free_when_it_fails(compiled)
     except Exception:  # private classes changed, or the folder cannot be written: slower, never wrong
         return
 
@@ -249,7 +255,44 @@ def _own_cache(function: Callable[..., Any]) -> Any:
         _locator_classes: Any = (Locator,)
 
     class Cache(caching.FunctionCache):
+        """Of several processes that need the same machine code one compiles it and the others wait for the file."""
+
         _impl_class = Implementation
+
+        def __init__(self, py_func: Any) -> None:
+            super().__init__(py_func)
+            self.lock = FileLock(Path(self.cache_path) / f"{self._impl.filename_base}.lock")
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            kept = super().load_overload(sig, target_context)
+            if kept is not None:
+                return kept
+            with suppress(OSError):  # a Timeout is one: compiling twice is slower, never wrong
+                self.lock.acquire(timeout=LONGEST_COMPILATION_s)
+                kept = super().load_overload(sig, target_context)  # another process may have compiled it meanwhile
+                if kept is not None:
+                    self.lock.release()
+            return kept
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            try:
+                super().save_overload(sig, data)
+            finally:
+                self.lock.release()
 
     Locator().ensure_cache_path()
     return Cache(function)
+
+
+def _free_when_it_fails(compiled: Any) -> None:
+    """Let other processes try where this one's compilation failed or was stopped."""
+    compile_, lock = compiled.compile, compiled._cache.lock
+
+    def compile_or_free(sig: Any) -> Any:
+        try:
+            return compile_(sig)
+        except BaseException:
+            lock.release()
+            raise
+
+    compiled.compile = compile_or_free

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mrlinac.errors import SpecError, raise_all
+from mrlinac.errors import SpecError, did_you_mean, raise_all
+from mrlinac.spec_errors import sentences
 
 KINDS = {"protocols": "protocol", "machines": "machine", "plans": "plan", "studies": "study"}
 
@@ -57,11 +57,9 @@ def find(kind: str, name: str | Path) -> Path:
             if candidate.is_file():
                 return candidate
     known = names(kind)
-    near = difflib.get_close_matches(bare, known, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
     raise SpecError(
-        f"no {KINDS[kind]} file '{name}': it is neither a path nor a name in ./{kind}/ or the package."
-        f"{hint} Known: {', '.join(known) or 'none'}"
+        f"no {KINDS[kind]} file '{name}': it is neither a path nor a name in ./{kind}/ or the package"
+        f"{did_you_mean(bare, known)} (known: {', '.join(known) or 'none'})"
     )
 
 
@@ -95,34 +93,9 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise_all(
-            SpecError,
-            f"{where}: {error.error_count()} problem(s)",
-            [_sentence(model, e) for e in error.errors()],
-        )
+        problems = sentences(model, values, error.errors())
+        raise_all(SpecError, f"{where}: {len(problems)} problem(s)", problems)
         raise  # unreachable: a ValidationError has at least one error
-
-
-def _sentence(model: type[BaseModel], error: Any) -> str:
-    location = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = sorted(_keys_at(model, error["loc"][:-1]))
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        return f"{location}: unknown key{hint}" + (f" (known: {', '.join(known)})" if known else "")
-    given = "" if error["type"] == "missing" else f" (given: {error['input']!r:.80})"
-    return f"{location}: {error['msg']}{given}"
-
-
-def _keys_at(model: Any, location: Iterable[Any]) -> set[str]:
-    """Field names of the (nested) model at a location, as far as plain nesting goes."""
-    for part in location:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)) or part not in model.model_fields:
-            return set()
-        model = model.model_fields[part].annotation
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return {field.alias or name for name, field in model.model_fields.items()}
-    return set()
 
 
 def override(values: Mapping[str, Any], changes: Mapping[str, Any], where: str = "override") -> dict[str, Any]:

@@ -41,6 +41,9 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 
+METAL = "Metal"
+"""Name of the structure of saturated voxels, where a plan or a patient says what they stand for."""
+
 WHOLLY_INSIDE = 0.999
 """CT voxels filled by the external at least so far say what the tissue is; the others hold air or couch as well."""
 
@@ -200,7 +203,7 @@ def saturation_HU(patient: Patient, hu_curve: str = "schneider2000") -> float:
 
 
 def metal_in(
-    patient: Patient, grid: Grid, threshold_HU: float | None = None, *, name: str = "Metal"
+    patient: Patient, grid: Grid, threshold_HU: float | None = None, *, name: str = METAL
 ) -> Structure | None:
     """Voxels inside the body at or above a threshold (default: saturated) as a structure; None if there are none."""
     limit = saturation_HU(patient) if threshold_HU is None else threshold_HU

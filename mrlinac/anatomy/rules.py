@@ -11,7 +11,6 @@ The steps of one rule run in this order: sources (``from`` or ``first_of``), ``m
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -34,7 +33,7 @@ from mrlinac.anatomy.margins import SixMargins, expand
 from mrlinac.anatomy.patient import Note, Notes, Severity
 from mrlinac.anatomy.structures import Role, Shell, Structure, StructureSet
 from mrlinac.anatomy.trace import without_traces
-from mrlinac.errors import DataError, raise_all
+from mrlinac.errors import DataError, did_you_mean, raise_all
 
 Occupancy = NDArray[np.float32]
 Direction = Literal["anterior", "posterior", "left", "right"]
@@ -199,6 +198,11 @@ def problems(names: Iterable[str], rules: Mapping[str, StructureRule]) -> list[s
     return list(_Plan(list(names), rules).faults)
 
 
+def made_by_rule(names: Iterable[str], rules: Mapping[str, StructureRule]) -> list[str]:
+    """The structures that :func:`derive` makes for a patient with these; what it cannot make is left out."""
+    return list(_Plan(list(names), rules).order)
+
+
 class _Plan:
     """Which rules to evaluate, in which order."""
 
@@ -247,8 +251,7 @@ class _Plan:
         if source in self.rules:
             return f"needs '{source}', which itself cannot be made"
         known = sorted(self.drawn | set(self.rules))
-        near = difflib.get_close_matches(source, known, n=2, cutoff=0.5)
-        hint = f"; near names: {', '.join(near)}" if near else f"; known: {', '.join(known)}"
+        hint = did_you_mean(source, known) or f"; known: {', '.join(known)}"
         return f"there is no structure '{source}'{hint}. Draw it, map its name, or set optional = true"
 
 

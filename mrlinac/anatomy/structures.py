@@ -78,12 +78,6 @@ class Roi:
         contours = [(contour.z_mm, contour.points_xy_mm) for contour in self.contours]
         return self.role, float(self.slice_spacing_mm), float(self.lone_slice_mm), self.ends, self.derived, contours
 
-    @property
-    def content(self) -> tuple[Role, float, bool, list[tuple[float, NDArray[np.float64]]]]:
-        """What a fingerprint takes of it: all that decides its voxels and what is said of it; no names, no colour."""
-        contours = [(contour.z_mm, contour.points_xy_mm) for contour in self.contours]
-        return self.role, float(self.slice_spacing_mm), self.derived, contours
-
     def extent_xy_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Smallest and largest x, y over all contours; there must be one."""
         points = np.concatenate([contour.points_xy_mm for contour in self.contours])

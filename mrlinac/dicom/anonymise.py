@@ -35,7 +35,7 @@ from mrlinac.anatomy.patient import Note, Notes
 from mrlinac.dicom.problems import Findings, quiet_pydicom, read_dataset, tag_name, text
 from mrlinac.dicom.scan import KNOWN, Found, scan
 from mrlinac.dicom.write_common import IMPLEMENTATION_UID
-from mrlinac.errors import DataError, SpecError
+from mrlinac.errors import DataError, SpecError, writing
 from mrlinac.provenance import dicom_uid, fingerprint
 
 TABLE = "dicomfields_2026c"
@@ -494,7 +494,8 @@ def _write(ds: Dataset, path: Path, syntax: UID) -> None:
     plain.update({tag: ds.get_item(tag) for tag in ds.keys()})  # noqa: SIM118
     implicit, little = ds.original_encoding
     plain.set_original_encoding(implicit, little, ds.original_character_set)
-    FileDataset(str(path), plain, preamble=b"\0" * 128, file_meta=meta).save_as(path, enforce_file_format=True)
+    with writing(path):
+        FileDataset(str(path), plain, preamble=b"\0" * 128, file_meta=meta).save_as(path, enforce_file_format=True)
 
 
 __all__ = ["AnonymiseReport", "anonymise"]

@@ -16,7 +16,7 @@ from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.materials import nominal_density_g_cm3
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
-from mrlinac.errors import DataError
+from mrlinac.errors import DataError, writing
 from mrlinac.spec import read_toml, validate
 
 HEADER = """\
@@ -173,7 +173,7 @@ def _add(document: tomlkit.TOMLDocument, key: str, value: str, remark: str) -> N
 def _save(content: str, path: Path) -> None:
     handle, temporary = tempfile.mkstemp(prefix=".mrlinac-", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        with writing(path), os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)
         Path(temporary).chmod(0o644)  # a temporary file is its maker's alone
         validate(PatientFile, read_toml(Path(temporary)), str(path))

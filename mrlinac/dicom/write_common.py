@@ -14,7 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from mrlinac.anatomy.patient import Patient
-from mrlinac.errors import DataError
+from mrlinac.errors import DataError, writing
 from mrlinac.provenance import dicom_uid, fingerprint, versions
 
 ANONYMOUS_NAME = "MRLINAC^RESEARCH"
@@ -129,7 +129,7 @@ def save(ds: Dataset, path: Path, *, implicit: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".mrlinac-", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with writing(path), os.fdopen(handle, "wb") as file:
             FileDataset(str(path), ds, preamble=b"\0" * 128, file_meta=meta).save_as(file, enforce_file_format=True)
         os.replace(temporary, path)
     except BaseException:

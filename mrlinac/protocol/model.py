@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from mrlinac import spec
 from mrlinac.anatomy.rules import StructureRule
 from mrlinac.dose import metrics
-from mrlinac.errors import SpecError
+from mrlinac.errors import SpecError, did_you_mean
 from mrlinac.protocol import kinds
 from mrlinac.protocol.biology import AnyModel
 from mrlinac.protocol.escalation import Escalation
@@ -96,10 +96,17 @@ def _refused(values: Any, what: str, instead: Mapping[str, str]) -> None:
 
 
 def _gathered(values: Any, own: set[str]) -> Any:
-    """Put the keys that belong to the kind into the table ``of``; a file writes them flat."""
-    if not isinstance(values, Mapping) or "of" in values:
+    """Put the keys that belong to the kind into the table ``of``; a file writes them flat.
+
+    Where there is a table too, as after ``--set protocol.objectives.0.of.dose_Gy=20``, it goes before them.
+    """
+    if not isinstance(values, Mapping):
         return values
-    return {k: v for k, v in values.items() if k in own} | {"of": {k: v for k, v in values.items() if k not in own}}
+    flat = {key: value for key, value in values.items() if key not in own and key != "of"}
+    table = values.get("of", {})
+    if not isinstance(table, Mapping):
+        return values
+    return {key: value for key, value in values.items() if key in own} | {"of": {**flat, **table}}
 
 
 class Objective(Spec):
@@ -320,7 +327,7 @@ class Protocol(Spec):
     def problems(self, present: Any) -> list[str]:
         """What stands in the way of using the protocol with these structures (a container of names)."""
         return [
-            f"protocol {self.name}: structure '{name}' is needed and missing"
+            f"protocol {self.name}: structure '{name}' is needed and missing{did_you_mean(name, present)}"
             for name in self.needed_structures()
             if name not in present
         ]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mrlinac import transport
+from mrlinac.anatomy.derive import DERIVABLE
+from mrlinac.anatomy.from_ct import METAL
 from mrlinac.anatomy.patient import Patient, lies_on, side_below
+from mrlinac.anatomy.rules import StructureRule, made_by_rule
+from mrlinac.anatomy.rules import problems as rule_problems
 from mrlinac.anatomy.structures import StructureSet
-from mrlinac.errors import DataError, MrlinacError, raise_all
+from mrlinac.errors import DataError, MrlinacError, did_you_mean, raise_all
 from mrlinac.protocol.kinds import DoseKind
 from mrlinac.protocol.model import Protocol
-from mrlinac.recipe.case import Case, beams_of, prepare
+from mrlinac.recipe.case import Case, beams_of, prepare, rules_of
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.spec import Spec
 
@@ -46,6 +51,21 @@ class Check:
         return {"problems": list(self.problems), "notes": list(self.notes), "estimates": list(self.estimates)}
 
 
+def check_early(spec: PlanSpec, names: Iterable[str] | None = None) -> Check:
+    """What can be said before the patient is read or made, which takes longer.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    names : iterable of str, optional
+        The patient's structures, where they are known already.
+    """
+    problems = gantry_problems(spec)
+    if names is not None:
+        problems += structure_name_problems(spec, names)
+    return Check(tuple(problems), (), (), None)
+
+
 def check(spec: PlanSpec, patient: Patient) -> Check:
     """Collect every room's problems, and estimate memory and time.
 
@@ -55,6 +75,8 @@ def check(spec: PlanSpec, patient: Patient) -> Check:
     patient : Patient
     """
     problems = [*gantry_problems(spec), *patient_problems(patient)]
+    if not problems:
+        problems += structure_name_problems(spec, patient.rois, rules_of(spec, patient))
     case = None
     if not problems:
         try:
@@ -76,6 +98,25 @@ def gantry_problems(spec: PlanSpec) -> list[str]:
         for gantry_deg in spec.technique.gantry_deg
         if (reason := spec.machine.blocked_reason(gantry_deg))
     ]
+
+
+def structure_name_problems(
+    spec: PlanSpec, names: Iterable[str], rules: Mapping[str, StructureRule] | None = None
+) -> list[str]:
+    """Structures that the plan speaks of and that neither the patient has nor a rule can make.
+
+    Of names alone, so that a slip of the pen is said before anything is computed.
+    """
+    rules = spec.protocol.structures if rules is None else rules
+    drawn = {*names, *((METAL,) if spec.patient.metal is not None else ())}
+    problems = [f"protocol {spec.protocol.name}: {fault}" for fault in rule_problems(drawn, rules)]
+    if not problems:
+        problems = spec.protocol.problems({*drawn, *made_by_rule(drawn, rules)})
+    for name in spec.patient.density_overrides:
+        if name not in drawn:
+            hint, known = did_you_mean(name, drawn), ", ".join(sorted(drawn))
+            problems.append(f"patient.density_overrides: there is no structure '{name}'{hint} (known: {known})")
+    return problems
 
 
 def patient_problems(patient: Patient) -> list[str]:
@@ -140,6 +181,102 @@ def field_size_problems(spec: PlanSpec, case: Case) -> list[str]:
     ]
 
 
+INFLUENCE_PHOTONS_PER_CPU_s = 0.9e6
+DOSE_EFFICIENCY_3mm_per_CPU_s = 15.8
+"""Of plans in a thorax in 1.5 T (docs/benchmarks.md): photons of an influence; 1/(σ² × CPU time) of voxels of 3 mm."""
+REST_CPU_s = 45.0
+"""Optimisation of one plan, structures and report; an isotoxic plan takes about twice as much."""
+
+
+def cpu_s_of(spec: PlanSpec, photons: float) -> dict[str, float]:
+    """CPU-seconds by part, from measured rates; a figure to plan a coffee by, right to a factor of about two."""
+    numerics = spec.numerics
+    per_dose_s = 1.0 / (DOSE_EFFICIENCY_3mm_per_CPU_s * (numerics.grid_mm / 3.0) ** 3)
+    rounds_s = numerics.correction_rounds * per_dose_s / numerics.correction_rel_sigma**2
+    return {
+        "influence": photons / INFLUENCE_PHOTONS_PER_CPU_s,
+        "forward doses": rounds_s + per_dose_s / numerics.final_rel_sigma**2,
+        "the rest": REST_CPU_s * (1 if spec.protocol.escalation is None else 2),
+    }
+
+
+def time_sentence(spec: PlanSpec, photons: float) -> str:
+    """How long a plan takes, as an estimate."""
+    parts = cpu_s_of(spec, photons)
+    listed = ", ".join(f"{name} {_rounded(seconds)}" for name, seconds in parts.items())
+    return (
+        f"time, estimated from measured rates: about {_rounded(sum(parts.values()))} CPU-seconds ({listed}); divide by the "
+        "number of idle cores; less where the cache holds the influence"
+    )
+
+
+def _rounded(seconds: float) -> str:
+    """To two figures: an estimate has no more."""
+    return f"{float(f'{seconds:.2g}'):.0f}"
+
+
+def planning_lacks(patient: Patient, protocols: Iterable[Protocol]) -> list[str]:
+    """What a plan will ask for and the patient does not have: each with its remedy.
+
+    Parameters
+    ----------
+    patient : Patient
+    protocols : iterable of Protocol
+        Those that may be planned with.
+    """
+    lacks = patient_problems(patient)
+    names = set(patient.rois)
+    if "ITV" not in names and "CTV" in names:
+        lacks.append(
+            "no ITV: the PTV is made from the CTV, without the target's motion; draw an ITV, or let the CTV hold the motion"
+        )
+    wanted: dict[tuple[str, ...], list[str]] = {}
+    for protocol in protocols:
+        missing = tuple(name for name in drawn_structures(protocol, names) if name not in names)
+        if missing:
+            wanted.setdefault(missing, []).append(protocol.name)
+    for missing, asking in wanted.items():
+        others = [name for name in missing if name not in ("External", "CTV")]  # of these is told already
+        derivable = [name for name in others if name in DERIVABLE and patient.image.quantity == "HU"]
+        derive = f", or have {', '.join(derivable)} derived from the CT (--derive)" if derivable else ""
+        if others:
+            lacks.append(
+                f"no {', no '.join(others)}: needed by {', '.join(asking)}; draw, or map a drawn structure's name to it in "
+                f"patient.toml under [structures]{derive}"
+            )
+    return lacks
+
+
+def drawn_structures(protocol: Protocol, names: Iterable[str]) -> list[str]:
+    """The structures that must be drawn for a protocol: those it names, and those its rules start from.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    names : iterable of str
+        What is drawn: of the sources a rule may choose from, one of these is enough.
+    """
+    drawn, found, seen = set(names), [], set()
+    asked = [
+        *protocol.needed_structures(),
+        *(name for name, rule in protocol.structures.items() if not rule.optional),
+    ]
+    while asked:
+        name = asked.pop(0)
+        rule = protocol.structures.get(name)
+        if name in seen:
+            continue
+        seen.add(name)
+        if rule is None or (rule.keep_drawn and name in drawn):
+            found.append(name)
+        elif rule.first_of:
+            chosen = [source for source in rule.first_of if source in drawn or source in protocol.structures]
+            asked.append(chosen[0] if chosen else rule.first_of[-1])
+        else:
+            asked += [term.structure for term in (*rule.from_, *rule.within, *rule.minus) if not term.optional]
+    return found
+
+
 def estimates(spec: PlanSpec, case: Case) -> list[str]:
     """Memory and photons, as sentences."""
     guess = transport.estimate(case.medium, case.maps, photons_per_beamlet=spec.numerics.photons_per_beamlet)
@@ -148,5 +285,6 @@ def estimates(spec: PlanSpec, case: Case) -> list[str]:
         f"grid {nx} × {ny} × {nz} voxels of {spec.numerics.grid_mm:g} mm; {case.beamlets} beamlets",
         f"influence: {guess['photons'] / 1e6:.0f} million photons, about {guess['entries'] / 1e6:.0f} million entries",
         f"memory of the Monte Carlo: about {guess['bytes'] / 1e9:.1f} GB at its peak",
+        time_sentence(spec, guess["photons"]),
         spec.numerics.statement,
     ]

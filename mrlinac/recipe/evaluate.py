@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrlinac.anatomy.contours import polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Notes
-from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.anatomy.structures import Roi, Structure, StructureSet
 from mrlinac.dicom.names import folded, naming
 from mrlinac.dicom.structure_set import plain_name
 from mrlinac.dose import gamma as gammas
@@ -22,7 +22,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.gamma import Criteria, Gamma
 from mrlinac.dose.grammar import Metric, Request, parse
 from mrlinac.dose.summation import difference
-from mrlinac.errors import DataError, SpecError
+from mrlinac.errors import DataError, SpecError, did_you_mean, raise_all
 from mrlinac.protocol import verdicts
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint
@@ -150,7 +150,7 @@ def evaluate(
         prescription_Gy = protocol.prescription.dose_Gy
     asked = _asked(requests, subject, prescription_Gy)
     if protocol is not None:
-        _check_course(protocol, doses)
+        check_course(protocol, doses)
     measuring = Measuring(doses, subject, prescription_Gy)
     reference, first = next(iter(doses.items()))
     rows = [_row(measuring, name, wanted) for name, wanted in asked]
@@ -225,6 +225,45 @@ def _structures(measuring: Measuring) -> pd.DataFrame:
     return table
 
 
+def check_requests(
+    requests: Sequence[Request], names: Sequence[str], prescription_Gy: float | None, clinic: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Whether what is asked for can be measured in structures of these names; which structures each name asked for means.
+
+    Parameters
+    ----------
+    requests : sequence of Request
+    names : sequence of str
+    prescription_Gy : float or None
+    clinic : mapping
+        The clinic's name by name, where it has another.
+
+    Raises
+    ------
+    SpecError
+        All structures that are not there, each with the nearest name; names that several structures go by; metrics that
+        need a prescription.
+    """
+    meant = {r.structure: _named(r.structure, names, clinic) for r in requests if r.structure}
+    known = [*names, *(original for original in clinic.values() if original)]
+    problems = [
+        f"there is no structure {name}{did_you_mean(name, known)}" for name in sorted(meant) if not meant[name]
+    ]
+    if problems:
+        problems[-1] += f" (known: {', '.join(_listed(names, clinic))})"
+    problems += [f"{name} is {' or '.join(found)}: say which" for name, found in meant.items() if len(found) > 1]
+    relative = sorted({r.metric.text for r in requests if r.metric.needs_prescription})
+    if relative and prescription_Gy is None:
+        problems.append(f"{', '.join(relative)}: relative to the prescription, which is not given (--prescription)")
+    raise_all(SpecError, "the metrics asked for cannot be measured:", problems)
+    return meant
+
+
+def clinic_names(rois: Mapping[str, Roi]) -> dict[str, str]:
+    """The clinic's name of each drawn structure."""
+    return {name: roi.original_name for name, roi in rois.items()}
+
+
 def _asked(requests: Sequence[Request], subject: Subject, prescription_Gy: float | None) -> list[tuple[str, Metric]]:
     """Every metric of every structure that is asked for, or the usual ones."""
     if not requests:
@@ -237,44 +276,37 @@ def _asked(requests: Sequence[Request], subject: Subject, prescription_Gy: float
                 texts = (*TARGET_METRICS, *RELATIVE_TARGET_METRICS)
             found += [(name, parse(text)) for text in texts]
         return found
-    meant = {r.structure: _named(r.structure, subject) for r in requests if r.structure}
-    missing = sorted(name for name, found in meant.items() if not found)
-    if missing:
-        raise SpecError(f"there is no structure {', '.join(missing)}; known: {_known(subject)}")
-    several = [f"{name} is {' or '.join(found)}" for name, found in meant.items() if len(found) > 1]
-    if several:
-        raise SpecError(f"metrics of a name that several structures go by: {'; '.join(several)}")
-    relative = sorted({r.metric.text for r in requests if r.metric.needs_prescription})
-    if relative and prescription_Gy is None:
-        raise SpecError(f"{', '.join(relative)}: relative to the prescription, which is not given (--prescription)")
+    meant = check_requests(requests, subject.names, prescription_Gy, clinic_names(subject.rois))
     return [(name, r.metric) for r in requests for name in (meant[r.structure] if r.structure else subject.names)]
 
 
-def _named(asked: str, subject: Subject) -> list[str]:
+def _named(asked: str, names: Sequence[str], clinic: Mapping[str, str]) -> list[str]:
     """Structures that a name stands for: the name here; else the clinic's; else either, however it is spelt."""
-    if asked in subject.names:
+    if asked in names:
         return [asked]
-    clinic = {name: roi.original_name for name, roi in subject.rois.items()}
     exact = [name for name, original in clinic.items() if asked in (original, plain_name(original))]
     if exact:
         return exact
     table = naming(asked).name
-    if table in subject.names:
+    if table in names:
         return [table]
-    spelt = {name: {folded(name), folded(plain_name(clinic.get(name, "")))} for name in subject.names}
+    spelt = {name: {folded(name), folded(plain_name(clinic.get(name, "")))} for name in names}
     return [name for name, spellings in spelt.items() if folded(asked) and folded(asked) in spellings]
 
 
-def _known(subject: Subject) -> str:
+def _listed(names: Sequence[str], clinic: Mapping[str, str]) -> list[str]:
     """Names of all structures, with the clinic's where it is another."""
-    listed = []
-    for name in subject.names:
-        original = subject.rois[name].original_name if name in subject.rois else name
-        listed.append(name if original in ("", name) else f"{name} ('{original}')")
-    return ", ".join(listed)
+    pairs = ((name, clinic.get(name, "")) for name in names)
+    return [name if original in ("", name) else f"{name} ('{original}')" for name, original in pairs]
 
 
-def _check_course(protocol: Protocol, doses: Mapping[str, Dose]) -> None:
+def check_course(protocol: Protocol, doses: Mapping[str, Dose]) -> None:
+    """Refuse doses of another number of fractions than the protocol's.
+
+    Raises
+    ------
+    DataError
+    """
     wanted = protocol.prescription.fractions
     for label, dose in doses.items():
         if dose.fractions != wanted:

@@ -14,7 +14,7 @@ from mrlinac.anatomy.derive import Deriver, with_derived
 from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Note, Notes, Patient
-from mrlinac.anatomy.rules import StructureRule
+from mrlinac.anatomy.rules import StructureRule, made_by_rule
 from mrlinac.anatomy.rules import derive as derive_by_rule
 from mrlinac.anatomy.structures import Ends, Roi, StructureSet
 from mrlinac.dose import summation
@@ -229,6 +229,17 @@ def subject_of(
     return Subject(label, rois, ruled, image, Notes((*notes, *more)))
 
 
+def subject_names(rois: Mapping[str, Roi], protocol: Protocol | None) -> tuple[str, ...]:
+    """Names of the structures of :func:`subject_of`, before any is made."""
+    made = [] if protocol is None else made_by_rule(rois, _all_optional(protocol.structures))
+    return tuple(dict.fromkeys((*rois, *made)))
+
+
+def _all_optional(rules: Mapping[str, StructureRule]) -> dict[str, StructureRule]:
+    """The rules of a protocol for a foreign plan, which was made by others: what cannot be made is left out."""
+    return {name: rule.model_copy(update={"optional": True}) for name, rule in rules.items()}
+
+
 def _key(rois: Mapping[str, Roi]) -> str:
     """A label made from the contours: it leads back to nobody."""
     return fingerprint([[(c.z_mm, c.points_xy_mm) for c in roi.contours] for roi in rois.values()])[:8]
@@ -262,9 +273,9 @@ def _rules_grid(rois: Mapping[str, Roi], finest: Grid) -> Grid:
 def _by_rule(
     rois: Mapping[str, Roi], rules: Mapping[str, StructureRule], grid: Grid, patient: Patient | None
 ) -> tuple[StructureSet, tuple[Note, ...]]:
-    """Structures that the rules make; all are optional here, because a foreign plan was made by other rules."""
+    """Structures that the rules make; all are optional here."""
     bodies = [roi for roi in rois.values() if roi.role == "external"]
-    kept = {name: rule.model_copy(update={"optional": True}) for name, rule in rules.items()}
+    kept = _all_optional(rules)
     notes: list[Note] = []
     if len(bodies) != 1:
         sided = [name for name, rule in kept.items() if rule.side is not None]

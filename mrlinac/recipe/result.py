@@ -27,7 +27,7 @@ from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.dvh import histogram
 from mrlinac.dose.sampled import Sampled
-from mrlinac.errors import DataError
+from mrlinac.errors import DataError, DiskError, SpecError, check_place, writing
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance
@@ -178,6 +178,9 @@ class PlanResult:
                 os.replace(target, before)
             os.replace(building, target)
             shutil.rmtree(before, ignore_errors=True)
+        except DiskError as error:
+            shutil.rmtree(building, ignore_errors=True)
+            raise DiskError(str(error).replace(str(building), str(target))) from error
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
@@ -209,10 +212,38 @@ def check_output(folder: Path, fingerprint: str, *, overwrite: bool = False) -> 
         raise DataError(f"{folder}: is not empty and holds no result; choose another --out")
 
 
+RESULT_BYTES = 150e6
+"""Room that a result is taken to need: dose, structures and image of the finest grids are compressed to less."""
+
+
+def check_output_early(folder: Path, spec: PlanSpec, *, overwrite: bool = False) -> None:
+    """What :func:`check_output` would refuse as far as it is known before the patient is, and room on the disk.
+
+    Raises
+    ------
+    DataError, DiskError
+        Says what is there and how to go on.
+    """
+    folder = folder.resolve()
+    there = _plan_fingerprint_in(folder)
+    if there is not None and there != spec.fingerprint and not overwrite:
+        raise DataError(f"{folder}: holds the result of another plan; choose another --out or give --overwrite")
+    check_output(folder, _fingerprint_in(folder / "result.json") or "", overwrite=overwrite)
+    check_place(folder, RESULT_BYTES)
+
+
+def _plan_fingerprint_in(folder: Path) -> str | None:
+    """Fingerprint of the plan whose result a folder holds, without its patient; None where it holds none."""
+    try:
+        return validate(PlanSpec, read_toml(folder / "plan.resolved.toml"), str(folder)).fingerprint
+    except SpecError:
+        return None
+
+
 def _fingerprint_in(note: Path) -> str | None:
     try:
         found = json.loads(note.read_text(encoding="utf-8"))["made_from"]["fingerprint"]
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(found)
 
@@ -224,9 +255,11 @@ LATER_TABLES = ("models",)
 
 def _write_files(result: PlanResult, folder: Path) -> None:
     resolved = result.spec.without_places().model_dump(mode="json", exclude_none=True)
-    (folder / "plan.resolved.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
+    with writing(folder / "plan.resolved.toml"):
+        (folder / "plan.resolved.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     for name in TABLES:
-        getattr(result, name).to_csv(folder / f"{name}.csv", index=False)
+        with writing(folder / f"{name}.csv"):
+            getattr(result, name).to_csv(folder / f"{name}.csv", index=False)
     sigma, batches = result.dose.rel_sigma, result.dose.batches
     dose = {
         "dose_Gy": result.dose.dose_Gy,
@@ -234,8 +267,10 @@ def _write_files(result: PlanResult, folder: Path) -> None:
         **({} if batches is None else {"deviation": batches.deviation, "primaries": np.array(batches.primaries)}),
         **_grid_arrays(result.dose.grid),
     }
-    np.savez_compressed(folder / "dose.npz", allow_pickle=False, **dose)
-    np.savez_compressed(folder / "case.npz", allow_pickle=False, **_case_arrays(result))
+    with writing(folder / "dose.npz"):
+        np.savez_compressed(folder / "dose.npz", allow_pickle=False, **dose)
+    with writing(folder / "case.npz"):
+        np.savez_compressed(folder / "case.npz", allow_pickle=False, **_case_arrays(result))
     if result.patient is not None:
         _write_dicom(result, result.patient, folder / "dicom")
 
@@ -346,8 +381,9 @@ def _write_json(result: PlanResult, path: Path) -> None:
         "statements": list(result.statements),
     }
     temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with writing(path):
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
 
 
 def _plain(noun: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mrlinac import spec
 from mrlinac.anatomy.from_ct import MetalOverride, Override
 from mrlinac.anatomy.patient import Position
-from mrlinac.errors import SpecError
+from mrlinac.errors import SpecError, did_you_mean
 from mrlinac.machine.model import Machine
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint
@@ -168,10 +168,16 @@ def _is_name(key: str, value: Any) -> bool:
     return key in NAMED and isinstance(value, str)
 
 
+def presets() -> dict[str, str]:
+    """The presets of ``numerics`` by name, each with the uncertainty that it stands for."""
+    return {name: str(values["statement"]) for name, values in spec.read_toml(NUMERICS_FILE).items()}
+
+
 def _named(key: str, name: str) -> dict[str, Any]:
     if key == "numerics":
-        presets = spec.read_toml(NUMERICS_FILE)
-        if name not in presets:
-            raise SpecError(f"numerics = '{name}': no such preset; known: {', '.join(presets)}")
-        return {"name": name, **presets[name]}
+        known = spec.read_toml(NUMERICS_FILE)
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise SpecError(f"numerics = '{name}': no such preset{hint} (known: {', '.join(known)})")
+        return {"name": name, **known[name]}
     return spec.read_toml(spec.find(f"{key}s", name))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mrlinac.constants import RESEARCH_ONLY
-from mrlinac.errors import DataError
+from mrlinac.errors import DataError, writing
 from mrlinac.provenance import versions
 from mrlinac.recipe.evaluate import OUTSIDE, Evaluation, outside_column
 from mrlinac.recipe.measuring import OUTSIDE_percent
@@ -81,7 +81,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
     )
     path = html.save_page(page, folder / "report.html")
     record = json.dumps(as_dict(evaluation), indent=1, ensure_ascii=False)
-    (folder / RECORD).write_text(record + "\n", encoding="utf-8", newline="\n")
+    with writing(folder / RECORD):
+        (folder / RECORD).write_text(record + "\n", encoding="utf-8", newline="\n")
     return path
 
 

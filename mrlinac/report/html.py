@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from mrlinac.errors import DataError
+from mrlinac.errors import DataError, writing
 from mrlinac.report import compare, diagrams, figures, skin, style, tables
 from mrlinac.report.content import ReportContent
 
@@ -327,5 +327,6 @@ def environment() -> Environment:
 
 
 def save_page(page: str, path: Path) -> Path:
-    path.write_text(page, encoding="utf-8", newline="\n")
+    with writing(path):
+        path.write_text(page, encoding="utf-8", newline="\n")
     return path

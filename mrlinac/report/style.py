@@ -15,6 +15,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from mrlinac.errors import writing
+
 INK, FAINT, PAPER = "#1d2733", "#6b7785", "#ffffff"
 
 
@@ -177,6 +179,8 @@ def save(figure: Figure, folder: Path, name: str, dpi: int = 130) -> tuple[Path,
     folder.mkdir(parents=True, exist_ok=True)
     _settle(figure)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-    figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None, "Creator": "mrlinac"})
-    figure.savefig(png, format="png", dpi=dpi, metadata={"Software": "mrlinac"})
+    with writing(svg):
+        figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None, "Creator": "mrlinac"})
+    with writing(png):
+        figure.savefig(png, format="png", dpi=dpi, metadata={"Software": "mrlinac"})
     return svg, png

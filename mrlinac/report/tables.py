@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from dicompylercore.dvh import DVH
 
+from mrlinac.errors import writing
 from mrlinac.report.content import ReportContent, is_upper
 
 VERDICT_MARKS = {
@@ -49,7 +50,8 @@ class Table:
 def write_csv(frame: pd.DataFrame, path: Path) -> Path:
     """Write a table as UTF-8 CSV with full precision and ``\\n`` line ends everywhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="\n")
+    with writing(path):
+        path.write_text(frame.to_csv(index=False, lineterminator="\n"), encoding="utf-8", newline="\n")
     return path
 
 

@@ -24,10 +24,10 @@ COARSE = {
 
 
 @pytest.fixture(scope="session")
-def patient():
+def patient(shared):
     from mrlinac.anatomy.phantom import thorax
 
-    return thorax(3, spacing_zyx_mm=(6.0, 4.0, 4.0))
+    return shared("patient", lambda: thorax(3, spacing_zyx_mm=(6.0, 4.0, 4.0)))
 
 
 @pytest.fixture(scope="session")
@@ -36,18 +36,30 @@ def spec():
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("store"))
+def case(shared, spec, patient):
+    """The checked case of the small plan."""
+    return shared("case", lambda: checked(spec, patient))
+
+
+def checked(spec, patient):
+    found = mr.check(spec, patient)
+    found.raise_problems()
+    return found.case
 
 
 @pytest.fixture(scope="session")
-def result(spec, patient, store):
-    return mr.make_plan(spec, patient, store=store, threads=2)
+def store(shared_folder):
+    return Store(shared_folder / "cache" / "store")
 
 
 @pytest.fixture(scope="session")
-def saved(result, tmp_path_factory):
-    return result.save(tmp_path_factory.mktemp("results") / "plan")
+def result(shared, spec, patient, case, store):
+    return shared("result", lambda: mr.make_plan(spec, patient, case=case, store=store, threads=2))
+
+
+@pytest.fixture(scope="session")
+def saved(shared, shared_folder, result):
+    return shared("saved", lambda: result.save(shared_folder / "results" / "plan"))
 
 
 MARKER = "Quillfeather"
@@ -55,9 +67,12 @@ MARKER = "Quillfeather"
 
 
 @pytest.fixture(scope="session")
-def dicom_folder(patient, tmp_path_factory):
+def dicom_folder(shared, shared_folder, patient):
     """An export with two structure sets; folder, files and tags hold the marker."""
-    folder = tmp_path_factory.mktemp("dicom") / f"case-{MARKER}"
+    return shared("dicom_folder", lambda: marked_export(patient, shared_folder / "dicom" / f"case-{MARKER}"))
+
+
+def marked_export(patient, folder):
     dicom.write_patient(patient, folder)
     heart = {"Heart": patient.rois["Heart"], "External": patient.rois["External"]}
     dicom.write_structures(dicom.read_patient(folder), heart, folder / "RTSTRUCT_old.dcm", "old")

@@ -16,6 +16,13 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, SpecError
 from mrlinac.provenance import Provenance
+from mrlinac.recipe import evaluation_inputs
+
+
+@pytest.fixture(autouse=True)
+def coarse_rules(monkeypatch):
+    """Structures made by rule on the dose's own 6 mm: what is tested here is the way from files to a page."""
+    monkeypatch.setattr(evaluation_inputs, "RULES_GRID_mm", (2.0, 6.0))
 
 
 def made(patient, factor=1.0, shift_mm=0.0, fractions=33):

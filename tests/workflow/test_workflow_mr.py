@@ -33,7 +33,8 @@ def mr_folder(patient, tmp_path_factory):
 def test_an_mr_is_planned_on_its_bands_only(mr_folder, spec, store, tmp_path, monkeypatch, capsys):
     plan = spec.override({"patient.folder": str(mr_folder)})
     mr.import_folder(mr_folder, write=True)
-    (problem,) = mr.check(plan, mr.patient_of(plan)).problems
+    coarse = plan.override({"numerics.grid_mm": 15})
+    (problem,) = mr.check(coarse, mr.patient_of(coarse)).problems
     assert "it has no HU" in problem
     # What the import proposes, uncommented: airways, lungs, and water for all the rest of the body.
     path = mr_folder / "patient.toml"
@@ -41,7 +42,8 @@ def test_an_mr_is_planned_on_its_bands_only(mr_folder, spec, store, tmp_path, mo
     bands = "\n".join(line.removeprefix("# ").removeprefix("#") for line in f"# [density_bands{tables}".splitlines())
     path.write_text(before + bands, encoding="utf-8")
 
-    monkeypatch.setattr("sys.argv", ["mrlinac", "check", "demo", "--patient", str(mr_folder), "--json"])
+    words = ["check", "demo", "--patient", str(mr_folder), "--set", "numerics.grid_mm=15", "--json"]
+    monkeypatch.setattr("sys.argv", ["mrlinac", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
@@ -59,9 +61,9 @@ def test_an_mr_is_planned_on_its_bands_only(mr_folder, spec, store, tmp_path, mo
     assert np.quantile(density[deep["Heart"]], (0.5, 1.0)) == pytest.approx(1.0, abs=1e-3)
     assert not any("curve" in text for text in result.notes.texts() if "never go" not in text)
     assert np.isfinite(result.dose.dose_Gy).all()
-    assert result.goals.set_index(["structure", "metric"]).loc[("PTV_eval", "D50%"), "value"] == pytest.approx(
-        66, abs=0.1
-    )
+    # 12 % noise in some 400 voxels is 0.8 % of the median, and a miss beyond 1 % is not scaled away (rule 7).
+    median_Gy = result.goals.set_index(["structure", "metric"]).loc[("PTV_eval", "D50%"), "value"]
+    assert median_Gy == pytest.approx(66, rel=0.025)
     saved = result.save(tmp_path / "plan")
     assert (saved / "report.html").is_file()
     written = dicom.read_dose(saved / "dicom" / "rtdose.dcm", patient=person)

@@ -1,7 +1,11 @@
 """The main job on a small patient: from a plan file to a folder that a person looks at, and back."""
 
+import builtins
+import io
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -11,7 +15,7 @@ from dicompylercore.dvh import DVH
 
 import mrlinac as mr
 from mrlinac import dicom
-from mrlinac.errors import DataError
+from mrlinac.errors import DataError, DiskError
 from mrlinac.recipe.result import load_result
 
 
@@ -129,10 +133,10 @@ def test_dicom_output_lies_in_the_patients_frame(result, saved, patient):
     assert dose.dose_Gy[there] == pytest.approx(result.dose.dose_Gy[here], rel=1e-3)
 
 
-def test_any_number_of_threads_gives_the_same_bits(result, spec, patient, tmp_path):
+def test_any_number_of_threads_gives_the_same_bits(result, spec, patient, case, tmp_path):
     from mrlinac.store import Store
 
-    once = mr.make_plan(spec, patient, store=Store(tmp_path), threads=1)
+    once = mr.make_plan(spec, patient, case=case, store=Store(tmp_path), threads=1)
     np.testing.assert_array_equal(once.dose.dose_Gy, result.dose.dose_Gy)
     np.testing.assert_array_equal(once.fluence.vector, result.fluence.vector)
 
@@ -156,7 +160,7 @@ def test_recalculation_without_the_field(result):
 
 
 @pytest.mark.parametrize("stage", ["influence", "final dose"])
-def test_ctrl_c_leaves_nothing_half_written(spec, patient, tmp_path, stage):
+def test_ctrl_c_leaves_nothing_half_written(spec, patient, case, tmp_path, stage):
     from mrlinac.store import Store
 
     fresh = Store(tmp_path / "store")
@@ -166,7 +170,7 @@ def test_ctrl_c_leaves_nothing_half_written(spec, patient, tmp_path, stage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        mr.make_plan(spec, patient, store=fresh, progress=interrupt)
+        mr.make_plan(spec, patient, case=case, store=fresh, progress=interrupt)
     assert fresh.count() == (0 if stage == "influence" else len(spec.technique.gantry_deg))  # finished beams are kept
     assert not list(tmp_path.rglob("*.npz")) or stage != "influence"
 
@@ -196,8 +200,6 @@ def test_the_working_folder_is_never_replaced(result, tmp_path, monkeypatch):
 
 
 def test_a_failing_writer_leaves_nothing(result, tmp_path):
-    from dataclasses import replace
-
     def fail(result, folder):
         raise RuntimeError("disk full")
 
@@ -206,9 +208,27 @@ def test_a_failing_writer_leaves_nothing(result, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_identifier_leaves_the_patient(result, patient, saved):
-    from dataclasses import replace
+@pytest.mark.parametrize("name", ["plan.resolved.toml", "goals.csv", "dose.npz"])
+def test_a_full_disk_names_the_file_and_leaves_nothing(result, tmp_path, monkeypatch, name):
+    really = io.open
 
+    def opened(file, *more, **options):
+        full = isinstance(file, str | Path) and Path(file).name == name
+        return really("/dev/full" if full else file, *more, **options)
+
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with monkeypatch.context() as patched:
+        patched.setattr(io, "open", opened)
+        patched.setattr(builtins, "open", opened)
+        with pytest.raises(DiskError) as caught:
+            replace(result, writers=()).save(tmp_path / "plan")
+    assert str(tmp_path / "plan" / name) in str(caught.value)  # the name it would have had, not that of its making
+    assert "the disk is full" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_identifier_leaves_the_patient(result, patient, saved):
     named = replace(patient, identifiers={"PatientName": "Doe^Jane", "PatientID": "12345678"})
     asked = result.spec.override({"patient.identify": True})
     for spec, told in ((result.spec, False), (asked, True)):  # where it is asked for, the same search finds it

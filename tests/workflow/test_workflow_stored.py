@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import COARSE
+from conftest import checked
 
-import mrlinac as mr
 from mrlinac import transport
 from mrlinac.recipe import stored
 from mrlinac.recipe.stored import influence_of
@@ -20,15 +19,11 @@ def quiet(*_):
 
 
 @pytest.fixture(scope="module")
-def cases(patient):
+def cases(shared, spec, patient, case):
     """(spec, case) by PTV margin."""
-    made = {}
-    for margin_mm in (7.0, 3.0):
-        spec = mr.load_plan("demo", {**COARSE, "protocol.structures.PTV.margin_mm": margin_mm})
-        found = mr.check(spec, patient)
-        found.raise_problems()
-        made[margin_mm] = spec, found.case
-    return made
+    assert spec.protocol.structures["PTV"].margin_mm == 7
+    small = spec.override({"protocol.structures.PTV.margin_mm": 3.0})
+    return {7.0: (spec, case), 3.0: (small, shared("case-3mm", lambda: checked(small, patient)))}
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_the_demonstration_can_begin_in_an_empty_folder(unpacked, tmp_path):
     """Plan, protocol, machine, presets, phantom, HU curve and materials; the page's template lies beside them."""
     code = """
 from mrlinac.anatomy.phantom import thorax
-found = mr.check(mr.load_plan("demo", {"numerics.grid_mm": 10}), thorax(3, spacing_zyx_mm=(30.0, 8.0, 8.0)))
+found = mr.check(mr.load_plan("demo", {"numerics.grid_mm": 16}), thorax(3, spacing_zyx_mm=(30.0, 8.0, 8.0)))
 print(json.dumps(found.as_dict()))
 """
     assert run(unpacked, tmp_path, code)["problems"] == []

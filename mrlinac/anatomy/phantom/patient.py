@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -43,9 +44,7 @@ def thorax(
     Patient
         HFS, CT in HU, 300 mm long, arms raised, couch in the image, structures by their TG-263 names.
     """
-    data = read_toml(DATA)
-    with threadpool_limits(1, user_api="blas"):  # hundreds of tiny spline systems: a second thread only spins
-        body = make_body(int(seed), data)
+    data, body = read_toml(DATA), _body(int(seed))
     top = back_mm(body)
     half = fov_mm / 2
     grid = Grid.covering((-half, 15.0 - half, LENGTH_mm[0]), (half, 15.0 + half, LENGTH_mm[1]), spacing_zyx_mm)
@@ -67,6 +66,18 @@ def thorax(
         slice_uids=tuple(dicom_uid(*made_of, "slice", k) for k in range(grid.shape_zyx[0])),
         notes=_notes(body),
     )
+
+
+@lru_cache(maxsize=4)
+def _body(seed: int) -> Body:
+    """The patient's make, which is the same at every spacing; it takes seconds."""
+    with threadpool_limits(1, user_api="blas"):  # hundreds of tiny spline systems: a second thread only spins
+        return make_body(seed, read_toml(DATA))
+
+
+def structure_names() -> tuple[str, ...]:
+    """Names of the structures that every digital patient has."""
+    return tuple(COLOURS)
 
 
 def _notes(body: Body) -> Notes:

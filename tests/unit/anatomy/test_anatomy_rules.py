@@ -137,7 +137,7 @@ def test_everything_that_stands_in_the_way_is_said_at_once(drawn):
         derive(drawn, rules(text))
     message = str(caught.value)
     assert message.count("A → B → A") == 1
-    assert "'Lung_LL'; near names: Lung_L" in message
+    assert "'Lung_LL'; did you mean 'Lung_L'?" in message
     assert "structures.D: needs 'C'" in message
     assert "imaged_z_mm" in message
     assert len(problems(drawn, rules(text))) == 3

@@ -10,11 +10,12 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import lies_on, side_below
 from mrlinac.anatomy.patient_file import PatientFile
-from mrlinac.anatomy.phantom import thorax
+from mrlinac.anatomy.phantom import structure_names, thorax
 from mrlinac.anatomy.structures import Contour
 from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import fixed_to_patient
 from mrlinac.protocol.model import Objective
+from mrlinac.protocol.model import load as load_protocol
 from mrlinac.provenance import Provenance
 from mrlinac.recipe import case, check, judge, planning
 
@@ -82,6 +83,54 @@ def test_skin_that_cannot_be_evaluated_may_not_steer_the_plan(cut):
     protocol = spec.protocol.model_copy(update={"objectives": (*spec.protocol.objectives, wanted)})
     (problem,) = check.flawed_structure_problems(protocol, found.case.structures)
     assert "objective Skin squared_overdose" in problem
+
+
+def test_names_are_known_before_the_digital_patient_is_made(patient):
+    assert set(structure_names()) == set(patient.rois)
+
+
+def test_a_structure_that_nobody_has_is_a_problem_of_names_alone(patient):
+    plan = mr.load_plan("unity-66in33")
+    assert check.structure_name_problems(plan, patient.rois) == []
+    wrong = plan.override({"protocol.goals.0.structure": "Hart"})
+    (problem,) = check.structure_name_problems(wrong, patient.rois)
+    assert problem.endswith("structure 'Hart' is needed and missing; did you mean 'Heart'?")
+    problems = check.structure_name_problems(plan, set(patient.rois) - {"Lung_L"})
+    assert any("structures.Lungs: there is no structure 'Lung_L'" in problem for problem in problems)
+    assert check.check(wrong, patient).case is None
+
+
+def test_what_planning_will_lack_is_said_with_its_remedy(patient):
+    protocols = [load_protocol(name) for name in ("conventional-66in33", "conventional-60in30")]
+    assert check.planning_lacks(patient, protocols) == []
+
+    def without(*names):
+        rois = {name: roi for name, roi in patient.rois.items() if name not in names}
+        return check.planning_lacks(replace(patient, rois=rois), protocols)
+
+    (no_target,) = (text for text in without("CTV", "ITV") if "CTV" in text)
+    assert "draw CTV or map its name" in no_target
+    (no_motion,) = without("ITV")
+    assert "made from the CTV" in no_motion
+    (no_body,) = without("External")
+    assert "draw External" in no_body
+    (no_lungs,) = without("Lung_L", "Lung_R")
+    assert no_lungs.startswith("no Lung_L, no Lung_R: needed by conventional-66in33, conventional-60in30; draw")
+    assert "Lung_L, Lung_R derived from the CT (--derive)" in no_lungs
+    (no_heart,) = without("Heart")
+    assert "derive" not in no_heart  # the heart is not seen in the CT's numbers
+
+
+def test_the_time_is_estimated_from_rates_that_are_stated():
+    """By hand: 0.9 million photons a CPU-second; σ² × time is 1/15.8 in 3 mm and falls with the voxel's volume."""
+    plan = mr.load_plan("unity-66in33", {"numerics.grid_mm": 6, "numerics.correction_rounds": 2})
+    plan = plan.override({"numerics.correction_rel_sigma": 0.02, "numerics.final_rel_sigma": 0.01})
+    parts = check.cpu_s_of(plan, 45e6)
+    assert parts["influence"] == pytest.approx(50)
+    assert parts["forward doses"] == pytest.approx((2 / 0.02**2 + 1 / 0.01**2) / 15.8 / 8)
+    said = check.time_sentence(plan, 45e6)
+    assert "estimated" in said
+    assert "about 210 CPU-seconds" in said
 
 
 def test_blocked_angles_name_their_reason():

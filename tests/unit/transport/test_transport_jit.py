@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
+import pytest
+
 import mrlinac
 from mrlinac import jit
 
@@ -51,6 +54,53 @@ def test_kernels_of_other_versions_are_listed_and_cleared(tmp_path, monkeypatch)
     assert [one.current for one in jit.compiled_kernels()] == [True]
     assert jit.clear_kernels() == 10
     assert jit.compiled_kernels() == []
+
+
+def test_what_another_process_compiles_meanwhile_is_not_compiled_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRLINAC_CACHE_DIR", str(tmp_path))
+
+    def add(x):
+        return x + 1
+
+    theirs, ours = jit.kernel(add), jit.kernel(add)
+    waited = []
+
+    class Lock:
+        def acquire(self, timeout):
+            waited.append(timeout)
+            assert theirs(2) == 3
+
+        def release(self):
+            waited.append("released")
+
+    ours._cache.lock = Lock()
+    assert ours(2) == 3
+    assert waited == [jit.LONGEST_COMPILATION_s, "released"]
+    assert sum(theirs.stats.cache_misses.values()) == 1
+    assert sum(ours.stats.cache_hits.values()) == 1
+    assert sum(ours.stats.cache_misses.values()) == 0
+
+
+def test_a_compilation_holds_its_lock_until_it_is_saved_or_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRLINAC_CACHE_DIR", str(tmp_path))
+    held = []
+
+    def add(x):
+        return x + 1
+
+    def broken(x):
+        return x + no_such_name  # noqa: F821
+
+    good, bad = jit.kernel(add), jit.kernel(broken)
+    monkeypatch.setattr(
+        good._cache._cache_file, "save", lambda *_: held.append(good._cache.lock.is_locked), raising=True
+    )
+    good(2)
+    with pytest.raises(numba.core.errors.TypingError):
+        bad(2)
+    assert held == [True]
+    assert not good._cache.lock.is_locked
+    assert not bad._cache.lock.is_locked
 
 
 def test_private_options_have_a_fallback(monkeypatch):
