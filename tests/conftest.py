@@ -12,8 +12,16 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before numpy: the workers have the cores, and small products need no threads
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from filelock import FileLock  # noqa: E402
+
+from mrlinac.anatomy.grid import Grid  # noqa: E402
+from mrlinac.anatomy.structures import StructureSet  # noqa: E402
+from mrlinac.dose.dose import Batches, Dose  # noqa: E402
+from mrlinac.dose.sampled import Sampled  # noqa: E402
+from mrlinac.dose.sampling import Piece, Samples  # noqa: E402
+from mrlinac.provenance import Provenance  # noqa: E402
 
 Claim = Callable[..., None]
 Shared = Callable[[str, Callable[[], Any]], Any]
@@ -74,3 +82,43 @@ def claim(request: pytest.FixtureRequest) -> Claim:
         (Path(folder) / f"{name}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     return write
+
+
+@pytest.fixture(scope="session")
+def noisy() -> Callable[..., Dose]:
+    """A dose as a run of twelve batches gives it: ``noisy(grid, dose_Gy, sigma_Gy, seed, fractions=1)``.
+
+    ``sigma_Gy`` is the standard deviation of a voxel of the whole run; voxels are independent.
+    """
+
+    def make(grid: Grid, dose_Gy: Any, sigma_Gy: float, seed: int, fractions: int = 1) -> Dose:
+        rng = np.random.default_rng(seed)
+        true = np.broadcast_to(np.asarray(dose_Gy, np.float32), grid.shape_zyx)
+        parts = true + np.float32(sigma_Gy * np.sqrt(12)) * rng.standard_normal((12, *grid.shape_zyx), np.float32)
+        mean = parts.mean(0)
+        deviation = np.divide(parts, mean, out=np.ones_like(parts), where=mean > 0) - 1
+        batches = Batches(deviation.astype(np.float16), (1000,) * 12)
+        return Dose(grid, mean, None, fractions, Provenance("x", "test"), batches)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def by_voxel() -> Callable[[Dose, StructureSet], Sampled]:
+    """A dose in structures with a sample for each voxel, for tests whose numbers are worked out by hand.
+
+    How a structure is sampled between voxels has tests of its own.
+    """
+
+    def make(dose: Dose, structures: StructureSet) -> Sampled:
+        grid = structures.grid
+        samples = {}
+        for name, structure in structures.structures.items():
+            inside = np.nonzero(structure.occupancy)
+            volume_cc = structure.occupancy[inside].astype(float) * grid.voxel_cc
+            if len(volume_cc):
+                piece = Piece(grid, inside)
+                samples[name] = Samples(name, structure.role, dose.dose_Gy[inside], volume_cc, (piece,), 0.0)
+        return Sampled(dose, structures, _samples=samples)
+
+    return make

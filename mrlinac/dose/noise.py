@@ -12,7 +12,7 @@ and tests both.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,21 +21,32 @@ from numpy.typing import NDArray
 BATCHES = 12
 """Parts of a run that tell its noise: more than ten, and as many as have eleven balanced halves."""
 HALVES = 11
-SPREADS = (0.003, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 50.0)
+SPREADS = (0.0003, 0.001, 0.003, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 50.0)
 """Variances that the dose itself may have about a tail, over that of the noise of one batch: from a flat dose, whose tail
 moves with the noise's standard deviation, to a steep one, whose tail moves with its variance."""
-MISFIT = 0.02
-"""Misfit, over what a tail gains from the whole run to single batches, by which two such variances are told apart."""
+MISFIT = 0.004
+"""Misfit, over what a tail gains from the whole run to single batches, by which two such variances are told apart ..."""
+SCATTER = 1.0
+"""... beside the standard deviation of the mean of single batches, that many times."""
 NEAR = 0.5
 """Levels of a DVH that far apart in log(v/(1 − v)) share their misfit."""
 STRATUM = 1000
-"""So many samples at most of each octave of volume from either end of a DVH carry the noise of a structure."""
+"""So many samples at most of each octave of volume from either end of a DVH tell what noise adds there ..."""
+WIDE = 40
+"""... and up to so many times more, if as many voxels lie there, tell how the numbers scatter: too few of many voxels
+scatter more than all of them."""
+HOTTEST = 10
+"""So many samples, the smallest there are, lie beyond the last level at which a DVH is corrected."""
+PER_VOXEL = 1
+"""Samples that stand for a voxel of noise."""
 
 GOLDEN = 0.6180339887498949
 """Multiples of it are spread evenly over 0…1."""
 
 Floats = NDArray[np.float64]
 Doses = NDArray[np.floating]
+Ranked = tuple[Doses, Doses, NDArray[np.int64]]
+"""Doses without the bias of noise from hot to cold, the same with it, and where each comes from."""
 
 
 @dataclass(frozen=True)
@@ -58,38 +69,44 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """Doses of small volumes, once more without the bias of noise, and both in balanced half-runs.
+class Noise:
+    """What noise adds to a structure's doses, by their rank, in the whole run and in balanced half-runs.
 
     Attributes
     ----------
-    volume_cc : array (n,)
-    dose_Gy, corrected_Gy : array (n,)
-        Of the whole run.
-    halves_Gy, corrected_halves_Gy : two arrays (11, n)
-        Of half of the batches, and of the others.
+    levels : array (n,)
+        Shares of the volume from the hot end.
+    shift_Gy : array (n,)
+        Added to the dose there, it takes the bias of noise away.
+    half_shifts_Gy : array (11, 2, n)
+        The same in half of the batches, and in the others.
+    weights : array (11, 2, 12)
+        Of the batches in each half-run; they add up to 1.
     shares : array (11,)
         Of the primaries that each first half has.
-    shift : tuple of two arrays
-        By share of the volume from the hot end: what is added to the dose there to correct it.
     """
 
-    volume_cc: Floats
-    dose_Gy: Doses
-    corrected_Gy: Doses
-    halves_Gy: tuple[Doses, Doses]
-    corrected_halves_Gy: tuple[Doses, Doses]
+    levels: Floats
+    shift_Gy: Floats
+    half_shifts_Gy: Floats
+    weights: Floats
     shares: Floats
-    shift: tuple[Floats, Floats]
 
-    def sigma(self, number: Callable[[Doses, Floats], float], *, corrected: bool = True) -> float:
-        """Standard deviation of a number that is read off doses (Gy) and their volumes (cc)."""
-        first, second = self.corrected_halves_Gy if corrected else self.halves_Gy
-        return spread(
-            [number(row, self.volume_cc) for row in first],
-            [number(row, self.volume_cc) for row in second],
-            self.shares,
-        )
+    def without(self, dose_Gy: Doses, volume_cc: Floats) -> Doses:
+        """Doses (Gy) of the whole run without the bias of noise, for volumes (cc), in the order given."""
+        moved, _, order = _ranked(dose_Gy, volume_cc, self.levels, self.shift_Gy)
+        result = np.empty_like(moved)
+        result[order] = moved
+        return result
+
+    def halves(self, batches_Gy: Doses, volume_cc: Floats) -> Iterator[tuple[Ranked, Ranked]]:
+        """The same of each pair of half-runs, from the doses (12, n) of the batches."""
+        for weights, shifts in zip(self.weights, self.half_shifts_Gy, strict=True):
+            first, second = (
+                _ranked(one, volume_cc, self.levels, shift)
+                for one, shift in zip(_means(weights, batches_Gy), shifts, strict=True)
+            )
+            yield first, second
 
 
 def spread(firsts: Sequence[float], seconds: Sequence[float], shares: Sequence[float] | Floats) -> float:
@@ -107,57 +124,53 @@ def spread(firsts: Sequence[float], seconds: Sequence[float], shares: Sequence[f
     return float(np.sqrt(np.mean(squares)))
 
 
-def replicates(doses_of: Callable[[Floats], Doses], volume_cc: Floats, primaries: Sequence[int]) -> Replicates | None:
-    """Doses without the bias of noise, and those of balanced half-runs.
+def noise_in(batches_Gy: Doses, volume_cc: Floats, primaries: Sequence[int]) -> Noise | None:
+    """What noise adds to doses, from those of the run's batches.
 
     Parameters
     ----------
-    doses_of : function
-        From weights (sets, batches), each row adding up to 1, to doses (sets, n) in Gy: means of the batches with them.
+    batches_Gy : array (batches, n)
     volume_cc : array (n,)
     primaries : sequence of int
         Of each batch.
 
     Returns
     -------
-    Replicates or None
+    Noise or None
         None with another number of batches than :data:`BATCHES`.
     """
     if len(primaries) != BATCHES:
         return None
-    halves = balanced_halves()
-    sets = np.concatenate([np.ones((1, BATCHES), bool), halves, ~halves, _pairs(), np.eye(BATCHES, dtype=bool)])
+    halves = np.stack([balanced_halves(), ~balanced_halves()], axis=1)  # (11, 2, 12)
+    sets = np.concatenate([np.ones((1, BATCHES), bool), *halves, _pairs(), np.eye(BATCHES, dtype=bool)])
     weights = sets * np.asarray(primaries, float)
     photons = weights.sum(1)
-    doses = np.maximum(
-        np.asarray(doses_of(weights / photons[:, None]), np.float32), 0
-    )  # a cubic may dip below nothing
+    weights /= photons[:, None]
     noise = photons.min() / photons  # its variance, over that of the smallest batch
-    levels = _levels(len(volume_cc))
-    curves = np.stack([_at_volumes(row, volume_cc, levels) for row in doses])
+    levels = _levels(np.sort(volume_cc)[:HOTTEST].sum() / volume_cc.sum())
+    curves = np.stack([_at_volumes(row, volume_cc, levels) for row in _means(weights, batches_Gy)])
     size = sets.sum(1)
 
-    def freed(number: int) -> tuple[Doses, Floats]:
+    def shift_of(number: int) -> Floats:
         within = ~(sets & ~sets[number]).any(1)
         steps = [np.flatnonzero(within & (size == count)) for count in sorted({*size[within]}, reverse=True)]
         seen = np.stack([curves[step].mean(0) for step in steps])
-        shift = _without_noise(np.array([noise[step].mean() for step in steps]), seen, levels) - seen[0]
-        return _shifted(doses[number], volume_cc, levels, shift), shift
+        scatter = curves[steps[-1]].std(0, ddof=1) / np.sqrt(len(steps[-1]))
+        return _without_noise(np.array([noise[step].mean() for step in steps]), seen, scatter, levels) - seen[0]
 
-    whole, shift = freed(0)
-    count = len(halves)
-    return Replicates(
-        volume_cc,
-        doses[0],
-        whole,
-        (doses[1 : 1 + count], doses[1 + count : 1 + 2 * count]),
-        (
-            np.stack([freed(1 + k)[0] for k in range(count)]),
-            np.stack([freed(1 + count + k)[0] for k in range(count)]),
-        ),
-        photons[1 : 1 + count] / photons[0],
-        (levels, shift),
+    of_halves = slice(1, 1 + 2 * HALVES)
+    return Noise(
+        levels,
+        shift_of(0),
+        np.stack([shift_of(k) for k in range(*of_halves.indices(len(sets)))]).reshape(HALVES, 2, -1),
+        weights[of_halves].reshape(HALVES, 2, BATCHES),
+        photons[of_halves][::2] / photons[0],
     )
+
+
+def _means(weights: Floats, batches_Gy: Doses) -> Doses:
+    """Doses (sets, n) of weighted batches; a cubic between voxels may dip below nothing."""
+    return np.maximum(np.asarray(weights @ batches_Gy, np.float32), 0)
 
 
 def balanced_halves() -> NDArray[np.bool_]:
@@ -176,27 +189,32 @@ def _pairs() -> NDArray[np.bool_]:
     return pairs
 
 
-def corrected(dose_Gy: Doses, volume_cc: Floats, known: Replicates | None) -> Doses:
-    """Doses without the bias of noise, where it is known of a part of them; in the order of the doses."""
-    return dose_Gy if known is None else _shifted(dose_Gy, volume_cc, *known.shift)
-
-
-def chosen(dose_Gy: Doses, volume_cc: Floats) -> tuple[NDArray[np.int64], Floats]:
+def chosen(order: NDArray[np.int64], volume_cc: Floats, voxel_cc: float = np.inf) -> tuple[NDArray[np.int64], Floats]:
     """Samples that stand for a structure where its noise is concerned, and the volume (cc) each of them then has.
 
-    They are dense at both ends of the DVH: at most :data:`STRATUM` of each octave of volume. Their numbers decide which,
-    not their doses, so that a dose that is scaled, or read from a file, keeps them.
+    They are dense at both ends of the DVH: at most :data:`STRATUM` of each octave of volume, or with a size of voxels as
+    many as its voxels need, up to :data:`WIDE` times more. Their numbers decide which, not their doses, so that a dose
+    that is scaled, or read from a file, keeps them.
+
+    Parameters
+    ----------
+    order : int array (n,)
+        Samples from the hottest to the coldest.
+    volume_cc : array (n,)
+        Of the samples as they are numbered.
+    voxel_cc : float
+        Volume of a voxel of the dose.
     """
-    drawn = np.mod(np.arange(len(dose_Gy)) * GOLDEN, 1.0)
-    order = np.argsort(-dose_Gy, kind="stable")
+    drawn = np.mod(np.arange(len(order)) * GOLDEN, 1.0)
     share = _middles(volume_cc[order])
     octave = np.floor(-np.log2(np.clip(np.minimum(share, 1 - share), 2.0**-24, 0.5))).astype(np.int64)
     stratum = np.where(share < 0.5, octave, 64 - octave)
     edges = np.flatnonzero(np.diff(stratum, prepend=-1, append=-1))
     index, volume = [], []
     for start, stop in itertools.pairwise(edges.tolist()):
-        number = min(stop - start, STRATUM)
         here = order[start:stop]
+        voxels = volume_cc[here].sum() / voxel_cc
+        number = min(stop - start, int(np.clip(PER_VOXEL * voxels, STRATUM, WIDE * STRATUM)))
         if number < stop - start:
             here = here[np.argpartition(drawn[here], number - 1)[:number]]
         own = volume_cc[here]
@@ -205,9 +223,9 @@ def chosen(dose_Gy: Doses, volume_cc: Floats) -> tuple[NDArray[np.int64], Floats
     return np.concatenate(index), np.concatenate(volume)
 
 
-def _levels(samples: int) -> Floats:
-    """Shares of the volume at which a DVH is corrected, from the hot end; dense at both ends."""
-    tail = np.geomspace(min(0.01, max(2.0 / samples, 1e-7)), 0.02, 25)
+def _levels(least: float) -> Floats:
+    """Shares of the volume at which a DVH is corrected, from the hot end; dense at both ends, down to ``least``."""
+    tail = np.geomspace(np.clip(least, 1e-7, 0.01), 0.02, 25)
     return np.concatenate([tail, np.linspace(0.025, 0.975, 60), 1 - tail[::-1]])
 
 
@@ -223,8 +241,8 @@ def _at_volumes(dose_Gy: Doses, volume_cc: Floats, levels: Floats) -> Floats:
     return np.interp(levels, _middles(volume_cc[order]), dose_Gy[order])
 
 
-def _without_noise(noise: Floats, seen: Floats, levels: Floats) -> Floats:
-    """Doses by level at no noise, from those at several noises.
+def _without_noise(noise: Floats, seen: Floats, scatter: Floats, levels: Floats) -> Floats:
+    """Doses by level at no noise, from those at several noises, of which the last scatters.
 
     About a level the dose itself varies with a variance c, noise adds s: a tail of such a dose lies at
     a + b (√(c + s) − √c). Each c of :data:`SPREADS` has its least squares a and b; the a are averaged, weighted by fit.
@@ -241,17 +259,16 @@ def _without_noise(noise: Floats, seen: Floats, levels: Floats) -> Floats:
     near /= near.sum(0)
     gain = (seen[-1] - seen[0]) ** 2 @ near
     relative = np.stack(misfit) @ near / np.maximum(gain, 1e-12)
-    weight = np.exp(-(relative - relative.min(0)) / (2 * MISFIT**2))
+    told_apart = MISFIT**2 + SCATTER**2 * (scatter**2 @ near) / np.maximum(gain, 1e-12)
+    weight = np.exp(-(relative - relative.min(0)) / (2 * told_apart))
     return np.asarray((weight * np.stack(at)).sum(0) / weight.sum(0))
 
 
-def _shifted(dose_Gy: Doses, volume_cc: Floats, levels: Floats, shift_Gy: Floats) -> Doses:
-    """Doses moved by a shift that depends on their rank, which they keep; none below nothing that was not."""
+def _ranked(dose_Gy: Doses, volume_cc: Floats, levels: Floats, shift_Gy: Floats) -> Ranked:
+    """Doses moved by a shift that depends on their rank, which they keep; none goes below nothing that was not."""
     order = np.argsort(-dose_Gy, kind="stable")
     share = np.clip(_middles(volume_cc[order]), 1e-9, 1 - 1e-9)
     place = np.log(levels / (1 - levels))
     ranked = dose_Gy[order]
     moved = np.minimum.accumulate(ranked + np.interp(np.log(share / (1 - share)), place, shift_Gy))
-    result = np.empty(len(dose_Gy), np.float32)
-    result[order] = np.maximum(moved, np.minimum(ranked, 0))
-    return result
+    return np.maximum(moved, np.minimum(ranked, 0)).astype(np.float32), ranked, order

@@ -76,8 +76,8 @@ class Views:
     ----------
     raw, judged : View
         As the run gave it, and without the bias of noise: all samples.
-    halves : tuple of pairs of View
-        As ``judged``, in balanced half-runs, of samples that stand for all; empty where no noise is known.
+    halves, raw_halves : tuple of pairs of View
+        As ``judged`` and as ``raw``, in balanced half-runs, of samples that stand for all; empty where no noise is known.
     shares : sequence of float
         Of the primaries in each first half.
     """
@@ -85,13 +85,14 @@ class Views:
     raw: View
     judged: View
     halves: tuple[tuple[View, View], ...] = ()
+    raw_halves: tuple[tuple[View, View], ...] = ()
     shares: Sequence[float] | Floats = ()
 
 
-def _sorted(dose_Gy: Doses, volume_cc: Floats, index: NDArray[np.int64] | None = None) -> View:
+def _sorted(dose_Gy: Doses, volume_cc: Floats) -> View:
     """A view from the hottest sample to the coldest: every metric sorts again, which costs little then."""
     order = np.argsort(-dose_Gy, kind="stable")
-    return View(dose_Gy[order], volume_cc[order], order if index is None else index[order])
+    return View(dose_Gy[order], volume_cc[order], order)
 
 
 See = Callable[[Views], View]
@@ -156,24 +157,37 @@ class Sampled:
         raw = _sorted(samples.dose_Gy, samples.volume_cc)
         if self.dose.batches is None:
             return Views(raw, raw)
-        index, volume_cc = noise.chosen(samples.dose_Gy, samples.volume_cc)
-        batches_Gy = batches_at(self.dose, samples.places_xyz_mm(index))
-        known = noise.replicates(lambda weights: weights @ batches_Gy, volume_cc, self.dose.batches.primaries)
+        few, volume_cc = noise.chosen(raw.index, samples.volume_cc)
+        known = noise.noise_in(self._batches_of(samples, few), volume_cc, self.dose.batches.primaries)
         if known is None:
             return Views(raw, raw)
-        judged = replace(raw, dose_Gy=noise.corrected(raw.dose_Gy, raw.volume_cc, known))  # ranks stay
-        halves = tuple(
-            (_sorted(first, volume_cc, index), _sorted(second, volume_cc, index))
-            for first, second in zip(*known.corrected_halves_Gy, strict=True)
+        judged = replace(raw, dose_Gy=known.without(raw.dose_Gy, raw.volume_cc))  # ranks stay
+        index, volume_cc = noise.chosen(raw.index, samples.volume_cc, self.dose.grid.voxel_cc)
+
+        halves = known.halves(self._batches_of(samples, index), volume_cc)
+        pairs = [
+            [(View(d, volume_cc[o], index[o]), View(r, volume_cc[o], index[o])) for d, r, o in two] for two in halves
+        ]
+        return Views(
+            raw,
+            judged,
+            tuple((first[0], second[0]) for first, second in pairs),
+            tuple((first[1], second[1]) for first, second in pairs),
+            known.shares,
         )
-        return Views(raw, judged, halves, known.shares)
+
+    def _batches_of(self, samples: Samples, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        return batches_at(self.dose, samples.places_xyz_mm(index))
 
     def times(self, factor: float, *, fractions: int | None = None) -> Sampled:
         """The dose scaled, with the samples that were made: noise scales with the dose."""
 
         def scaled(views: Views) -> Views:
-            halves = tuple((first.times(factor), second.times(factor)) for first, second in views.halves)
-            return Views(views.raw.times(factor), views.judged.times(factor), halves, views.shares)
+            halves, raw_halves = (
+                tuple((first.times(factor), second.times(factor)) for first, second in pairs)
+                for pairs in (views.halves, views.raw_halves)
+            )
+            return Views(views.raw.times(factor), views.judged.times(factor), halves, raw_halves, views.shares)
 
         size = np.float32(factor)
         return replace(
@@ -241,7 +255,8 @@ class Sampled:
         if not self.views(name).halves:
             return Figure(raw, raw)
         judged = raw if linear else value(attrgetter("judged"))
-        pairs = [(value(_half(k, 0)), value(_half(k, 1))) for k in range(noise.HALVES)]
+        kind = "raw_halves" if linear else "halves"
+        pairs = [(value(_half(kind, k, 0)), value(_half(kind, k, 1))) for k in range(noise.HALVES)]
         first, second = zip(*pairs, strict=True)
         return Figure(judged, raw, noise.spread(first, second, self.views(name).shares))
 
@@ -270,13 +285,37 @@ class Sampled:
         if self.air is None or self._role(name) not in metrics.HOT_SPOT_ROLES:
             return None
         if name not in self._in_air:
-            self._in_air[name] = self.air(self.samples(name).places_xyz_mm())
+            places = self.samples(name).places_xyz_mm()
+            self._in_air[name] = self.air(places) | self._beside_air(places)
         return self._in_air[name]
 
     @cached_property
     def _in_air(self) -> dict[str, NDArray[np.bool_]]:
         return {}
 
+    def _beside_air(self, places_xyz_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the voxels that a place lies between include air: its dose is then a mean of air's and tissue's."""
+        grid, air = self.dose.grid, self._air_voxels
+        index = np.asarray(grid.index_zyx(places_xyz_mm))
+        found = np.zeros(len(index), bool)
+        for corner in np.ndindex(2, 2, 2):
+            z, y, x = np.clip(np.floor(index).astype(np.int64) + corner, 0, np.array(grid.shape_zyx) - 1).T
+            found |= air[z, y, x]
+        return found
 
-def _half(number: int, side: int) -> See:
-    return lambda views: views.halves[number][side]
+    @cached_property
+    def _air_voxels(self) -> NDArray[np.bool_]:
+        """Which voxels of the dose have their middle in air."""
+        assert self.air is not None
+        grid = self.dose.grid
+        flat = np.stack(np.meshgrid(grid.y_mm, grid.x_mm, indexing="ij"), axis=-1).reshape(-1, 2)[:, ::-1]
+        layers = [self.air(np.column_stack([flat, np.full(len(flat), z_mm)])) for z_mm in grid.z_mm]
+        return np.stack(layers).reshape(grid.shape_zyx)
+
+
+def _half(kind: str, number: int, side: int) -> See:
+    def see(views: Views) -> View:
+        pairs: tuple[tuple[View, View], ...] = getattr(views, kind)
+        return pairs[number][side]
+
+    return see

@@ -86,14 +86,18 @@ class Samples:
         values, outside = _values(dose, self.pieces)
         return replace(self, dose_Gy=values, outside_cc=float(self.volume_cc[outside].sum()))
 
-    def places_xyz_mm(self, index: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
+    def places_xyz_mm(self, index: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Where samples stand in LPS (n, 3), all of them or those of an index."""
-        parts = []
+        numbers = np.arange(len(self.dose_Gy)) if index is None else index
+        places = np.empty((len(numbers), 3))
+        first = 0
         for piece in self.pieces:
-            points = np.stack(piece.points_zyx, axis=-1).astype(float)
-            points += np.stack([_spread(0, len(piece), axis) for axis in range(3)], axis=-1) - 0.5
-            parts.append(piece.lattice.position_xyz_mm(points))
-        places: NDArray[np.float64] = np.concatenate(parts)[index]
+            mine = np.flatnonzero((numbers >= first) & (numbers < first + len(piece)))
+            within = numbers[mine] - first
+            points = np.stack([axis_points[within] for axis_points in piece.points_zyx], axis=-1).astype(float)
+            points += np.stack([_spread(within, axis) for axis in range(3)], axis=-1) - 0.5
+            places[mine] = piece.lattice.position_xyz_mm(points)
+            first += len(piece)
         return places
 
 
@@ -124,8 +128,10 @@ def sample(
         assert isinstance(of, Structure)
         if grid is None or of.occupancy.shape != grid.shape_zyx:
             raise ValueError(f"{of.name} is not on the grid given")
-        found = [_divided(of.occupancy, grid)]
+        found = [_divided(of.occupancy, grid, box) for box in _occupied(of.occupancy)]
     pieces = tuple(Piece(lattice, np.nonzero(inside > 0)) for lattice, inside in found)
+    if not any(map(len, pieces)):
+        raise ValueError(f"{of.name} is empty")
     volume = np.concatenate(
         [
             inside[piece.points_zyx].astype(np.float64) * lattice.voxel_cc
@@ -261,15 +267,65 @@ def isodose_volume_cc(dose: Dose, isodose_Gy: float, external: Samples | None = 
     return total
 
 
-def _divided(inside: NDArray[np.float32], grid: Grid) -> tuple[Grid, NDArray[np.float32]]:
-    """The part of the grid that holds the structure, each voxel divided; a part's share is its voxel's."""
-    reach = [np.flatnonzero(inside.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
-    if any(not len(r) for r in reach):
-        return grid, inside
-    part = tuple(slice(int(r[0]), int(r[-1]) + 1) for r in reach)
-    shape = tuple(s.stop - s.start for s in part)
+Box = tuple[slice, slice, slice]
+
+
+def _occupied(inside: NDArray[np.float32]) -> list[Box]:
+    """Boxes that hold a structure on a grid, cut through empty space for as long as that takes away much of a box."""
+    filled = inside > 0
+    boxes, done = [_tight(filled, tuple(slice(0, n) for n in filled.shape))], list[Box]()
+    while boxes and len(boxes) + len(done) < MOST_PARTS:
+        box = boxes.pop(0)
+        if box is None:
+            continue
+        sides = [_tight(filled, side) for side in _sides(filled, box)]
+        if sides and _voxels(box) - sum(map(_voxels, sides)) > SAVED * _voxels(box):
+            boxes += sides
+        else:
+            done.append(box)
+    return done + [box for box in boxes if box is not None]
+
+
+def _voxels(box: Box | None) -> int:
+    return 0 if box is None else int(np.prod([side.stop - side.start for side in box]))
+
+
+def _tight(filled: NDArray[np.bool_], box: tuple[slice, ...]) -> Box | None:
+    """The part of a box that is filled; None where nothing is."""
+    reach = [np.flatnonzero(_along(filled[box], axis)) for axis in range(3)]
+    if not len(reach[0]):
+        return None
+    z, y, x = (slice(s.start + int(r[0]), s.start + int(r[-1]) + 1) for s, r in zip(box, reach, strict=True))
+    return z, y, x
+
+
+def _along(filled: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Which planes across an axis hold something."""
+    return np.asarray(filled.any(axis=tuple(other for other in range(3) if other != axis)))
+
+
+def _sides(filled: NDArray[np.bool_], box: Box) -> list[tuple[slice, ...]]:
+    """Both sides of the widest empty gap between a box's parts; nothing where there is none."""
+    widest, sides = 1, list[tuple[slice, ...]]()
+    for axis in range(3):
+        reach = np.flatnonzero(_along(filled[box], axis)) + box[axis].start
+        steps = np.diff(reach)
+        if len(steps) and steps.max() > widest:
+            k = int(np.argmax(steps))
+            widest = int(steps[k])
+            low, high = list(box), list(box)
+            low[axis], high[axis] = (
+                slice(box[axis].start, int(reach[k]) + 1),
+                slice(int(reach[k + 1]), box[axis].stop),
+            )
+            sides = [tuple(low), tuple(high)]
+    return sides
+
+
+def _divided(inside: NDArray[np.float32], grid: Grid, part: Box) -> tuple[Grid, NDArray[np.float32]]:
+    """A part of the grid that holds a structure, each voxel divided; a part's share is its voxel's."""
     voxels = np.count_nonzero(inside[part]) * SUBDIVISIONS**3
-    fits = voxels <= 4 * MOST_SAMPLES and np.prod(shape) * SUBDIVISIONS**3 <= MOST_DIVIDED
+    fits = voxels <= 4 * MOST_SAMPLES and _voxels(part) * SUBDIVISIONS**3 <= MOST_DIVIDED
     n = SUBDIVISIONS if fits else 1
     fine = inside[part].repeat(n, 0).repeat(n, 1).repeat(n, 2)
     spacing = tuple(d / n for d in grid.spacing_zyx_mm)
@@ -315,13 +371,12 @@ def _values_in(dose: Dose, lattice: Grid, points: tuple[NDArray[np.int64], ...])
             before, after = list(at), list(at)
             before[axis], after[axis] = at[axis] - 1, at[axis] + 1
             change = (block[after[0], after[1], after[2]] - block[before[0], before[1], before[2]]) / 2
-            moved += np.nan_to_num(change) * (_spread(start, stop, axis) - np.float32(0.5))
+            moved += np.nan_to_num(change) * (_spread(np.arange(start, stop), axis) - np.float32(0.5))
         values[start:stop] = np.maximum(moved, least)
     return values
 
 
-def _spread(start: int, stop: int, axis: int) -> NDArray[np.float32]:
+def _spread(numbers: NDArray[np.int64], axis: int) -> NDArray[np.float32]:
     """Evenly spread numbers in 0…1: Roberts' additive sequence in three dimensions, the same on every machine."""
     root = 1.2207440846057596  # of x⁴ = x + 1
-    number = np.arange(start + 1, stop + 1, dtype=np.float64)
-    return np.asarray(np.mod(0.5 + number / root ** (axis + 1), 1.0), np.float32)
+    return np.asarray(np.mod(0.5 + (numbers + 1.0) / root ** (axis + 1), 1.0), np.float32)

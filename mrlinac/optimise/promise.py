@@ -31,7 +31,7 @@ class Promise:
     name : str
         A metric of the prescription's target, or a limit.
     promised, forward : float
-        By the model and by the forward dose; limits as the dose would be normalised.
+        By the model and by the forward dose; limits as the dose would be normalised, and the model's lower ones with it.
     noise_bias, sigma : float
         What the forward dose's noise adds to it, and its standard deviation (:mod:`mrlinac.dose.noise`).
     kept : bool
@@ -77,9 +77,11 @@ def promises(planner: Planner, solution: Solution, dose: Dose, scale: float = 1.
         else:
             value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
             figure = normalised.figure(of.structure, value)
-        beyond, room = figure.value - limit.value_Gy, limit.limit_Gy - limit.value_Gy
+        # A target that is scaled down to its prescription gets less than the model gave it, whatever the forward dose is.
+        promised_Gy = limit.value_Gy if limit.upper else min(scale, 1.0) * limit.value_Gy
+        beyond, room = figure.value - promised_Gy, limit.limit_Gy - promised_Gy
         worse = beyond - max(room, 0.0) if limit.upper else -beyond + min(room, 0.0)
-        found.append(_promise(limit.name, limit.value_Gy, figure, worse))
+        found.append(_promise(limit.name, promised_Gy, figure, worse))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrlinac.dose import noise
 from mrlinac.dose.dose import Dose
-from mrlinac.dose.noise import Figure, Replicates
+from mrlinac.dose.noise import Figure, Noise
 from mrlinac.optimise.rows import Rows, StructureRows
 
 
@@ -21,18 +21,22 @@ class RowDose:
         self.rows, self.scale = rows, scale
         self.dose_Gy = scale * rows.on_rows(dose.dose_Gy)
         self._dose = dose
-        self._known: dict[str, Replicates | None] = {}
+        self._known: dict[str, Noise | None] = {}
 
     def figure(self, structure: str, of: Callable[[NDArray[np.floating], NDArray[np.float64]], float]) -> Figure:
         """A number that is read off the rows' doses (Gy) and volumes (cc) of a structure."""
         mine = self.rows.of[structure]
         raw = of(self.dose_Gy[mine.rows], mine.weights)
         if structure not in self._known:
-            self._known[structure] = self._replicates(mine)
+            self._known[structure] = self._noise(mine)
         known = self._known[structure]
         if known is None:
             return Figure(raw, raw)
-        return Figure(of(known.corrected_Gy, mine.weights), raw, known.sigma(of))
+        value = of(known.without(self.dose_Gy[mine.rows], mine.weights), mine.weights)
+        pairs = known.halves(self._batches_on_rows[:, mine.rows], mine.weights)
+        halves = [[of(dose_Gy, mine.weights[order]) for dose_Gy, _, order in pair] for pair in pairs]
+        first, second = zip(*halves, strict=True)
+        return Figure(value, raw, noise.spread(first, second, known.shares))
 
     def mean(self, structure: str) -> Figure:
         """The exact mean of a structure."""
@@ -49,12 +53,11 @@ class RowDose:
         first, second = zip(*pairs, strict=True)
         return Figure(value, value, noise.spread(first, second, [part.sum() for part in halves]))
 
-    def _replicates(self, mine: StructureRows) -> Replicates | None:
+    def _noise(self, mine: StructureRows) -> Noise | None:
         batches = self._dose.batches
         if batches is None:
             return None
-        on_rows = self._batches_on_rows[:, mine.rows]
-        return noise.replicates(lambda weights: weights @ on_rows, mine.weights, batches.primaries)
+        return noise.noise_in(self._batches_on_rows[:, mine.rows], mine.weights, batches.primaries)
 
     @cached_property
     def _batches_on_rows(self) -> NDArray[np.float64]:

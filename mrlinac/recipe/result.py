@@ -331,6 +331,11 @@ def _case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _planes_of(roi: Roi) -> dict[str, Any]:
+    """What the contours of a structure stand for along z."""
+    return {"slice_spacing_mm": roi.slice_spacing_mm, "lone_slice_mm": roi.lone_slice_mm, "ends": roi.ends}
+
+
 def _contour_arrays(contours: Sequence[Contour], prefix: str) -> dict[str, np.ndarray]:
     """Planes, numbers of points, and all points one after the other."""
     return {
@@ -365,7 +370,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
                 "drawn_volume_cc": s.drawn_volume_cc,
                 "flaw": s.flaw,
                 "derived": s.derived,
-                "slice_spacing_mm": None if s.drawn is None else s.drawn.slice_spacing_mm,
+                "drawn": None if s.drawn is None else _planes_of(s.drawn),
                 "continued_cc": s.continued_cc,
             }
             for s in result.structures.structures.values()
@@ -502,11 +507,11 @@ def _part_of(whole: Grid, part: Grid) -> tuple[slice, ...] | None:
 
 def _drawn_from(case: Mapping[str, np.ndarray], saved: Mapping[str, Any], number: int) -> Roi | None:
     """The contours of a structure, where it was drawn."""
-    spacing_mm = saved.get("slice_spacing_mm")
-    if spacing_mm is None:
+    planes = saved.get("drawn")
+    if planes is None:
         return None
     contours = _contours_from(case, f"drawn_{number}_")
-    return Roi(saved["name"], saved["role"], contours, spacing_mm, derived=saved.get("derived", False))
+    return Roi(saved["name"], saved["role"], contours, derived=saved.get("derived", False), **planes)
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -254,22 +254,25 @@ def test_the_forward_dose_decides(patient, by):
     assert settled.driver == "Lungs-GTV mean_dose" == settled.limits[0].name
     # Rounded down: the limit holds at the prescription and would not at the next one.
     step_Gy = 0.1 if by == "dose" else 1.8
-    mean_Gy = metric(found.dose, structures["Lungs-GTV"], "mean")
+    mean_Gy = found.sampled.metric("Lungs-GTV", "mean").value
     assert mean_Gy <= lungs_Gy * (1 + 1e-6)
     assert mean_Gy * (1 + step_Gy / settled.dose_Gy) > lungs_Gy
-    assert metric(found.dose, structures["PTV_eval"], "D50%") == pytest.approx(settled.dose_Gy, rel=1e-5)
-    assert found.dose.fractions == settled.fractions
+    assert found.sampled.metric("PTV_eval", "D50%").value == pytest.approx(settled.dose_Gy, rel=1e-5)
+    assert found.sampled.dose.fractions == settled.fractions
     assert settled.dose_Gy / settled.fractions == pytest.approx(1.8 if by == "fractions" else settled.dose_Gy / 30)
     assert settled.dose_Gy <= found.round.highest.bound_Gy + 1.0
     assert 60 < settled.dose_Gy < 69
     np.testing.assert_allclose(
-        found.dose.dose_Gy, settled.fractions * influence.dose_Gy(found.fluence.vector) * more, rtol=1e-4, atol=1e-3
+        found.sampled.dose.dose_Gy,
+        settled.fractions * influence.dose_Gy(found.fluence.vector) * more,
+        rtol=1e-4,
+        atol=1e-3,
     )
     assert settled.above_floor_Gy == pytest.approx(settled.dose_Gy - protocol.prescription.dose_Gy)
     assert settled.below_cap_Gy == pytest.approx(protocol.escalation.cap_Gy - settled.dose_Gy)
 
 
-def test_a_patient_out_of_reach_is_ineligible_and_a_condition_can_make_one(patient):
+def test_a_patient_out_of_reach_is_ineligible_and_a_condition_can_make_one(patient, by_voxel):
     influence, structures = patient
     exact = forward_of(influence, np.float32(1.0))
     low = optimise.escalate(*patient, thorax_isotoxic(1.0), exact, rounds=0)
@@ -286,12 +289,12 @@ def test_a_patient_out_of_reach_is_ineligible_and_a_condition_can_make_one(patie
     )  # no slip there
     goal = {"structure": "Heart", "metric": "mean", "at_most": 0.01, "fractions": 30, "at_floor": True, **SRC}
     strict = protocols.from_values({**easy.model_dump(), "goals": [goal]})
-    _, _, settled = optimise.settle(strict, one.unscaled, exact(one.unscaled), structures, 73)
+    _, _, settled = optimise.settle(strict, one.unscaled, by_voxel(exact(one.unscaled), structures), 73)
     assert not settled.eligible
     assert "Heart mean" in settled.reasons[0]
 
 
-def test_a_limit_of_its_own_at_the_floor():
+def test_a_limit_of_its_own_at_the_floor(by_voxel):
     influence, structures = tiny(np.eye(2), {"T": (0,), "O": (1,)})
     constraint = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": 3, "at_most_Gy": 18.2, "at_floor_Gy": 19.3}
     protocol = isotoxic([constraint])
@@ -301,20 +304,20 @@ def test_a_limit_of_its_own_at_the_floor():
         dose = replace(one, dose_Gy=np.array([63 / 30, organ_Gy / 30], np.float32).reshape(1, 1, 2))
         assert bool(eqd2(np.array([organ_Gy]), 30, 3)[0] <= 19.3) is eligible
         assert eqd2(np.array([organ_Gy]), 30, 3)[0] > 18.2
-        _, course, settled = optimise.settle(protocol, fluence, dose, structures, 63)
+        _, course, settled = optimise.settle(protocol, fluence, by_voxel(dose, structures), 63)
         assert settled.eligible is eligible
         assert settled.dose_Gy == 63
-        assert metric(course, structures["T"], "D50%") == pytest.approx(63, rel=1e-6)
+        assert course.metric("T", "D50%").value == pytest.approx(63, rel=1e-6)
 
 
-def test_upwards_a_plan_is_scaled_by_one_percent_at_most():
+def test_upwards_a_plan_is_scaled_by_one_percent_at_most(by_voxel):
     influence, structures = tiny(np.eye(2), {"T": (0,), "O": (1,)})
     protocol = isotoxic([{"kind": "mean_dose", "structure": "O", "at_most_Gy": 60, "fractions": 30}])
     fluence = optimise.Planner(influence, structures, protocol, cut=0).once().fluence
     one = replace(
         forward_of(influence, np.float32(1.0))(fluence), dose_Gy=np.array([2.2, 0.1], np.float32).reshape(1, 1, 2)
     )
-    _, _, settled = optimise.settle(protocol, fluence, one, structures, 66.0)
+    _, _, settled = optimise.settle(protocol, fluence, by_voxel(one, structures), 66.0)
     assert settled.driver == "plan"
     assert settled.dose_Gy == pytest.approx(66.6)  # 66.66 rounded down
 
@@ -380,7 +383,7 @@ def test_a_condition_at_the_floor_is_planned_for(patient):
         return optimise.escalate(*patient, protocol, forward_of(influence, np.float32(1)), rounds=0, planner=planner)
 
     free = escalated([])
-    at_floor = free.dose.times(63 / free.round.settled.dose_Gy, fractions=30)
+    at_floor = free.sampled.dose.times(63 / free.round.settled.dose_Gy, fractions=30)
     reached = metric(at_floor, structures["Lungs-GTV"], "V5Gy[%]")
     goal = {
         "structure": "Lungs-GTV",
@@ -393,11 +396,11 @@ def test_a_condition_at_the_floor_is_planned_for(patient):
     kept = escalated([goal])
     assert kept.round.settled.eligible
     assert kept.round.settled.dose_Gy == pytest.approx(free.round.settled.dose_Gy, abs=0.5)
-    at_floor = kept.dose.times(63 / kept.round.settled.dose_Gy, fractions=30)
+    at_floor = kept.sampled.dose.times(63 / kept.round.settled.dose_Gy, fractions=30)
     assert metric(at_floor, structures["Lungs-GTV"], "V5Gy[%]") <= 0.9 * reached
 
 
-def test_a_condition_at_the_floor_is_judged_there():
+def test_a_condition_at_the_floor_is_judged_there(by_voxel):
     influence, structures = tiny(np.eye(4), {"T": (0, 1), "O": (2, 3)})
     goals = [
         {"structure": "O", "metric": "V20Gy[%]", "at_most": 35, "fractions": 30, "at_floor": at_floor}
@@ -407,7 +410,7 @@ def test_a_condition_at_the_floor_is_judged_there():
     # 21 Gy at 70 Gy is 18.9 Gy at the floor of 63: half of the organ, or none of it.
     dose_Gy = np.array([70, 70, 21, 1], np.float32).reshape(1, 1, 4)
     course = Dose(influence.grid, dose_Gy, None, 30, Provenance("test", "test"))
-    condition, plain = protocols.verdicts.judge(protocol.at(70, 30), course, structures)
+    condition, plain = protocols.verdicts.judge(protocol.at(70, 30), by_voxel(course, structures), structures)
     assert (condition.value, condition.outcome, condition.margin) == (0, "pass", 35)
     assert (condition.scaled, plain.scaled) == (0.9, 1)
     assert condition.source.endswith("judged at the floor, 63 Gy; 50.0 % at 70 Gy")

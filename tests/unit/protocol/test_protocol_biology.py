@@ -106,8 +106,8 @@ def test_every_shipped_model_has_a_citation_and_says_where_it_comes_from(name):
         assert any(label in model.source for label in ("[found", "[recalled", "[chosen")), name
 
 
-def test_models_are_evaluated_on_occupancy(structures):
-    (found,) = protocols.estimate(protocol({"m": QUANTEC}), course(structures), structures)
+def test_models_are_evaluated_on_occupancy(structures, by_voxel):
+    (found,) = protocols.estimate(protocol({"m": QUANTEC}), by_voxel(course(structures), structures), structures)
     assert found.outcome == "report"
     assert found.value == pytest.approx(100 / (1 + np.exp(3.87 - 0.126 * 20)))  # (26 + 0.5 · 8) / 1.5
     assert found.doses == "as given, at 2 Gy a fraction"
@@ -115,14 +115,14 @@ def test_models_are_evaluated_on_occupancy(structures):
     assert found.source == "a citation"
 
 
-def test_what_cannot_be_evaluated_is_said(structures):
+def test_what_cannot_be_evaluated_is_said(structures, by_voxel):
     tables = {
         "drawn": QUANTEC,
         "not drawn": QUANTEC | {"structure": "X", "optional": True},
         "empty": QUANTEC | {"structure": "E"},
         "flawed": QUANTEC | {"structure": "F"},
     }
-    found = protocols.estimate(protocol(tables), course(structures), structures)
+    found = protocols.estimate(protocol(tables), by_voxel(course(structures), structures), structures)
     assert [one.outcome for one in found] == ["report", "absent", "absent", "void"]
     assert [one.value is None for one in found] == [False, True, True, True]
     assert "X is not drawn" in found[1].reason
@@ -130,19 +130,19 @@ def test_what_cannot_be_evaluated_is_said(structures):
     assert "field of view" in found[3].reason
 
 
-def test_a_missing_structure_is_an_error_unless_optional(structures):
+def test_a_missing_structure_is_an_error_unless_optional(structures, by_voxel):
     wanted = protocol({"m": QUANTEC | {"structure": "X"}})
     assert any("'X'" in problem for problem in wanted.problems(structures))
     with pytest.raises(DataError, match="model m"):
-        protocols.estimate(wanted, course(structures), structures)
+        protocols.estimate(wanted, by_voxel(course(structures), structures), structures)
 
 
-def test_doses_as_given_hold_at_their_fraction_size(structures):
+def test_doses_as_given_hold_at_their_fraction_size(structures, by_voxel):
     """At 55 Gy in 20 the number would mean nothing; with α/β the same model is converted."""
     eqd2 = QUANTEC | {"fraction_Gy": None, "alpha_beta_Gy": 3}
     tables = {"as given": QUANTEC, "EQD2": eqd2}
     hypo = protocol(tables, dose_Gy=55, fractions=20)
-    given, converted = protocols.estimate(hypo, course(structures, 20), structures)
+    given, converted = protocols.estimate(hypo, by_voxel(course(structures, 20), structures), structures)
     assert given.outcome == "void"
     assert given.value is None
     assert "2 Gy a fraction, not at 2.75 Gy" in given.reason
@@ -151,9 +151,9 @@ def test_doses_as_given_hold_at_their_fraction_size(structures):
     assert converted.doses == "EQD2 of each voxel, α/β 3 Gy"
 
 
-def test_a_dose_of_another_course_is_refused(structures):
+def test_a_dose_of_another_course_is_refused(structures, by_voxel):
     with pytest.raises(ValueError, match="fraction"):
-        protocols.estimate(protocol({"m": QUANTEC}), course(structures, 1), structures)
+        protocols.estimate(protocol({"m": QUANTEC}), by_voxel(course(structures, 1), structures), structures)
 
 
 def test_nested_numbers_are_said():

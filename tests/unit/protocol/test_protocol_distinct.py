@@ -119,7 +119,7 @@ def test_the_limit_of_every_spelling_in_gray_of_the_course():
     assert eqd2_limit.limit_Gy(rx) == 20  # its value is EQD2 already
 
 
-def test_the_table_of_constraints_is_judged_in_the_plans_own_fractions():
+def test_the_table_of_constraints_is_judged_in_the_plans_own_fractions(by_voxel):
     """Organ at 22, 12, 10 and (half a voxel) 40 Gy in 20 fractions: mean 64/3.5 = 18.29 Gy."""
     wanted = [
         {"kind": "mean_dose", "structure": "O", "at_most_Gy": 17, "fraction_Gy": 2, "alpha_beta_Gy": 3, **SRC},
@@ -134,7 +134,7 @@ def test_the_table_of_constraints_is_judged_in_the_plans_own_fractions():
     ]
     dose = course(55, 57, 22, 12, 10, 40)
     duals = {"O mean_eqd2": 1.25}
-    table = judge.constraints_table(protocol(constraints=wanted), dose, structures(), duals)
+    table = judge.constraints_table(protocol(constraints=wanted), by_voxel(dose, structures()), structures(), duals)
     assert len(table) == 8
     mean = (22 + 12 + 10 + 20) / 3.5
     assert table.value.tolist()[:4] == pytest.approx([mean] * 4)
@@ -151,7 +151,7 @@ def test_the_table_of_constraints_is_judged_in_the_plans_own_fractions():
     assert np.isnan(table.dual[0])
 
 
-def test_the_table_follows_a_prescription_to_which_fractions_were_added():
+def test_the_table_follows_a_prescription_to_which_fractions_were_added(by_voxel):
     """61.2 Gy in 34 becomes 68.4 Gy in 38: the same 1.8 Gy, so limits named by it stay, per cent and EQD2 move."""
     given = protocol(
         61.2, 34,
@@ -163,7 +163,7 @@ def test_the_table_follows_a_prescription_to_which_fractions_were_added():
         ],
     )  # fmt: skip
     dose = course(68, 69, 22, 12, 10, 40, fractions=38)
-    table = judge.constraints_table(given.at(68.4, 38), dose, structures(), {})
+    table = judge.constraints_table(given.at(68.4, 38), by_voxel(dose, structures()), structures(), {})
     assert table.limit.tolist() == pytest.approx([19, 0.28 * 68.4, 16])
     each = [d * (d / 38 + 3) / 5 for d in (22, 12, 10, 40)]
     assert table.value[2] == pytest.approx((sum(each[:3]) + each[3] / 2) / 3.5)
@@ -178,19 +178,19 @@ def test_the_table_follows_a_prescription_to_which_fractions_were_added():
 # -- goals ------------------------------------------------------------------------------------------------------------
 
 
-def judged(dose, *goals, **rx):
+def judged(sampled, *goals, **rx):
     asked = protocol(**rx, goals=[{"structure": "O", **goal, **SRC} for goal in goals])
-    return protocols.judge(asked, dose, structures())
+    return protocols.judge(asked, sampled, structures())
 
 
-def test_doses_and_levels_of_goals_are_converted_and_per_cent_are_not():
+def test_doses_and_levels_of_goals_are_converted_and_per_cent_are_not(by_voxel):
     """V20 at 2 Gy a fraction is V of 23.85 Gy in 20 × 2.75 Gy (α/β 3): 22 Gy does not count, and would as it stands."""
     level = by_hand(20, 2, 3, 20)
     assert level == pytest.approx(23.85, abs=0.01)
     stated = {"fraction_Gy": 2, "alpha_beta_Gy": 3}
     dose = course(55, 55, 24, 22, 5, 5)
     volume, gray, relative = judged(
-        dose,
+        by_voxel(dose, structures()),
         {"metric": "V20Gy[%]", "at_most": 25, "near": 10, **stated},
         {"metric": "D1cc", "at_most": 20, **stated},
         {"metric": "D1cc[%]", "at_most": 45},
@@ -218,8 +218,10 @@ def test_doses_and_levels_of_goals_are_converted_and_per_cent_are_not():
         ({}, "report"),
     ],
 )
-def test_the_band_of_near_lies_beyond_the_limit_only(goal, outcome):
-    (verdict,) = judged(course(55, 55, 18.5, 18.5, 5, 5), {"metric": "D1cc", "fractions": 20, **goal})
+def test_the_band_of_near_lies_beyond_the_limit_only(goal, outcome, by_voxel):
+    (verdict,) = judged(
+        by_voxel(course(55, 55, 18.5, 18.5, 5, 5), structures()), {"metric": "D1cc", "fractions": 20, **goal}
+    )
     assert verdict.outcome == outcome
     if "at_least" in goal:
         assert verdict.margin == pytest.approx(18.5 - goal["at_least"])
@@ -234,7 +236,7 @@ def test_a_floor_that_the_prescription_has_not_left_is_no_other_prescription():
     assert given.at(68.4, 38).at_floor().prescription.fractions == 34
 
 
-def test_models_at_another_size_of_a_fraction():
+def test_models_at_another_size_of_a_fraction(by_voxel):
     """As given at 2 Gy holds from 1.79 to 2.21 Gy, on both sides; EQD2 takes the course's own fractions."""
     mean = {"kind": "mean_eqd2", "structure": "O", "endpoint": "e", "alpha_beta_Gy": 3, **SRC}
     risk = {
@@ -244,7 +246,7 @@ def test_models_at_another_size_of_a_fraction():
     for fraction_Gy, outcome in ((1.8, "report"), (2.2, "report"), (1.7, "void"), (2.3, "void")):
         asked = protocol(24 * fraction_Gy, 24, models={"mean": mean, "risk": risk})
         dose = course(55, 57, 22, 12, 10, 40, fractions=24)
-        by_eqd2, as_given = protocols.estimate(asked, dose, structures())
+        by_eqd2, as_given = protocols.estimate(asked, by_voxel(dose, structures()), structures())
         each = [d * (d / 24 + 3) / 5 for d in (22, 12, 10, 40)]
         assert by_eqd2.value == pytest.approx((sum(each[:3]) + each[3] / 2) / 3.5)
         assert as_given.outcome == outcome, fraction_Gy

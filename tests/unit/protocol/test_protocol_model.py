@@ -115,7 +115,7 @@ def test_values_of_kinds():
     assert smooth.fluence_value(np.array([1.0, 3, 2]), np.array([[0, 1], [1, 2]]), 2.0) == pytest.approx(2.5 / 4)
 
 
-def test_goals_are_judged_with_a_near_band():
+def test_goals_are_judged_with_a_near_band(by_voxel):
     grid = Grid((1, 1, 4), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
     dose = Dose(grid, np.array([60, 60, 21, 19.0]).reshape(1, 1, 4), None, 30, Provenance("test", "test"))
     occupancy = np.zeros((2, 1, 1, 4), np.float32)
@@ -135,12 +135,12 @@ def test_goals_are_judged_with_a_near_band():
             goal | {"structure": "X", "at_most": 1, "optional": True},
         ]
     )
-    verdicts = protocols.judge(judged, dose, structures)
+    verdicts = protocols.judge(judged, by_voxel(dose, structures), structures)
     assert [v.outcome for v in verdicts] == ["pass", "near", "fail", "fail", "pass", "report", "absent"]
     assert verdicts[0].margin == pytest.approx(0)
     assert verdicts[5].value == pytest.approx(21)
     with pytest.raises(ValueError, match="fraction"):
-        protocols.judge(judged, Dose(grid, dose.dose_Gy, None, 1, dose.provenance), structures)
+        protocols.judge(judged, by_voxel(dose.times(1 / 30, fractions=1), structures), structures)
     missing = small(goals=[goal | {"structure": "X", "at_most": 1}])
     with pytest.raises(DataError, match="X"):
-        protocols.judge(missing, dose, structures)
+        protocols.judge(missing, by_voxel(dose, structures), structures)
