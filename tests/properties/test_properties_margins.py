@@ -92,8 +92,9 @@ def test_booleans_keep_to_the_bounds_and_volumes_add_up(first, second):
     rest = booleans.difference(a, b, GRID)
     assert np.all(both <= np.minimum(a, b) + 1e-6)
     assert np.all(both >= np.maximum(0, a + b - 1) - 1e-6)
-    np.testing.assert_allclose(cc(both) + cc(either), cc(a) + cc(b), rtol=1e-5)
-    np.testing.assert_allclose(cc(rest) + cc(both), cc(a), rtol=1e-5)
+    # Traces of up to a thousandth of a voxel are taken away from each result (mrlinac.anatomy.trace).
+    np.testing.assert_allclose(cc(both) + cc(either), cc(a) + cc(b), rtol=5e-4)
+    np.testing.assert_allclose(cc(rest) + cc(both), cc(a), rtol=5e-4)
 
 
 @EXAMPLES

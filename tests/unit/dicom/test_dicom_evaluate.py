@@ -43,7 +43,9 @@ def test_a_metric_goes_by_the_clinics_name_too(files: tuple[Path, Path], asked: 
 
 def test_a_name_of_two_structures_is_for_a_person(files: tuple[Path, Path]) -> None:
     assert measured(files, "Ziel 1 [ROI 4]:volume")["dose"].iloc[0] == pytest.approx(16 * 12 / 1000, rel=1e-3)
-    with pytest.raises(SpecError, match=r"there is no structure Xyzzy; known: External \('BODY'\), Heart \('Herz'\)"):
+    with pytest.raises(
+        SpecError, match=r"there is no structure Xyzzy \(known: External \('BODY'\), Heart \('Herz'\)"
+    ):
         measured(files, "Xyzzy:volume")
 
 

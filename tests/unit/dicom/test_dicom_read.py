@@ -352,7 +352,7 @@ def test_points_and_open_lines_are_noted(folder: Path) -> None:
     patient = read_patient(folder)
     assert notes_with(patient, "'Heart': 1 contour(s) of type POINT")
     assert notes_with(patient, "'Heart': 1 contour(s) of fewer than three")
-    assert len(patient.rois["Heart"].contours) == 8
+    assert len(patient.rois["Heart"].contours) == 3  # of five: with its hole each plane is one keyhole
 
 
 def test_contours_off_the_slices_are_noted(folder: Path) -> None:
@@ -381,7 +381,7 @@ def test_tilted_contours_are_noted(folder: Path) -> None:
 
 def test_gap_between_contours_is_noted(folder: Path) -> None:
     def gap(item: pydicom.Dataset) -> None:
-        del item.ContourSequence[4:6]
+        del item.ContourSequence[2]
 
     roi_edit(folder, 1, gap)
     assert notes_with(read_patient(folder), "'Heart' has no contour on 1 plane(s) between others")
@@ -423,8 +423,10 @@ def test_a_structure_of_broken_contour_data_is_left_out(folder: Path) -> None:
     roi_edit(folder, 1, lambda item: setattr(item.ContourSequence[0], "NumberOfContourPoints", 5))
     patient = read_patient(folder)
     assert set(patient.rois) == {"External", "CTV"}
-    text = "'Heart' is damaged and left out whole: Contour Data (3006,0050): contour 1 holds 270 numbers, 5 points stated"
-    assert any(text in note for note in patient.notes.of("warning"))
+    said = re.compile(
+        r"'Heart' is damaged and left out whole: Contour Data \(3006,0050\): contour 1 holds \d+ numbers, 5 points stated"
+    )
+    assert any(said.search(note) for note in patient.notes.of("warning"))
 
 
 # --- what is wrong --------------------------------------------------------------------------------------------------

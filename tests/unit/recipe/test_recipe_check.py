@@ -13,6 +13,7 @@ from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.anatomy.phantom import structure_names, thorax
 from mrlinac.anatomy.structures import Contour
 from mrlinac.dose.dose import Dose
+from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.beams import fixed_to_patient
 from mrlinac.protocol.model import Objective
 from mrlinac.protocol.model import load as load_protocol
@@ -67,7 +68,7 @@ def test_a_body_cut_by_the_field_of_view_is_planned_without_skin_metrics(cut):
     assert any("Skin, Skin_3mm" in note and "not evaluable" in note for note in found.notes)
     structures, shape = found.case.structures, found.case.grid.shape_zyx
     dose = Dose(found.case.grid, np.ones(shape, np.float32), None, 33, Provenance("x", "test"))
-    tables = judge.tables(spec.protocol, dose, structures, {})
+    tables = judge.tables(spec.protocol, Sampled(dose, structures), structures, {})
     verdicts = tables["goals"].set_index(["structure", "metric"])
     assert (verdicts.loc["Skin", "verdict"] == "void").all()
     assert verdicts.loc["Skin", "value"].isna().all()

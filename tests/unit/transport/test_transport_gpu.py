@@ -69,7 +69,7 @@ def test_another_word_is_refused():
 
 
 def test_the_processor_says_so():
-    made = transport.dose(box(), beam(), machine(), field_xyz_T=FIELD, photons=1000, batches=10, threads=1)
+    made = transport.dose(box(), beam(), machine(), field_xyz_T=FIELD, photons=1000, batches=12, threads=1)
     assert made.provenance.device == "cpu"
 
 
@@ -156,7 +156,7 @@ def test_gpu_agrees_with_the_processor():
     """The same histories: nearly all equal to rounding, so the doses agree far within their noise."""
     cpu, gpu = (
         transport.dose(
-            box(), beam(), machine(), field_xyz_T=FIELD, photons=2_000_000, batches=10, device=device
+            box(), beam(), machine(), field_xyz_T=FIELD, photons=2_000_000, batches=12, device=device
         )
         for device in ("cpu", "gpu")
     )  # fmt: skip

@@ -85,7 +85,7 @@ def maps() -> tuple[BeamletMap, ...]:
 def test_dose_is_the_same_for_any_number_of_threads(medium, maps):
     fluence = Fluence(maps, tuple(np.linspace(0, 2, len(m)) for m in maps))
     one, two = (
-        run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=20_000, threads=n, batches=10) for n in (1, 2)
+        run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=20_000, threads=n, batches=12) for n in (1, 2)
     )
     assert np.array_equal(one.dose_Gy, two.dose_Gy)
     assert np.array_equal(one.rel_sigma, two.rel_sigma)

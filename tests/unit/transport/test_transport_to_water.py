@@ -51,7 +51,7 @@ def test_dose_to_water_is_dose_to_medium_times_the_factor():
     maps = BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), np.array([[0, 0], [-1, 0]], np.int32), (10.0, 10.0))
     fluence = Fluence((maps,), (np.ones(2),))
     dose = {
-        to: run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=4000, batches=10, to=to)
+        to: run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=4000, batches=12, to=to)
         for to in ("medium", "water")
     }
     factor = to_water.factors(medium.materials, Emission.of_machine(machine()))[material]
