@@ -146,10 +146,11 @@ def dose_at_volume(
         raise ValueError(
             f"the structure has {total_cc:.3g} cc, less than the {float(wanted_cc.max()):.3g} cc asked for"
         )
-    order = np.argsort(-dose_Gy, kind="stable")
-    reached_cc = np.cumsum(volume_cc[order])
-    place = np.searchsorted(reached_cc, wanted_cc * (1 - 1e-12))
-    return dose_Gy[order[np.minimum(place, len(order) - 1)]]
+    if np.any(dose_Gy[1:] > dose_Gy[:-1]):  # samples mostly come sorted
+        order = np.argsort(-dose_Gy, kind="stable")
+        dose_Gy, volume_cc = dose_Gy[order], volume_cc[order]
+    place = np.searchsorted(np.cumsum(volume_cc), wanted_cc * (1 - 1e-12))
+    return dose_Gy[np.minimum(place, len(dose_Gy) - 1)]
 
 
 def _of_isodose(

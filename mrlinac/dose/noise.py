@@ -12,7 +12,7 @@ and tests both.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,8 +78,8 @@ class Noise:
         Shares of the volume from the hot end.
     shift_Gy : array (n,)
         Added to the dose there, it takes the bias of noise away.
-    half_shifts_Gy : array (11, 2, n)
-        The same in half of the batches, and in the others.
+    half_shift : function
+        The same in half of the batches or in the others, by the number of the pair and the side.
     weights : array (11, 2, 12)
         Of the batches in each half-run; they add up to 1.
     shares : array (11,)
@@ -88,7 +88,7 @@ class Noise:
 
     levels: Floats
     shift_Gy: Floats
-    half_shifts_Gy: Floats
+    half_shift: Callable[[int, int], Floats]
     weights: Floats
     shares: Floats
 
@@ -101,10 +101,10 @@ class Noise:
 
     def halves(self, batches_Gy: Doses, volume_cc: Floats) -> Iterator[tuple[Ranked, Ranked]]:
         """The same of each pair of half-runs, from the doses (12, n) of the batches."""
-        for weights, shifts in zip(self.weights, self.half_shifts_Gy, strict=True):
+        for number, weights in enumerate(self.weights):
             first, second = (
-                _ranked(one, volume_cc, self.levels, shift)
-                for one, shift in zip(_means(weights, batches_Gy), shifts, strict=True)
+                _ranked(one, volume_cc, self.levels, self.half_shift(number, side))
+                for side, one in enumerate(_means(weights, batches_Gy))
             )
             yield first, second
 
@@ -162,7 +162,7 @@ def noise_in(batches_Gy: Doses, volume_cc: Floats, primaries: Sequence[int]) -> 
     return Noise(
         levels,
         shift_of(0),
-        np.stack([shift_of(k) for k in range(*of_halves.indices(len(sets)))]).reshape(HALVES, 2, -1),
+        lambda number, side: shift_of(1 + 2 * number + side),
         weights[of_halves].reshape(HALVES, 2, BATCHES),
         photons[of_halves][::2] / photons[0],
     )

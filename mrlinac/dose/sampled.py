@@ -68,6 +68,10 @@ class View:
         return float(self.volume_cc[self.dose_Gy >= dose_Gy].sum())
 
 
+Pairs = tuple[tuple[View, View], ...]
+"""Views of balanced half-runs, each with that of the other half."""
+
+
 @dataclass(frozen=True)
 class Views:
     """All ways to see one structure's dose.
@@ -76,17 +80,37 @@ class Views:
     ----------
     raw, judged : View
         As the run gave it, and without the bias of noise: all samples.
-    halves, raw_halves : tuple of pairs of View
-        As ``judged`` and as ``raw``, in balanced half-runs, of samples that stand for all; empty where no noise is known.
-    shares : sequence of float
-        Of the primaries in each first half.
+    noise : Noise or None
+        Where it is known.
+    batches : function or None
+        Gives the doses (12, n) of the batches at samples that stand for all, their volumes (cc) and numbers.
+    factor : float
+        By which the dose was scaled since.
     """
 
     raw: View
     judged: View
-    halves: tuple[tuple[View, View], ...] = ()
-    raw_halves: tuple[tuple[View, View], ...] = ()
-    shares: Sequence[float] | Floats = ()
+    noise: noise.Noise | None = None
+    batches: Callable[[], tuple[Doses, Floats, NDArray[np.int64]]] | None = None
+    factor: float = 1.0
+
+    def times(self, factor: float) -> Views:
+        """Those of the dose scaled: noise scales with it."""
+        raw, judged = self.raw.times(factor), self.judged.times(factor)
+        return Views(raw, judged, self.noise, self.batches, self.factor * factor)
+
+    @cached_property
+    def halves(self) -> tuple[Pairs, Pairs]:
+        """Half-runs without the bias of noise, and with it; made when first asked for."""
+        assert self.noise is not None
+        assert self.batches is not None
+        batches_Gy, volume_cc, index = self.batches()
+        judged, raw = [], []
+        for two in self.noise.halves(batches_Gy, volume_cc):
+            of = [(View(d, volume_cc[o], index[o]), View(r, volume_cc[o], index[o])) for d, r, o in two]
+            judged.append((of[0][0].times(self.factor), of[1][0].times(self.factor)))
+            raw.append((of[0][1].times(self.factor), of[1][1].times(self.factor)))
+        return tuple(judged), tuple(raw)
 
 
 def _sorted(dose_Gy: Doses, volume_cc: Floats) -> View:
@@ -130,6 +154,10 @@ class Sampled:
     def __contains__(self, name: object) -> bool:
         return name in self.rois or (self.structures is not None and name in self.structures)
 
+    def __getstate__(self) -> dict[str, object]:
+        """What travels to another process: not what is quickly made again."""
+        return {**self.__dict__, "_views": {}}
+
     def samples(self, name: str) -> Samples:
         """Samples of a structure in the dose.
 
@@ -162,19 +190,12 @@ class Sampled:
         if known is None:
             return Views(raw, raw)
         judged = replace(raw, dose_Gy=known.without(raw.dose_Gy, raw.volume_cc))  # ranks stay
-        index, volume_cc = noise.chosen(raw.index, samples.volume_cc, self.dose.grid.voxel_cc)
 
-        halves = known.halves(self._batches_of(samples, index), volume_cc)
-        pairs = [
-            [(View(d, volume_cc[o], index[o]), View(r, volume_cc[o], index[o])) for d, r, o in two] for two in halves
-        ]
-        return Views(
-            raw,
-            judged,
-            tuple((first[0], second[0]) for first, second in pairs),
-            tuple((first[1], second[1]) for first, second in pairs),
-            known.shares,
-        )
+        def batches() -> tuple[Doses, Floats, NDArray[np.int64]]:
+            index, volume_cc = noise.chosen(raw.index, samples.volume_cc, self.dose.grid.voxel_cc)
+            return self._batches_of(samples, index), volume_cc, index
+
+        return Views(raw, judged, known, batches)
 
     def _batches_of(self, samples: Samples, index: NDArray[np.int64]) -> NDArray[np.float32]:
         return batches_at(self.dose, samples.places_xyz_mm(index))
@@ -182,19 +203,12 @@ class Sampled:
     def times(self, factor: float, *, fractions: int | None = None) -> Sampled:
         """The dose scaled, with the samples that were made: noise scales with the dose."""
 
-        def scaled(views: Views) -> Views:
-            halves, raw_halves = (
-                tuple((first.times(factor), second.times(factor)) for first, second in pairs)
-                for pairs in (views.halves, views.raw_halves)
-            )
-            return Views(views.raw.times(factor), views.judged.times(factor), halves, raw_halves, views.shares)
-
         size = np.float32(factor)
         return replace(
             self,
             dose=self.dose.times(factor, fractions=fractions),
             _samples={name: replace(one, dose_Gy=one.dose_Gy * size) for name, one in self._samples.items()},
-            _views={name: scaled(views) for name, views in self._views.items()},
+            _views={name: views.times(factor) for name, views in self._views.items()},
         )
 
     def course(self, fractions: int) -> Sampled:
@@ -203,7 +217,9 @@ class Sampled:
             raise ValueError(f"a dose of {self.dose.fractions} fractions cannot be repeated {fractions} times")
         return self.times(fractions, fractions=fractions)
 
-    def number(self, name: str, of: Callable[[Doses, Floats], float], *, linear: bool = False) -> Figure:
+    def number(
+        self, name: str, of: Callable[[Doses, Floats], float], *, linear: bool = False, scatter: bool = True
+    ) -> Figure:
         """A number that is read off a structure's doses (Gy) and volumes (cc).
 
         Parameters
@@ -212,6 +228,8 @@ class Sampled:
         of : function
         linear : bool
             Whether it is linear in the dose, so that noise has no bias in it.
+        scatter : bool
+            Whether the standard deviation is wanted: it takes longer than the number.
 
         Raises
         ------
@@ -223,12 +241,18 @@ class Sampled:
             view = see(self.views(name))
             return of(view.dose_Gy, view.volume_cc)
 
-        return self._figure(name, value, linear)
+        return self._figure(name, value, linear, scatter)
 
     def metric(
-        self, name: str, wanted: str | Metric, prescription_Gy: float | None = None, *, times: float = 1.0
+        self,
+        name: str,
+        wanted: str | Metric,
+        prescription_Gy: float | None = None,
+        *,
+        times: float = 1.0,
+        scatter: bool = True,
     ) -> Figure:
-        """A metric of a structure, of the dose scaled by ``times``.
+        """A metric of a structure, of the dose scaled by ``times``; ``scatter`` as in :meth:`number`.
 
         Raises
         ------
@@ -247,18 +271,20 @@ class Sampled:
             air = self._air_of(name) if asked.hot_spot else None
             return see(self.views(name)).times(times).value(asked, prescription_Gy, isodoses_cc, air)
 
-        return self._figure(name, value, asked.form in ("mean", "volume"))
+        return self._figure(name, value, asked.form in ("mean", "volume"), scatter)
 
-    def _figure(self, name: str, value: Callable[[See], float], linear: bool) -> Figure:
+    def _figure(self, name: str, value: Callable[[See], float], linear: bool, scatter: bool) -> Figure:
         """A number as the run gave it, without the bias of noise, and its scatter over half-runs."""
         raw = value(attrgetter("raw"))
-        if not self.views(name).halves:
+        known = self.views(name).noise
+        if known is None:
             return Figure(raw, raw)
         judged = raw if linear else value(attrgetter("judged"))
-        kind = "raw_halves" if linear else "halves"
-        pairs = [(value(_half(kind, k, 0)), value(_half(kind, k, 1))) for k in range(noise.HALVES)]
+        if not scatter:
+            return Figure(judged, raw)
+        pairs = [(value(_half(linear, k, 0)), value(_half(linear, k, 1))) for k in range(noise.HALVES)]
         first, second = zip(*pairs, strict=True)
-        return Figure(judged, raw, noise.spread(first, second, self.views(name).shares))
+        return Figure(judged, raw, noise.spread(first, second, known.shares))
 
     def _isodose_cc(self, level_Gy: float, see: See) -> float:
         """Volume of an isodose: within the body where there is one, else in the whole grid."""
@@ -313,9 +339,5 @@ class Sampled:
         return np.stack(layers).reshape(grid.shape_zyx)
 
 
-def _half(kind: str, number: int, side: int) -> See:
-    def see(views: Views) -> View:
-        pairs: tuple[tuple[View, View], ...] = getattr(views, kind)
-        return pairs[number][side]
-
-    return see
+def _half(raw: bool, number: int, side: int) -> See:
+    return lambda views: views.halves[raw][number][side]

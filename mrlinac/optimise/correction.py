@@ -268,7 +268,7 @@ def _factor(course: Sampled, protocol: Protocol) -> float:
     rx, fractions = protocol.prescription, course.dose.fractions
     if fractions != rx.fractions:
         raise ValueError(f"the dose stands for {fractions} fraction(s), the prescription for {rx.fractions}")
-    median_Gy = course.metric(rx.target, "D50%").value
+    median_Gy = course.metric(rx.target, "D50%", scatter=False).value
     if not median_Gy > 0:
         raise ValueError(f"the forward dose gives nothing to {rx.target}")
     return rx.dose_Gy / median_Gy

@@ -323,7 +323,7 @@ def _give(protocol: Protocol, best: Highest, plan: _Plan, one: Sampled) -> _Give
     """Settle a plan's prescription on its forward dose, and say what of the model's promise that dose keeps."""
     course = one.dose.course(plan.fractions)
     fluence, sampled, settled = settle(protocol, plan.fluence, one, plan.aimed_Gy)
-    factor = plan.aimed_Gy / plan.fractions / one.metric(protocol.prescription.target, "D50%").value
+    factor = plan.aimed_Gy / plan.fractions / one.metric(protocol.prescription.target, "D50%", scatter=False).value
     said = promises(plan.planner, plan.solution, course, factor if abs(factor - 1) <= MOST_SCALING else 1.0)
     met = _target_met(plan.planner, sampled.dose)
     done = EscalationRound(best, plan.aimed_Gy, plan.fractions, settled, met, said)

@@ -51,8 +51,8 @@ def beyond_rows(rows: Rows, protocol: Protocol, course: Sampled) -> dict[str, fl
         if of.structure not in rows.of or isinstance(of, kinds.MeanDose):
             continue
         value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
-        judged = course.number(of.structure, value).value
-        found[constraint.name] = judged - on_rows.figure(of.structure, value).value
+        judged = course.number(of.structure, value, scatter=False).value
+        found[constraint.name] = judged - on_rows.figure(of.structure, value, scatter=False).value
     return found
 
 

@@ -23,8 +23,14 @@ class RowDose:
         self._dose = dose
         self._known: dict[str, Noise | None] = {}
 
-    def figure(self, structure: str, of: Callable[[NDArray[np.floating], NDArray[np.float64]], float]) -> Figure:
-        """A number that is read off the rows' doses (Gy) and volumes (cc) of a structure."""
+    def figure(
+        self,
+        structure: str,
+        of: Callable[[NDArray[np.floating], NDArray[np.float64]], float],
+        *,
+        scatter: bool = True,
+    ) -> Figure:
+        """A number that is read off the rows' doses (Gy) and volumes (cc) of a structure, and its scatter if wanted."""
         mine = self.rows.of[structure]
         raw = of(self.dose_Gy[mine.rows], mine.weights)
         if structure not in self._known:
@@ -33,6 +39,8 @@ class RowDose:
         if known is None:
             return Figure(raw, raw)
         value = of(known.without(self.dose_Gy[mine.rows], mine.weights), mine.weights)
+        if not scatter:
+            return Figure(value, raw)
         pairs = known.halves(self._batches_on_rows[:, mine.rows], mine.weights)
         halves = [[of(dose_Gy, mine.weights[order]) for dose_Gy, _, order in pair] for pair in pairs]
         first, second = zip(*halves, strict=True)

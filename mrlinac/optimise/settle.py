@@ -101,7 +101,7 @@ def settle(protocol: Protocol, fluence: Fluence, one: Sampled, aimed_Gy: float) 
     if escalation is None or one.dose.fractions != 1:
         raise ValueError("settling asks for a protocol that escalates and the dose of one fraction")
     rx = protocol.prescription
-    median_Gy = one.metric(rx.target, "D50%").value
+    median_Gy = one.metric(rx.target, "D50%", scatter=False).value
     if not median_Gy > 0:
         raise ValueError(f"the forward dose gives nothing to {rx.target}")
     limits = [

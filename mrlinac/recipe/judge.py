@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mrlinac import optimise
+from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.sampled import Air, Sampled
@@ -46,14 +47,20 @@ def air_in(structures: StructureSet, density_g_cm3: NDArray[np.float32]) -> Air 
     body = structures.of_role("external")
     if not body:
         return None
-    air, grid = metrics.air_like(density_g_cm3, structures[body[0]]), structures.grid
+    return AirVoxels(structures.grid, metrics.air_like(density_g_cm3, structures[body[0]]))
 
-    def in_air(places_xyz_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        index = np.rint(grid.index_zyx(places_xyz_mm)).astype(np.int64)
-        z, y, x = np.clip(index, 0, np.array(grid.shape_zyx) - 1).T
-        return np.asarray(air[z, y, x])
 
-    return in_air
+@dataclass(frozen=True)
+class AirVoxels:
+    """Tells which places (n, 3) in LPS lie in voxels of air."""
+
+    grid: Grid
+    air: NDArray[np.bool_]
+
+    def __call__(self, places_xyz_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+        index = np.rint(self.grid.index_zyx(places_xyz_mm)).astype(np.int64)
+        z, y, x = np.clip(index, 0, np.array(self.grid.shape_zyx) - 1).T
+        return np.asarray(self.air[z, y, x])
 
 
 def rounds_table(history: Sequence[optimise.Round], chosen: int) -> pd.DataFrame:

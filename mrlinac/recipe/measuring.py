@@ -184,11 +184,17 @@ class Measuring:
         image = self.subject.image
         if image is None or image.quantity != "HU":
             return None
+        return AirOfCT(image)
 
-        def in_air(places_xyz_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-            index = np.rint(image.grid.index_zyx(places_xyz_mm)).astype(int)
-            index = np.clip(index, 0, np.array(image.grid.shape_zyx) - 1)
-            density = materials.hu_curve("schneider2000").density_of(image.values[tuple(index.T)])
-            return np.asarray(density < AIR_LIKE_g_cm3)
 
-        return in_air
+@dataclass(frozen=True)
+class AirOfCT:
+    """Tells which places (n, 3) in LPS lie in air by a CT's values."""
+
+    image: Image
+
+    def __call__(self, places_xyz_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+        grid = self.image.grid
+        index = np.clip(np.rint(grid.index_zyx(places_xyz_mm)).astype(int), 0, np.array(grid.shape_zyx) - 1)
+        density = materials.hu_curve("schneider2000").density_of(self.image.values[tuple(index.T)])
+        return np.asarray(density < AIR_LIKE_g_cm3)

@@ -112,8 +112,8 @@ def test_what_is_refused(export, tmp_path):
     sets = export["sets"]
     with pytest.raises(SpecError, match=r"D0\.03cc or D2%"):
         mr.evaluate([first], sets, metrics=["CTV:max"])
-    with pytest.raises(SpecError, match="no structure Hart"):
-        mr.evaluate([first], sets, metrics=["Hart:mean"])
+    with pytest.raises(SpecError, match="no structure Heert; did you mean"):
+        mr.evaluate([first], sets, metrics=["Heert:mean"])
     with pytest.raises(SpecError, match="prescription"):
         mr.evaluate([first], sets, metrics=["CTV:CI"])
     with pytest.raises(SpecError, match="no structures"):

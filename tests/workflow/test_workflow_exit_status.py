@@ -20,6 +20,7 @@ from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.dose import Dose
+from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError, SolverError
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
 from mrlinac.provenance import Provenance
@@ -38,7 +39,7 @@ def planned(constraints_met: bool) -> PlanResult:
     dose = Dose(GRID, 66 * ones, None, 33, Provenance("made", "test"))
     beamlets = BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), np.zeros((1, 2), np.int32), (5.0, 5.0))
     bare = spec.protocol.model_copy(update={"goals": (), "models": {}, "constraints": ()})
-    tables = judge.tables(bare, dose, structures, {})
+    tables = judge.tables(bare, Sampled(dose, structures), structures, {})
     limits = pd.DataFrame(
         {"name": ["a", "b"], "value": [9.0, 9.0], "limit": [10.0, 10.0], "met": [True, constraints_met]}
     )
@@ -70,8 +71,8 @@ JUDGED = {
     met: {"evaluate": giving(SimpleNamespace(goals_met=met)), "evaluation_as_dict": giving({})}
     for met in (True, False)
 }
-FOUND = SimpleNamespace(as_dict=dict, problems=(), file=None)
-FAULTY = SimpleNamespace(as_dict=dict, problems=("no CTV",), file=None)
+FOUND = SimpleNamespace(as_dict=dict, problems=(), file=None, patient=None)
+FAULTY = SimpleNamespace(as_dict=dict, problems=("no CTV",), file=None, patient=None)
 COPY = SimpleNamespace(notes=Notes(), files=1, kinds={}, left_out={}, folder="x", patients=("ANON",))
 RESULT = {"load_result": giving(MET), "check_recalculation": giving(None)}
 

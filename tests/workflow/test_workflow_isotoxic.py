@@ -24,6 +24,8 @@ def isotoxic(patient, store):
             one["at_most_percent"] = 130
         if one["of"]["kind"] == "dose_at_volume" and one["of"]["structure"] == "PTV_eval":
             one["at_least_percent"] = 60
+        if one["of"]["structure"] == "Lungs-GTV":
+            one["at_most_Gy"] *= 0.82
         if one["of"]["structure"] == "Cord":
             one["at_most_Gy"] = 80  # noise alone makes a hotter 0.1 cc: it would be ineligible, whatever the code did
     changes = {**COARSE, "numerics.correction_rounds": 0, "protocol.constraints": constraints}
