@@ -72,7 +72,7 @@ class PhotonSource(spec.Spec):
 
 
 class ElectronSource(spec.Spec):
-    """Contaminant electrons of the treatment head; they reach the patient only without a transverse field."""
+    """Contaminant electrons of the treatment head; some hundredths of a tesla across the beam keep them away."""
 
     per_photon: NotNegative  # electrons per photon of the same beamlet, at the isocentre plane
     mean_energy_MeV: Positive  # of exp(−E/mean), cut at max_energy_MeV

@@ -287,7 +287,7 @@ def dose(
     fluence : Fluence
         MU per beamlet of one fraction.
     machine : Machine
-        Its source and calibration. Contaminant electrons are followed only where the field is zero.
+        Its source and calibration. Contaminant electrons are followed from the collimator, through the field.
     field_xyz_T : sequence of three floats
         Magnetic field in patient coordinates.
     photons : int, optional
@@ -315,7 +315,7 @@ def dose(
     if batches < MIN_BATCHES:
         raise PhysicsError(f"batches must be at least {MIN_BATCHES}, not {batches}: they give the uncertainty")
     emission = Emission.of_machine(machine)
-    rows = _rows(fluence.maps, machine, emission, medium, field_xyz_T)
+    rows = _rows(fluence.maps, machine, emission, medium)
     amount = photons_of(fluence.maps, machine, emission) * fluence.vector
     if photons is None:
         if target_rel_sigma is None:
@@ -417,7 +417,7 @@ def influence(
         raise PhysicsError(f"photons_per_beamlet must be at least 1, not {photons_per_beamlet}")
     maps = tuple(maps)
     emission = Emission.of_machine(machine)
-    rows = _rows(maps, machine, emission, medium, field_xyz_T)
+    rows = _rows(maps, machine, emission, medium)
     per_MU = photons_of(maps, machine, emission)
     mass = mass_g(medium)
     gray_per_MeV = np.divide(Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0).astype(np.float32)
@@ -497,13 +497,10 @@ def beamlet_words(beamlets: BeamletMap) -> NDArray[np.int64]:
     return np.concatenate([np.full((len(lattice), 1), which), lattice], 1)
 
 
-def _rows(
-    maps: Sequence[BeamletMap], machine: Machine, emission: Emission, medium: Medium, field_xyz_T: Sequence[float]
-) -> Array:
+def _rows(maps: Sequence[BeamletMap], machine: Machine, emission: Emission, medium: Medium) -> Array:
     """Source rows of all maps, in column order."""
-    electrons = not np.any(np.asarray(field_xyz_T, float))
     lower = np.array(medium.grid.lower_xyz_mm)
-    parts = [source.beamlet_rows(m, machine, emission, lower, electrons) for m in maps]
+    parts = [source.beamlet_rows(m, machine, emission, lower, True) for m in maps]
     return np.concatenate(parts) if parts else np.zeros((0, source.COLUMNS))
 
 
