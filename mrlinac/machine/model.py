@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mrlinac import spec
+from mrlinac.anatomy.materials import MaterialName
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -102,7 +103,7 @@ class CouchLayer(spec.Spec):
 
     thickness_mm: Positive
     density_g_cm3: Positive
-    material: str
+    material: MaterialName
     source: str
 
 

@@ -278,6 +278,7 @@ def recalculate(
     said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T."]
     if abs(field_T) < CONTAMINATED_T and spec.machine.electrons is None:
         said.append(f"This machine has no model of contaminant electrons: its skin dose at {field_T:g} T is too low.")
+    said += [text[0].upper() + text[1:] + "." for text in transport.field_notes(field)]
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
     judgement = judge.tables(protocol, course, result.structures, duals)
     skin_says = judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, result.structures)

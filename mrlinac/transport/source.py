@@ -25,6 +25,8 @@ SAD, COLLIMATOR, SPOT_U, SPOT_V, U0, U1, V0, V1, SOFTENING, INVERSE_FLUENCE = ra
 ELECTRONS, ELECTRON_MEAN, ELECTRON_MAX, ELECTRON_SPREAD = range(22, 26)
 COLUMNS = 26
 
+TOLD_BELOW_CUT = 0.001  # share of the photons' energy below the cut from which a result says so
+
 AIR_TURN_rad, AIR_CHORD_mm = 0.1, (0.5, 20.0)  # of a contaminant electron's way through the air, at once
 FARTHEST_SAD = 3.0  # below the collimator, in distances of source and axis, nothing of a patient is met
 AIR_CHORDS = 20_000  # of one electron: reached by none that moves along the field at all
@@ -64,6 +66,44 @@ class Emission:
             np.array(photons.spectrum.weight),
             np.array(photons.fluence.radius_mm),
             np.array(photons.fluence.relative),
+        )
+
+    @property
+    def weight(self) -> Array:
+        """Share of the photons in each bin of the spectrum, from the alias table."""
+        share = self.accept.copy()
+        np.add.at(share, self.other, 1 - self.accept)
+        return share / len(share)
+
+    def energy_below(self, cut_MeV: float) -> float:
+        """Share of the photons' energy that lies below a cut, on the axis."""
+        low, high = self.edge_MeV[:-1], self.edge_MeV[1:]
+        top = np.clip(cut_MeV, low, high)
+        below = self.weight * (top**2 - low**2) / (high - low)
+        return float(below.sum() / (self.weight * (high + low)).sum())
+
+    def problem(self, cut_MeV: float) -> str | None:
+        """Energies that the transport would not transport; None where there are none.
+
+        A bin that lies below the photon cut as a whole is a mistake in the spectrum, or asks for another cut.
+        """
+        lost = np.flatnonzero((self.edge_MeV[1:] <= cut_MeV) & (self.weight > 0))
+        if not len(lost):
+            return None
+        return (
+            f"the spectrum has photons up to {self.edge_MeV[lost[-1] + 1]:g} MeV in bins below the photon cut of "
+            f"{cut_MeV:g} MeV: they would be absorbed where they enter the grid. Leave these bins out, or lower "
+            "photon_cut_MeV in the transport's settings"
+        )
+
+    def note(self, cut_MeV: float) -> tuple[str, ...]:
+        """What to say of a spectrum that reaches below the photon cut."""
+        share = self.energy_below(cut_MeV)
+        if share < TOLD_BELOW_CUT:
+            return ()
+        return (
+            f"{100 * share:.2g} % of the photons' energy lies below the photon cut of {cut_MeV:g} MeV and is absorbed where "
+            "it enters the grid",
         )
 
     def fluence_at(self, uv_mm: Array) -> Array:
