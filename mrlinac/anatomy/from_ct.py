@@ -20,7 +20,7 @@ from mrlinac.anatomy.contours import occupancy
 from mrlinac.anatomy.couch import CouchGeometry, add_couch
 from mrlinac.anatomy.field_of_view import cut_planes_of, described
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.materials import HuCurve, known_materials
+from mrlinac.anatomy.materials import HuCurve, MaterialName, material_problem, short_name
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.mixture import Mixture, total_cc
 from mrlinac.anatomy.patient import Note, Notes, Patient
@@ -67,7 +67,7 @@ class Override(spec.Spec):
     """A density and a material that replace the CT's; may stand in a plan file."""
 
     density_g_cm3: Annotated[float, Field(gt=0)]
-    material: str
+    material: MaterialName
 
 
 class MetalOverride(Override):
@@ -296,10 +296,7 @@ def _problems(
             found.append(f"override of '{name}': there is no such structure (known: {', '.join(structures)})")
     given = [o.material for o in (*overrides.values(), *([metal] if metal else []))]
     given += [material for _, _, material in couch.layers] if couch else []
-    for material in dict.fromkeys(given):
-        if material not in known_materials():
-            found.append(f"unknown material '{material}' (known: {', '.join(known_materials())})")
-    return found
+    return found + [problem for material in dict.fromkeys(given) if (problem := material_problem(material))]
 
 
 def _cropped(patient: Patient, grid: Grid) -> tuple[Grid, Floats]:
@@ -339,4 +336,4 @@ def _field_of_view_notes(external: Roi, patient: Patient) -> list[Note]:
 
 
 def _described(override: Override) -> str:
-    return f"{override.material}, {override.density_g_cm3:g} g/cm³"
+    return f"{short_name(override.material)}, {override.density_g_cm3:g} g/cm³"

@@ -6,12 +6,14 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, field_validator
 
-from mrlinac.errors import PhysicsError, SpecError
+from mrlinac import spec
+from mrlinac.errors import PhysicsError, SpecError, did_you_mean
 
 Floats = NDArray[np.float32]
 
@@ -99,9 +101,100 @@ def known_materials() -> tuple[str, ...]:
     return tuple(_materials())
 
 
+class OwnMaterial(spec.Spec):
+    """A material that a file defines where it uses it, in place of a name from ``mrlinac/data/materials.toml``.
+
+    In a medium it goes by its :attr:`definition`, which holds all that physics needs of it: two materials of one name and
+    other figures are two materials, and a fingerprint sees every figure.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    weight: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)  # mass fractions by element symbol
+    density_g_cm3: Annotated[float, Field(gt=0, le=30)]  # nominal: of the density effect
+    I_eV: Annotated[float, Field(gt=10, lt=1000)]  # mean excitation energy
+    conductor: bool = False  # true for metals
+
+    @field_validator("weight")
+    @classmethod
+    def _whole(cls, weight: dict[str, float]) -> dict[str, float]:
+        unknown = [symbol for symbol in weight if symbol not in _z_per_a_of_elements()]
+        if unknown:
+            known = ", ".join(_z_per_a_of_elements())
+            raise ValueError(f"no data for {', '.join(unknown)} (elements with data: {known})")
+        total = sum(weight.values())
+        if abs(total - 1) > WHOLE_WITHIN:
+            raise ValueError(f"the mass fractions add up to {total:g}, not to 1")
+        return weight
+
+    @property
+    def definition(self) -> str:
+        """Name and figures as one string, which :func:`defined` reads."""
+        parts = ",".join(f"{symbol}:{part!r}" for symbol, part in sorted(self.weight.items()))
+        conductor = ";conductor" if self.conductor else ""
+        return f"{self.name}{{{self.density_g_cm3!r} g/cm3;I {self.I_eV!r} eV;{parts}{conductor}}}"
+
+
+WHOLE_WITHIN = 0.01
+"""Mass fractions are normalised where they miss 1 by less than published tables do (rounded to 0.1 % each)."""
+
+
+def defined(name: str) -> OwnMaterial | None:
+    """The material that a definition defines; None for a plain name.
+
+    Raises
+    ------
+    PhysicsError
+        For a definition that is none.
+    """
+    if "{" not in name:
+        return None
+    try:
+        head, _, inner = name.removesuffix("}").partition("{")
+        density, ionisation, weight, *metal = inner.split(";")
+        parts = (part.split(":") for part in weight.split(","))
+        values = {
+            "name": head,
+            "density_g_cm3": float(density.removesuffix(" g/cm3")),
+            "I_eV": float(ionisation.removeprefix("I ").removesuffix(" eV")),
+            "weight": {symbol: float(part) for symbol, part in parts},
+            "conductor": metal == ["conductor"],
+        }
+        return spec.validate(OwnMaterial, values, f"material '{name}'")
+    except (ValueError, SpecError) as error:
+        raise PhysicsError(f"'{name}' defines no material: {error}") from None
+
+
+def short_name(name: str) -> str:
+    """A material's name without its figures, to be read."""
+    return name.partition("{")[0]
+
+
+def material_problem(name: str) -> str | None:
+    """What is wrong with a material's name or definition; None where it can be used."""
+    try:
+        if defined(name) is not None or name in known_materials():
+            return None
+    except PhysicsError as error:
+        return str(error)
+    hint = did_you_mean(name, known_materials())
+    return (
+        f"unknown material '{name}'{hint} (known: {', '.join(known_materials())}; or define it: "
+        "material = { name, weight, density_g_cm3, I_eV })"
+    )
+
+
+def _named(value: Any) -> Any:
+    return OwnMaterial.model_validate(value).definition if isinstance(value, dict) else value
+
+
+MaterialName = Annotated[str, BeforeValidator(_named)]
+"""A material in a file: a name, or a table that defines one (:class:`OwnMaterial`)."""
+
+
 def nominal_density_g_cm3(name: str) -> float:
     """Density of a material as ``mrlinac/data/materials.toml`` has it, with its source there."""
-    return float(_materials()[name]["density_g_cm3"])
+    own = defined(name)
+    return float(_materials()[name]["density_g_cm3"]) if own is None else own.density_g_cm3
 
 
 WATERY_g_cm3 = 0.005
@@ -126,12 +219,19 @@ def relative_electrons_per_mass(name: str) -> float:
 
 
 def _z_per_a(name: str) -> float:
+    own = defined(name)
+    weight = _materials()[name]["weight"] if own is None else own.weight
+    known = _z_per_a_of_elements()
+    return float(sum(part * known[symbol] for symbol, part in weight.items()) / sum(weight.values()))
+
+
+@cache
+def _z_per_a_of_elements() -> dict[str, float]:
+    """Electrons per mass of each element that there are data for, by symbol."""
     with (files("mrlinac") / "data" / "elements.npz").open("rb") as file, np.load(file) as table:
-        known = dict(
+        return dict(
             zip(table["symbol"].tolist(), (table["atomic_number"] / table["atomic_weight"]).tolist(), strict=True)
         )
-    weight = _materials()[name]["weight"]
-    return float(sum(part * known[symbol] for symbol, part in weight.items()) / sum(weight.values()))
 
 
 @cache

@@ -21,7 +21,7 @@ class Medium:
     material : uint8 array [z, y, x], read-only
         Index into ``materials``.
     materials : tuple of str
-        Names in ``mrlinac/data/materials.toml``.
+        Names in ``mrlinac/data/materials.toml``, or definitions (:class:`~mrlinac.anatomy.materials.OwnMaterial`).
     """
 
     grid: Grid

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mrlinac import spec
+from mrlinac.anatomy.materials import MaterialName
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -72,7 +73,7 @@ class PhotonSource(spec.Spec):
 
 
 class ElectronSource(spec.Spec):
-    """Contaminant electrons of the treatment head; they reach the patient only without a transverse field."""
+    """Contaminant electrons of the treatment head; some hundredths of a tesla across the beam keep them away."""
 
     per_photon: NotNegative  # electrons per photon of the same beamlet, at the isocentre plane
     mean_energy_MeV: Positive  # of exp(−E/mean), cut at max_energy_MeV
@@ -102,7 +103,7 @@ class CouchLayer(spec.Spec):
 
     thickness_mm: Positive
     density_g_cm3: Positive
-    material: str
+    material: MaterialName
     source: str
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrlinac import transport
 from mrlinac.anatomy.contours import rasterise
 from mrlinac.anatomy.couch import CouchGeometry, lowest_mm
 from mrlinac.anatomy.field_of_view import mark_cut_skin
@@ -79,19 +80,21 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     )
     isocentre = isocentre_of(spec.machine, structures, couch)
     maps = beams_of(spec, structures, isocentre, patient.position)
+    field = field_xyz_T(spec.machine.field_iec_T, patient.position)
     return Case(
         patient=patient,
         grid=grid,
         structures=structures,
         medium=medium,
         isocentre_xyz_mm=isocentre,
-        field_xyz_T=field_xyz_T(spec.machine.field_iec_T, patient.position),
+        field_xyz_T=field,
         maps=maps,
         notes=Notes(
             patient.notes.entries
             + derived_notes.entries
             + cut_notes
             + medium_notes.entries
+            + tuple(Note("warning", text) for text in transport.field_notes(field))
             + (() if metal is None else (crossing_note(maps, structures, metal.name),))
         ),
     )

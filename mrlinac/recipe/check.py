@@ -60,7 +60,7 @@ def check_early(spec: PlanSpec, names: Iterable[str] | None = None) -> Check:
     names : iterable of str, optional
         The patient's structures, where they are known already.
     """
-    problems = gantry_problems(spec)
+    problems = [*gantry_problems(spec), *transport.machine_problems(spec.machine)]
     if names is not None:
         problems += structure_name_problems(spec, names)
     return Check(tuple(problems), (), (), None)
@@ -74,7 +74,7 @@ def check(spec: PlanSpec, patient: Patient) -> Check:
     spec : PlanSpec
     patient : Patient
     """
-    problems = [*gantry_problems(spec), *patient_problems(patient)]
+    problems = [*gantry_problems(spec), *transport.machine_problems(spec.machine), *patient_problems(patient)]
     if not problems:
         problems += structure_name_problems(spec, patient.rois, rules_of(spec, patient))
     case = None

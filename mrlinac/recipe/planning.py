@@ -27,6 +27,9 @@ from mrlinac.recipe.stages import Progress, Stages, silent
 from mrlinac.recipe.stored import influence_of
 from mrlinac.store import Store
 
+CONTAMINATED_T = 0.05
+"""In weaker fields than this across the beam contaminant electrons reach the patient (docs/theory/transport.md)."""
+
 
 def make_plan(
     spec: PlanSpec,
@@ -273,8 +276,9 @@ def recalculate(
     air = judge.air_in(result.structures, result.medium.density_g_cm3)
     course = Sampled(one.course(protocol.prescription.fractions), result.structures, air=air)
     said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T."]
-    if field_T == 0 and spec.machine.electrons is None:
-        said.append("This machine has no model of contaminant electrons: its skin dose at 0 T is too low.")
+    if abs(field_T) < CONTAMINATED_T and spec.machine.electrons is None:
+        said.append(f"This machine has no model of contaminant electrons: its skin dose at {field_T:g} T is too low.")
+    said += [text[0].upper() + text[1:] + "." for text in transport.field_notes(field)]
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
     judgement = judge.tables(protocol, course, result.structures, duals)
     skin_says = judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, result.structures)

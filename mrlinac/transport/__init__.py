@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mrlinac.transport.run import check_device, dose, estimate, influence
+    from mrlinac.transport.run import check_device, dose, estimate, field_notes, influence, machine_problems
     from mrlinac.transport.tables import Settings
 
-__all__ = ["Settings", "check_device", "dose", "estimate", "influence"]
+__all__ = ["Settings", "check_device", "dose", "estimate", "field_notes", "influence", "machine_problems"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("dose", "influence", "estimate", "check_device"):
+    if name in ("dose", "influence", "estimate", "check_device", "field_notes", "machine_problems"):
         from mrlinac.transport import run
 
         return getattr(run, name)

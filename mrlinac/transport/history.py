@@ -100,6 +100,8 @@ def emit(row, primaries, beamline, geometry, tally):
                 mean, limit = row[source.ELECTRON_MEAN], row[source.ELECTRON_MAX]
                 kinetic = -mean * math.log(1.0 - uniform(rng) * (1.0 - math.exp(-limit / mean)))
                 x, y, z, u, v, w = source.line_through(row, electron_u, electron_v, row[source.SAD], 0.0, 0.0)
+                if geometry.field[3] != 0.0:
+                    x, y, z, u, v, w = source.through_field(row, x, y, z, u, v, w, kinetic, geometry)
                 top = put(top, 1, x, y, z, u, v, w, kinetic, ELECTRON, weight, geometry, tally)
     return top
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
+from mrlinac.anatomy.materials import OwnMaterial, defined
 from mrlinac.constants import AVOGADRO_per_mol, CLASSICAL_ELECTRON_RADIUS_cm, ELECTRON_REST_ENERGY_MeV
 from mrlinac.errors import PhysicsError
 
@@ -123,17 +124,39 @@ def load() -> dict[str, Material]:
 
 
 def material(name: str) -> Material:
-    """One material by name.
+    """One material by name, or by a definition (:class:`~mrlinac.anatomy.materials.OwnMaterial`).
 
     Raises
     ------
     PhysicsError
         When there is none; names those there are.
     """
+    own = defined(name)
+    if own is not None:
+        return _of_definition(own)
     try:
         return load()[name]
     except KeyError:
         raise PhysicsError(f"no material '{name}'; known: {', '.join(load())}") from None
+
+
+def _of_definition(own: OwnMaterial) -> Material:
+    """A material that a plan or a patient file defines."""
+    elements = _elements()
+    symbols = [str(symbol) for symbol in elements["symbol"]]
+    index = [symbols.index(symbol) for symbol in own.weight]
+    weight = np.array(list(own.weight.values()), float)
+    return Material(
+        name=own.definition,
+        title=own.name,
+        density_g_cm3=own.density_g_cm3,
+        I_eV=own.I_eV,
+        conductor=own.conductor,
+        atomic_number=elements["atomic_number"][index],
+        atomic_weight=elements["atomic_weight"][index],
+        weight=weight / weight.sum(),
+        source="defined by the user",
+    )
 
 
 def photon(name: str, energy_MeV: ArrayLike) -> PhotonData:

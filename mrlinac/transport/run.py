@@ -14,7 +14,7 @@ from mrlinac.anatomy.medium import Medium
 from mrlinac.constants import AIR_LIKE_g_cm3, Gy_PER_MeV_PER_g
 from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.influence import Influence
-from mrlinac.errors import PhysicsError
+from mrlinac.errors import PhysicsError, SpecError, raise_all
 from mrlinac.jit import cuda_device
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
 from mrlinac.machine.model import Machine
@@ -34,6 +34,45 @@ NEGLIGIBLE_g_cm3 = 1e-6  # voxels below it hold no matter to give a dose to
 MIN_BATCHES = 12
 PARTS = MIN_BATCHES
 """Into so many parts the batches of a run are gathered: they tell the noise of a metric (:mod:`mrlinac.dose.noise`)."""
+
+
+VALIDATED_T = 3.0
+"""Fields up to here were validated: Fano's theorem at 0, 1.5 and 3 T, EGSnrc at 0 and 1.5 T (docs/validation.md)."""
+
+
+def field_notes(field_xyz_T: Sequence[float]) -> tuple[str, ...]:
+    """What to say of a field beyond those that the transport was validated in; nothing within."""
+    size = float(np.linalg.norm(np.asarray(field_xyz_T, float)))
+    if size <= VALIDATED_T * (1 + 1e-9):
+        return ()
+    return (
+        f"a field of {size:g} T: the transport was validated from 0 to {VALIDATED_T:g} T (Fano's theorem at 0, 1.5 and 3 T,"
+        " EGSnrc at 0 and 1.5 T); beyond, nobody has compared it with anything",
+    )
+
+
+def machine_problems(machine: Machine, settings: Settings = Settings()) -> tuple[str, ...]:
+    """Energies of a machine's sources that the transport would not transport, each with a remedy."""
+    found = []
+    try:
+        problem = Emission.of_machine(machine).problem(settings.photon_cut_MeV)
+    except PhysicsError as error:
+        problem = str(error)
+    if problem:
+        found.append(f"machine {machine.name}, photons: {problem}")
+    electrons = machine.electrons
+    if electrons is not None and electrons.max_energy_MeV <= settings.electron_cut_MeV:
+        found.append(
+            f"machine {machine.name}, electrons: max_energy_MeV = {electrons.max_energy_MeV:g} lies below the electron cut"
+            f" of {settings.electron_cut_MeV:g} MeV: none would be followed. Leave the table out"
+        )
+    return tuple(found)
+
+
+def _emission_of(machine: Machine, settings: Settings) -> Emission:
+    """The photon source of a machine, whose energies are transported."""
+    raise_all(SpecError, "these sources cannot be transported:", machine_problems(machine, settings))
+    return Emission.of_machine(machine)
 
 
 @dataclass(frozen=True)
@@ -287,7 +326,7 @@ def dose(
     fluence : Fluence
         MU per beamlet of one fraction.
     machine : Machine
-        Its source and calibration. Contaminant electrons are followed only where the field is zero.
+        Its source and calibration. Contaminant electrons are followed from the collimator, through the field.
     field_xyz_T : sequence of three floats
         Magnetic field in patient coordinates.
     photons : int, optional
@@ -314,8 +353,8 @@ def dose(
         raise PhysicsError(f"to = {to!r}: dose is to 'medium' or to 'water'")
     if batches < MIN_BATCHES:
         raise PhysicsError(f"batches must be at least {MIN_BATCHES}, not {batches}: they give the uncertainty")
-    emission = Emission.of_machine(machine)
-    rows = _rows(fluence.maps, machine, emission, medium, field_xyz_T)
+    emission = _emission_of(machine, settings)
+    rows = _rows(fluence.maps, machine, emission, medium)
     amount = photons_of(fluence.maps, machine, emission) * fluence.vector
     if photons is None:
         if target_rel_sigma is None:
@@ -346,7 +385,7 @@ def dose(
         factor = factor * to_water.factors(medium.materials, emission)[medium.material]
     mean = outcome.energy_MeV
     relative = np.divide(outcome.sigma_MeV, mean, out=np.ones_like(mean), where=mean > 0)
-    notes = _notes(outcome.truncated, outcome.overflow)
+    notes = (*_notes(outcome.truncated, outcome.overflow), *_source_notes(emission, field_xyz_T, settings))
     if to == "water":
         notes += ("dose to water: dose to medium times the mean ratio of collision stopping powers",)
     if target_rel_sigma is not None:
@@ -416,8 +455,8 @@ def influence(
     if photons_per_beamlet < 1:
         raise PhysicsError(f"photons_per_beamlet must be at least 1, not {photons_per_beamlet}")
     maps = tuple(maps)
-    emission = Emission.of_machine(machine)
-    rows = _rows(maps, machine, emission, medium, field_xyz_T)
+    emission = _emission_of(machine, settings)
+    rows = _rows(maps, machine, emission, medium)
     per_MU = photons_of(maps, machine, emission)
     mass = mass_g(medium)
     gray_per_MeV = np.divide(Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0).astype(np.float32)
@@ -438,7 +477,7 @@ def influence(
     matrix, rel_sigma, truncated, overflow = maker.run(code, threads, progress, cancelled)
     field, kept = list(map(float, field_xyz_T)), [score, keep_above]
     made = fingerprint("influence", medium, list(maps), machine, field, photons_per_beamlet, kept, noise_beamlets)
-    notes = _notes(truncated, overflow)
+    notes = (*_notes(truncated, overflow), *_source_notes(emission, field_xyz_T, settings))
     return Influence(
         medium.grid,
         matrix,
@@ -497,13 +536,10 @@ def beamlet_words(beamlets: BeamletMap) -> NDArray[np.int64]:
     return np.concatenate([np.full((len(lattice), 1), which), lattice], 1)
 
 
-def _rows(
-    maps: Sequence[BeamletMap], machine: Machine, emission: Emission, medium: Medium, field_xyz_T: Sequence[float]
-) -> Array:
+def _rows(maps: Sequence[BeamletMap], machine: Machine, emission: Emission, medium: Medium) -> Array:
     """Source rows of all maps, in column order."""
-    electrons = not np.any(np.asarray(field_xyz_T, float))
     lower = np.array(medium.grid.lower_xyz_mm)
-    parts = [source.beamlet_rows(m, machine, emission, lower, electrons) for m in maps]
+    parts = [source.beamlet_rows(m, machine, emission, lower, True) for m in maps]
     return np.concatenate(parts) if parts else np.zeros((0, source.COLUMNS))
 
 
@@ -518,6 +554,10 @@ def _batches(outcome: Outcome, dose_Gy: Array) -> Batches:
     deviation = np.zeros(outcome.part_MeV.shape, np.float16)
     deviation[:, used] = outcome.part_MeV[:, used] / outcome.energy_MeV[used] - 1
     return Batches(deviation, outcome.part_primaries)
+
+
+def _source_notes(emission: Emission, field_xyz_T: Sequence[float], settings: Settings) -> tuple[str, ...]:
+    return (*field_notes(field_xyz_T), *emission.note(settings.photon_cut_MeV))
 
 
 def _notes(truncated: int, overflow: int) -> tuple[str, ...]:

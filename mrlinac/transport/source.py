@@ -12,7 +12,8 @@ from mrlinac.errors import PhysicsError
 from mrlinac.jit import device
 from mrlinac.machine.beams import BeamletMap
 from mrlinac.machine.model import Machine
-from mrlinac.transport.photon import azimuth
+from mrlinac.transport.electron import rotate
+from mrlinac.transport.photon import MEC2, azimuth
 from mrlinac.transport.rng import exponential, uniform
 from mrlinac.transport.tables import HIGHEST_MeV
 
@@ -23,6 +24,12 @@ SOURCE, AXIS_U, AXIS_V, AXIS_W = 0, 3, 6, 9  # xyz triples
 SAD, COLLIMATOR, SPOT_U, SPOT_V, U0, U1, V0, V1, SOFTENING, INVERSE_FLUENCE = range(12, 22)
 ELECTRONS, ELECTRON_MEAN, ELECTRON_MAX, ELECTRON_SPREAD = range(22, 26)
 COLUMNS = 26
+
+TOLD_BELOW_CUT = 0.001  # share of the photons' energy below the cut from which a result says so
+
+AIR_TURN_rad, AIR_CHORD_mm = 0.1, (0.5, 20.0)  # of a contaminant electron's way through the air, at once
+FARTHEST_SAD = 3.0  # below the collimator, in distances of source and axis, nothing of a patient is met
+AIR_CHORDS = 20_000  # of one electron: reached by none that moves along the field at all
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,44 @@ class Emission:
             np.array(photons.spectrum.weight),
             np.array(photons.fluence.radius_mm),
             np.array(photons.fluence.relative),
+        )
+
+    @property
+    def weight(self) -> Array:
+        """Share of the photons in each bin of the spectrum, from the alias table."""
+        share = self.accept.copy()
+        np.add.at(share, self.other, 1 - self.accept)
+        return share / len(share)
+
+    def energy_below(self, cut_MeV: float) -> float:
+        """Share of the photons' energy that lies below a cut, on the axis."""
+        low, high = self.edge_MeV[:-1], self.edge_MeV[1:]
+        top = np.clip(cut_MeV, low, high)
+        below = self.weight * (top**2 - low**2) / (high - low)
+        return float(below.sum() / (self.weight * (high + low)).sum())
+
+    def problem(self, cut_MeV: float) -> str | None:
+        """Energies that the transport would not transport; None where there are none.
+
+        A bin that lies below the photon cut as a whole is a mistake in the spectrum, or asks for another cut.
+        """
+        lost = np.flatnonzero((self.edge_MeV[1:] <= cut_MeV) & (self.weight > 0))
+        if not len(lost):
+            return None
+        return (
+            f"the spectrum has photons up to {self.edge_MeV[lost[-1] + 1]:g} MeV in bins below the photon cut of "
+            f"{cut_MeV:g} MeV: they would be absorbed where they enter the grid. Leave these bins out, or lower "
+            "photon_cut_MeV in the transport's settings"
+        )
+
+    def note(self, cut_MeV: float) -> tuple[str, ...]:
+        """What to say of a spectrum that reaches below the photon cut."""
+        share = self.energy_below(cut_MeV)
+        if share < TOLD_BELOW_CUT:
+            return ()
+        return (
+            f"{100 * share:.2g} % of the photons' energy lies below the photon cut of {cut_MeV:g} MeV and is absorbed where "
+            "it enters the grid",
         )
 
     def fluence_at(self, uv_mm: Array) -> Array:
@@ -164,3 +209,34 @@ def enter(x, y, z, u, v, w, size):
     elif z < 0.0 or z > size[2]:
         return -1.0
     return near if near < far else -1.0
+
+
+@device
+def through_field(row, x, y, z, u, v, w, kinetic, geometry):
+    """Where an electron that leaves the collimator on a line meets the grid, on its helix through the air.
+
+    Gives a point and a direction whose line enters the grid there. An electron that the field turns back to the
+    collimator's plane is lost in the head, and one that passes by the grid goes on for ever: they are put beyond the
+    source, on a line that leads away. Air neither slows nor scatters it: the source's spectrum and blur are those at the
+    patient.
+    """
+    momentum = math.sqrt(kinetic * (kinetic + 2.0 * MEC2))
+    along = -(u * row[AXIS_W] + v * row[AXIS_W + 1] + w * row[AXIS_W + 2])
+    begin = row[COLLIMATOR] / along
+    x, y, z = x + begin * u, y + begin * v, z + begin * w
+    magnet = geometry.field[3]
+    bx, by, bz = geometry.field[0], geometry.field[1], geometry.field[2]
+    chord = min(max(AIR_TURN_rad * momentum / abs(magnet), AIR_CHORD_mm[0]), AIR_CHORD_mm[1])
+    half = 0.5 * chord * magnet / momentum
+    depth = 0.0  # below the collimator
+    for _ in range(AIR_CHORDS):
+        u, v, w = rotate(u, v, w, bx, by, bz, half)
+        distance = enter(x, y, z, u, v, w, geometry.size)
+        if 0.0 <= distance <= chord:
+            return x, y, z, u, v, w
+        x, y, z = x + chord * u, y + chord * v, z + chord * w
+        depth -= chord * (u * row[AXIS_W] + v * row[AXIS_W + 1] + w * row[AXIS_W + 2])
+        u, v, w = rotate(u, v, w, bx, by, bz, half)
+        if depth <= 0.0 or depth > FARTHEST_SAD * row[SAD]:
+            break
+    return -1e6, -1e6, -1e6, -0.6, -0.6, -0.5291502622129182

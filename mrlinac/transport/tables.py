@@ -161,7 +161,6 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
         ]
     )
     w, scale = scatter.load()
-    all_materials = materials.load()
     x = np.arange(BINDING_NODES + 1) / BINDING_PER_X
     binding = np.stack([materials.incoherent_function(n, x) for n in names])
     tables = Tables(
@@ -173,7 +172,7 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
         scale=scale,
         binding=binding.astype(np.float32),
         form=np.stack([form_quantiles(n) for n in names]).astype(np.float32),
-        z_mean=np.array([mean_z(all_materials[n]) for n in names], np.float32),
+        z_mean=np.array([mean_z(materials.material(n)) for n in names], np.float32),
         cuts=np.array(
             [
                 settings.photon_cut_MeV,

@@ -8,7 +8,12 @@ import pytest
 
 SOLID = [1.0, 0.26, 1.85, 0.5, 1.0]
 GAS = [1.0, 0.26, 1.0, 0.001, 1.0]
-FIELDS = {"0 T": (0.0, 0.0, 0.0), "1.5 T along the layers": (1.5, 0.0, 0.0), "1.5 T across them": (0.0, 0.0, 1.5)}
+FIELDS = {
+    "0 T": (0.0, 0.0, 0.0),
+    "1.5 T along the layers": (1.5, 0.0, 0.0),
+    "1.5 T across them": (0.0, 0.0, 1.5),
+    "3 T along the layers": (3.0, 0.0, 0.0),
+}
 SOURCE = "Fano, Radiat. Res. 1:237 (1954); in a field Bouchard, Bielajew, PMB 60:4963 (2015)"
 HIGHEST_MeV = 2.0
 

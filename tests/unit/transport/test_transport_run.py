@@ -7,7 +7,7 @@ import pytest
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.errors import PhysicsError
+from mrlinac.errors import PhysicsError, SpecError
 from mrlinac.machine import model
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
 from mrlinac.transport import columns, cpu, run, source, tables
@@ -131,16 +131,69 @@ def test_influence_times_mu_is_the_dose(medium, maps, keep_above, field):
     assert outside[1] == pytest.approx(outside[0], rel=0.03)
 
 
-def test_contaminant_electrons_come_without_the_field_only(medium, maps):
+def test_contaminant_electrons_reach_the_skin_as_the_transverse_field_lets_them(medium, maps):
     fluence = Fluence(maps[:1], (np.ones(len(maps[0])),))
     skin = np.s_[5:15, 5, 8:16]
-    doses = {}
-    for field in (FIELD, (0.0, 0.0, 0.0)):
-        for contaminated in (False, True):
-            result = run.dose(medium, fluence, machine(contaminated), field_xyz_T=field, photons=20_000)
-            doses[field, contaminated] = float(result.dose_Gy[skin].mean())
-    assert doses[FIELD, True] == doses[FIELD, False]
-    assert doses[(0.0, 0.0, 0.0), True] > 1.05 * doses[(0.0, 0.0, 0.0), False]
+
+    def skin_dose(field_T: float, contaminated: bool) -> float:
+        dose = run.dose(medium, fluence, machine(contaminated), field_xyz_T=(0.0, 0.0, field_T), photons=80_000)
+        return float(dose.dose_Gy[skin].mean())
+
+    none, clean = skin_dose(0.0, True), skin_dose(0.0, False)
+    assert none > 1.05 * clean
+    assert skin_dose(1e-12, True) == pytest.approx(none, rel=1e-4)
+    assert 1.02 * clean < skin_dose(0.001, True) < 0.98 * none
+    # Each has a standard deviation of 2.5 % here; the electrons of the field-free beam add a multiple of it.
+    assert skin_dose(1.5, True) == pytest.approx(skin_dose(1.5, False), rel=0.08)
+
+
+def with_spectrum(edge_MeV, weight) -> model.Machine:
+    made = machine()
+    spectrum = made.photons.spectrum.model_copy(update={"edge_MeV": edge_MeV, "weight": weight})
+    return made.model_copy(update={"photons": made.photons.model_copy(update={"spectrum": spectrum})})
+
+
+def test_photons_below_the_cut_are_refused_and_a_bin_across_it_is_stated(medium, maps):
+    fluence = Fluence(maps[:1], (np.ones(len(maps[0])),))
+    kilovolt = with_spectrum((0.01, 0.05, 3.0), (0.2, 0.8))
+    (problem,) = run.machine_problems(kilovolt)
+    assert "machine test, photons" in problem
+    assert "0.05 MeV" in problem
+    for make in (
+        lambda: run.dose(medium, fluence, kilovolt, field_xyz_T=FIELD, photons=1000),
+        lambda: run.influence(medium, maps[:1], kilovolt, field_xyz_T=FIELD, photons_per_beamlet=10),
+    ):
+        with pytest.raises(SpecError, match="photon cut"):
+            make()
+    finer = tables.Settings(photon_cut_MeV=0.02)
+    assert run.machine_problems(with_spectrum((0.02, 0.05, 3.0), (0.2, 0.8)), finer) == ()
+    assert run.machine_problems(with_spectrum((0.01, 0.05, 3.0), (0.0, 0.8))) == ()  # an empty bin is none
+
+    across = with_spectrum((0.01, 0.09, 0.11), (0.5, 0.5))
+    share = (0.05**2 - 0.01**2) / 0.08 / ((0.09**2 - 0.01**2) / 0.08 + (0.11**2 - 0.09**2) / 0.02)
+    emission = Emission.of_machine(across)
+    assert emission.energy_below(0.05) == pytest.approx(share, rel=1e-6)
+    np.testing.assert_allclose(emission.weight, [0.5, 0.5])
+    notes = run.dose(medium, fluence, across, field_xyz_T=FIELD, photons=1000).provenance.notes
+    assert any(f"{100 * share:.2g} % of the photons' energy lies below" in note for note in notes)
+    assert not run.dose(medium, fluence, machine(), field_xyz_T=FIELD, photons=1000).provenance.notes
+
+
+def test_electrons_below_the_cut_are_refused():
+    made = machine(True)
+    slow = made.model_copy(update={"electrons": made.electrons.model_copy(update={"max_energy_MeV": 0.2})})
+    (problem,) = run.machine_problems(slow)
+    assert "electrons: max_energy_MeV = 0.2" in problem
+    assert run.machine_problems(made) == ()
+
+
+@pytest.mark.parametrize(("field", "said"), [((0.0, 3.0, 0.0), False), ((0.0, 2.5, -2.0), True), ((7.0, 0, 0), True)])
+def test_a_field_beyond_those_validated_is_stated(medium, maps, field, said):
+    fluence = Fluence(maps[:1], (np.ones(len(maps[0])),))
+    dose = run.dose(medium, fluence, machine(), field_xyz_T=field, photons=1000)
+    matrix = run.influence(medium, maps[:1], machine(), field_xyz_T=field, photons_per_beamlet=10)
+    for result in (dose, matrix):
+        assert any("validated from 0 to 3 T" in note for note in result.provenance.notes) == said
 
 
 def test_energy_that_enters_is_deposited_or_leaves(medium, maps):

@@ -46,11 +46,11 @@ def emit_many(repeats, row, name, beamline, geometry, tally, particles):
                 particles[i, n, column] = tally.stack[n, column]
 
 
-def emitted(row, emission):
+def emitted(row, emission, field_xyz_T=(0.0, 0.0, 0.0)):
     """Particles [history, first and second, column] of one source row, in a box of air 600 mm wide."""
     grid = Grid((6, 6, 6), (100.0, 100.0, 100.0), tuple(LOWER + 50))
     medium = Medium(grid, np.ones(grid.shape_zyx, np.float32), np.zeros(grid.shape_zyx, np.uint8), ("water",))
-    geometry, code = cpu.pack(medium, tables.load(medium.materials), (0.0, 0.0, 0.0))
+    geometry, code = cpu.pack(medium, tables.load(medium.materials), field_xyz_T)
     particles = np.zeros((COUNT, 2, stack.PARTICLE))
     tally = cpu.new_tally(code, False)
     emit_many(COUNT, row, rng.words(1, 1, 0, 0, 0), cpu.beamline(emission), geometry, tally, particles)
@@ -167,6 +167,52 @@ def test_contaminant_electrons_come_from_the_middle_of_the_target_blurred_at_the
     cut = np.exp(-2 / 1.5)
     mean = 1.5 - 2 * cut / (1 - cut)
     assert electrons[:, 6].mean() == pytest.approx(mean, abs=5 * electrons[:, 6].std() / np.sqrt(len(electrons)))
+
+
+def contaminated(field_xyz_T):
+    """Contaminant electrons of a narrow beamlet on the axis, one per history (NaN where none reaches the box)."""
+    made = of_machine()
+    many = made.electrons.model_copy(update={"per_photon": 1.0, "spread_sigma_mm": 0.0})
+    made = made.model_copy(update={"electrons": many})
+    emission = only(1.0)
+    (row,) = source.beamlet_rows(beamlets((0, 0), size=(0.002, 0.002)), made, emission, LOWER, True)
+    electrons = emitted(row, emission, field_xyz_T)[:, 1]
+    electrons[~(np.abs(electrons[:, 3:6]).sum(1) > 0)] = np.nan
+    return electrons
+
+
+@pytest.mark.parametrize("field_T", [0.0005, 0.01, 0.03])
+def test_a_field_across_the_beam_bends_the_way_of_contaminant_electrons_through_the_air(field_T):
+    """From the collimator (y = −752 mm) to the box (y = −300 mm) on a circle of radius p/(0.2998 B), towards −x."""
+    straight, bent = contaminated((0.0, 0.0, 0.0)), contaminated((0.0, 0.0, field_T))
+    assert np.isfinite(straight).all()
+    kinetic, way = straight[:, 6], 1202.0 - COLLIMATOR - 300.0
+    radius = np.sqrt(kinetic * (kinetic + 2 * 0.51099895)) / (0.299792458 * field_T)
+    aside = radius - np.sqrt(np.maximum(radius**2 - way**2, 0))
+    reaches = (radius > way) & (aside < 303.0)
+    near_the_limit = np.abs(aside - 303.0) < 5.0
+    assert np.array_equal(np.isfinite(bent[:, 0])[~near_the_limit], reaches[~near_the_limit])
+    hit = reaches & ~near_the_limit
+    assert hit.sum() > 100
+    np.testing.assert_allclose(straight[hit, 0] - bent[hit, 0], aside[hit], atol=0.02 * way * 0.05 + 0.5)
+    np.testing.assert_allclose(bent[hit, 3], straight[hit, 3] - way / radius[hit], atol=0.06)
+    np.testing.assert_allclose(bent[hit, 6], kinetic[hit])
+
+
+def test_a_vanishing_field_leaves_the_contaminant_electrons_as_they_are():
+    np.testing.assert_allclose(contaminated((0.0, 0.0, 1e-12)), contaminated((0.0, 0.0, 0.0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("field_T", [0.05, 0.35, 1.5])
+def test_no_contaminant_electron_crosses_a_strong_transverse_field(field_T):
+    """Those of 6 MeV, the largest energy, turn on a radius of 432 mm at 0.05 T; the box is 452 mm away."""
+    assert np.isnan(contaminated((0.0, 0.0, field_T))).all()
+
+
+@pytest.mark.parametrize("field_T", [0.35, 1.5])
+def test_a_field_along_the_beam_keeps_contaminant_electrons(field_T):
+    straight, along = contaminated((0.0, 0.0, 0.0)), contaminated((0.0, field_T, 0.0))
+    np.testing.assert_allclose(along[:, :6], straight[:, :6], atol=0.01)
 
 
 def test_photons_per_MU_follow_area_calibration_and_fluence():
