@@ -75,6 +75,10 @@ class ReportContent:
         The import report.
     thinning, neglected, warnings : tuple of str
         Whole sentences: what the optimiser left out, what the physics leaves out, what was not met.
+    headline : str
+        What the plan is worth, in a sentence; stands first.
+    level : {"useless", "missed", "met"}
+        How the headline is drawn.
     provenance : mapping
         Fingerprint, seed, histories, versions …; plain values or one level of mappings.
     certificate : Certificate or None
@@ -116,6 +120,8 @@ class ReportContent:
     thinning: tuple[str, ...] = ()
     neglected: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    headline: str = ""
+    level: Literal["useless", "missed", "met"] = "missed"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     certificate: Certificate | None = None
     escalation: Mapping[str, Any] = field(default_factory=dict)

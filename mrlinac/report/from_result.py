@@ -16,7 +16,8 @@ from mrlinac.report.content import MODEL_COLUMNS, ReportContent
 def content_of(result: PlanResult) -> ReportContent:
     """What the report of a result shows."""
     spec, rx = result.spec, result.protocol.prescription
-    first = [] if result.constraints_met else ["Not every hard constraint is met; see the table of constraints."]
+    standing = result.standing
+    first = list(standing.sentences)
     flaws: dict[str, list[str]] = {}
     for structure in result.structures.structures.values():
         if structure.flaw:
@@ -26,8 +27,6 @@ def content_of(result: PlanResult) -> ReportContent:
     if derived:
         first.append(f"Derived by software, drawn by nobody: {', '.join(derived)}.")
     found = result.escalation
-    if found is not None and not found["eligible"]:
-        first.insert(0, isotoxic.sentence(found))
     return ReportContent(
         title=spec.title,
         machine_title=f"{spec.machine.title}, dose in {result.field_T:g} T",
@@ -54,6 +53,8 @@ def content_of(result: PlanResult) -> ReportContent:
         thinning=result.statements,
         neglected=spec.machine.neglected,
         warnings=tuple(first),
+        headline=standing.headline,
+        level=standing.level,
         escalation={} if found is None else found,
         escalation_says="" if found is None else isotoxic.sentence(found),
         provenance=result.made_from,
