@@ -498,6 +498,13 @@ def _limit_text(goal: dict[str, Any]) -> str:
     return f"{signs[goal['direction']]} {goal['limit']:g}" if goal["direction"] in signs else ""
 
 
+def _with_sigma(row: dict[str, Any]) -> str:
+    """``49.87 ± 0.51 Gy``; a sigma that is not known is left out."""
+    sigma = row.get("sigma")
+    spread = "" if sigma is None or sigma != sigma else f" ± {sigma:.2f}"
+    return f"{row['value']:.2f}{spread} {row['unit']}".strip()
+
+
 def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
@@ -593,7 +600,7 @@ def _print_evaluation(said: dict[str, Any]) -> None:
     for label, goals in said["goals"].items():
         table = Table("structure", "metric", "value", "goal", "verdict", title=f"goals, {label}")
         for row in goals:
-            value = "–" if row["value"] is None else f"{row['value']:.2f} {row['unit']}"
+            value = "–" if row["value"] is None else _with_sigma(row)
             if (row["outside_percent"] or 0) > 0.1:
                 value += f" ({row['outside_percent']:.1f} % outside the dose grid)"
             table.add_row(
@@ -637,7 +644,7 @@ def _print_result(result: Any, folder: Path) -> None:
         table.add_row(
             str(row["structure"]),
             str(row["metric"]),
-            "–" if verdict in ("absent", "void") else f"{row['value']:.2f} {row['unit']}",
+            "–" if verdict in ("absent", "void") else _with_sigma(row),
             _limit_text(row),
             _verdict(verdict),
         )

@@ -59,13 +59,14 @@ class ReportContent:
     dvhs : mapping of structure name to DVH
     goals : DataFrame
         Columns :data:`GOAL_COLUMNS`; ``verdict`` is one of :data:`VERDICTS`, ``direction`` is "at most", "at least",
-        "<=", ">=" or empty.
+        "<=", ">=" or empty. As in all tables of figures ``sigma`` and ``raw`` where known: the standard deviation of
+        ``value``, and what it was with the bias of noise.
     constraints : DataFrame
         Columns :data:`CONSTRAINT_COLUMNS`; ``met`` is boolean.
     skin : DataFrame
         Columns :data:`SKIN_COLUMNS`, and ``sigma`` where known: the metrics of the skin, one row each.
     models : DataFrame
-        Columns :data:`MODEL_COLUMNS`, and ``sigma`` and ``noise_bias`` where known: one model a row; ``verdict`` is
+        Columns :data:`MODEL_COLUMNS`, and ``sigma`` and ``raw`` where known: one model a row; ``verdict`` is
         "report", "absent" or "void", the last two with a ``reason``.
     convergence : DataFrame
         History of the correction or the solver, any columns.

@@ -78,16 +78,16 @@ def write_comparison_of(results: Mapping[str, PlanResult], folder: Path) -> Path
 
 
 def goals_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Goals of several results: structure, metric, unit, limit, then a value and a verdict a result."""
+    """Goals of several results: structure, metric, unit, limit, then value, verdict, σ and raw value of each result."""
     key = ["structure", "metric", "unit", "direction", "limit"]
     return _side_by_side({label: result.goals for label, result in results.items()}, key)
 
 
 def models_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Models of several results: what they are and their numbers, then a value and a verdict a result."""
+    """Models of several results: what they are and their numbers, then value, verdict, σ and raw value of each."""
     key = ["model", "quantity", "endpoint", "structure", "unit", "doses", "parameters"]
     # A result without models keeps its columns, empty: nothing is dropped.
-    columns = dict.fromkeys(key, object) | {"value": float, "verdict": object}
+    columns = dict.fromkeys(key, object) | {"value": float, "verdict": object, "sigma": float, "raw": float}
     tables = {
         label: result.models.reindex(columns=list(columns)).astype(columns) for label, result in results.items()
     }
@@ -100,6 +100,7 @@ def _side_by_side(tables: Mapping[str, pd.DataFrame], key: list[str]) -> pd.Data
         return pd.DataFrame()
     joined = pd.concat([table[key] for table in tables.values()], ignore_index=True).drop_duplicates()
     for label, table in tables.items():
-        mine = table[[*key, "value", "verdict"]].rename(columns={"value": label, "verdict": f"{label} verdict"})
+        own = {"value": label, **{name: f"{label} {name}" for name in ("verdict", "sigma", "raw")}}
+        mine = table.reindex(columns=[*key, *own]).rename(columns=own)
         joined = joined.merge(mine, on=key, how="left")
     return joined
