@@ -89,7 +89,7 @@ class Numerics(spec.Spec):
         corrections = (
             f"at most {rounds} correction{'' if rounds == 1 else 's'} by a forward dose"
             if rounds
-            else "no correction of the influence's noise by a forward dose"
+            else "no correction of the influence's noise by a forward dose asked for"
         )
         return (
             f"Numerics {self.name}{self._changed}: {self.grid_mm:g} mm voxels, {self.photons_per_beamlet} photons per "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mrlinac.recipe import isotoxic
+from mrlinac.recipe import isotoxic, judge
 from mrlinac.recipe.result import PlanResult
 from mrlinac.report import html
 from mrlinac.report.content import MODEL_COLUMNS, ReportContent
@@ -60,11 +60,23 @@ def content_of(result: PlanResult) -> ReportContent:
         provenance=result.made_from,
         certificate=result.fluence.certificate,
         rois={} if result.patient is None else result.patient.rois,
-        skin_note=(
-            "Skin is the body minus the body shrunk by 5 mm (3 mm where the name says so), without the end 30 mm of the "
-            "imaged range. The primary metric is D2cc."
-        ),
+        skin_note=_skin_note(result),
     )
+
+
+def _skin_note(result: PlanResult) -> str:
+    """How the protocol makes its skin structures, and which metric is the primary one; empty without any."""
+    made = []
+    for name, rule in result.spec.protocol.structures.items():
+        if not name.startswith("Skin") or name not in result.structures:
+            continue
+        words = [f"the outer {rule.rind_mm:g} mm of the body"] if rule.rind_mm is not None else []
+        words += [f"made from {', '.join(map(str, rule.from_))}"] if rule.rind_mm is None and rule.from_ else []
+        words += [f"{rule.side.towards} {rule.side.share:.0%} of the body"] if rule.side is not None else []
+        words += [f"without the end {rule.trim_ends_mm:g} mm of the imaged range"] if rule.trim_ends_mm else []
+        if words:
+            made.append(f"{name} is {', '.join(words)}.")
+    return " ".join([*made, f"The primary metric is {judge.SKIN_METRICS[0]}."]) if made else ""
 
 
 def write_result(result: PlanResult, folder: Path) -> None:

@@ -130,7 +130,9 @@ VALUES_NOTE = (
 def value_text(row: Mapping[str, Any], unit: str | None = None) -> str:
     """``49.9 ± 0.5 Gy``: a value with its standard deviation, where that is known, and its unit."""
     value, sigma = number(row["value"]), number(row.get("sigma"), 2)
-    spread = "" if "–" in (value, sigma) else f" ± {sigma}"
+    if value == "–":
+        return value
+    spread = "" if sigma == "–" else f" ± {sigma}"
     return f"{value}{spread} {row['unit'] if unit is None else unit}".strip()
 
 

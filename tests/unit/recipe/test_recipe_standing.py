@@ -16,6 +16,7 @@ from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
 from mrlinac.provenance import Provenance
+from mrlinac.recipe import judge
 from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import load_plan, presets
 
@@ -142,3 +143,17 @@ def test_a_sentence_kept_by_an_earlier_version_is_not_repeated():
     spec = load_plan("demo")
     old = spec.numerics.model_dump() | {"statement": "4 mm voxels", "grid_mm": 6}
     assert "6 mm voxels" in type(spec.numerics)(**old).statement
+
+
+@pytest.mark.parametrize(
+    ("rounds", "most", "said"),
+    [
+        (1, 0, "No correction was asked for; the forward dose keeps"),
+        (1, 2, "Corrections: 0 of at most 2; the last round's"),
+        (3, 2, "Corrections: 2 of at most 2; the last round's"),
+        (2, 0, "Corrections: 1, one beyond the 0 asked for because the prescription was still missed; the last"),
+        (4, 2, "Corrections: 3, one beyond the 2 asked for because the prescription was still missed; the last"),
+    ],
+)
+def test_corrections_are_counted_as_they_were(rounds, most, said):
+    assert judge.rounds_sentence([()] * rounds, most).startswith(said)
