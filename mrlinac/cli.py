@@ -212,7 +212,7 @@ def plan(
         result = mrlinac.make_plan(spec, person, case=found.case, progress=tell, threads=threads, device=device.value)
         result.save(folder, overwrite=overwrite)
     _say(_summary(result, folder), as_json, lambda: _print_result(result, folder))
-    raise typer.Exit(0 if result.constraints_met else UNMET)
+    raise typer.Exit(_exit_status(result))
 
 
 @app.command()
@@ -257,7 +257,7 @@ def recalculate(
         after = mrlinac.recalculate(before, field_T=field_T, progress=tell, threads=threads, device=device.value)
         after.save(target, overwrite=overwrite)
     _say(_summary(after, target), as_json, lambda: _print_result(after, target))
-    raise typer.Exit(0 if after.constraints_met else UNMET)
+    raise typer.Exit(_exit_status(after))
 
 
 @app.command()
@@ -498,6 +498,13 @@ def _limit_text(goal: dict[str, Any]) -> str:
     return f"{signs[goal['direction']]} {goal['limit']:g}" if goal["direction"] in signs else ""
 
 
+def _with_sigma(row: dict[str, Any]) -> str:
+    """``49.87 ± 0.51 Gy``; a sigma that is not known is left out."""
+    sigma = row.get("sigma")
+    spread = "" if sigma is None or sigma != sigma else f" ± {sigma:.2f}"
+    return f"{row['value']:.2f}{spread} {row['unit']}".strip()
+
+
 def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
@@ -524,6 +531,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, float, float, str], None]]
 def _summary(result: Any, folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
+        "standing": result.standing.as_dict(),
         "report": str(folder / "report.html"),
         "constraints_met": result.constraints_met,
         "escalation": None if result.escalation is None else dict(result.escalation),
@@ -592,7 +600,7 @@ def _print_evaluation(said: dict[str, Any]) -> None:
     for label, goals in said["goals"].items():
         table = Table("structure", "metric", "value", "goal", "verdict", title=f"goals, {label}")
         for row in goals:
-            value = "–" if row["value"] is None else f"{row['value']:.2f} {row['unit']}"
+            value = "–" if row["value"] is None else _with_sigma(row)
             if (row["outside_percent"] or 0) > 0.1:
                 value += f" ({row['outside_percent']:.1f} % outside the dose grid)"
             table.add_row(
@@ -616,14 +624,27 @@ def _verdict(verdict: str) -> str:
     return f"[{colour}]{'not evaluable' if verdict == 'void' else verdict}[/{colour}]"
 
 
+def _exit_status(result: Any) -> int:
+    return 0 if result.constraints_met and not result.standing.useless else UNMET
+
+
+def _print_standing(standing: Any) -> None:
+    """What a plan is worth, before any figure of it."""
+    colour = {"useless": "red", "missed": "yellow", "met": "green"}[standing.level]
+    out.print(f"[bold {colour}]{_escaped(standing.headline)}[/bold {colour}]", highlight=False, soft_wrap=True)
+    for sentence in standing.sentences:
+        out.print(f"  - {_escaped(sentence)}", highlight=False, soft_wrap=True)
+
+
 def _print_result(result: Any, folder: Path) -> None:
+    _print_standing(result.standing)
     table = Table("structure", "metric", "value", "goal", "verdict", title=result.spec.title)
     for row in result.goals.to_dict("records"):
         verdict = str(row["verdict"])
         table.add_row(
             str(row["structure"]),
             str(row["metric"]),
-            "–" if verdict in ("absent", "void") else f"{row['value']:.2f} {row['unit']}",
+            "–" if verdict in ("absent", "void") else _with_sigma(row),
             _limit_text(row),
             _verdict(verdict),
         )
@@ -632,8 +653,5 @@ def _print_result(result: Any, folder: Path) -> None:
         course = f"{found['dose_Gy']:g} Gy in {found['fractions']} fractions"
         says = f"isotoxic prescription {course}, driver {found['driver']}" if found["eligible"] else "ineligible"
         out.print(_escaped(f"{says}; convex bound {found['bound_Gy']:.1f} Gy, floor {found['floor_Gy']:g} Gy"))
-    if not result.constraints_met:
-        missed = result.constraints.loc[~result.constraints["met"], "name"]
-        out.print(f"[yellow]constraints unmet:[/yellow] {_escaped(', '.join(missed))}")
     out.print(f"report: {folder / 'report.html'}")
     out.print(mrlinac.RESEARCH_ONLY)

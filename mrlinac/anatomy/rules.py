@@ -287,10 +287,11 @@ class _Evaluation:
             half = self._half_body(rule.side)
             inside, shell = inside * half, shell and replace(shell, within=(*shell.within, half))
             text += f", {rule.side.towards} {rule.side.share:.0%} of the body"
-        if rule.trim_ends_mm is not None:
+        if rule.trim_ends_mm is not None:  # none at all leaves the continued ends out
             kept = self._trimmed(rule.trim_ends_mm)
             inside, shell = inside * kept, shell and replace(shell, within=(*shell.within, kept))
-            text += f", without the end {rule.trim_ends_mm:g} mm of the imaged range"
+            ends = f"without the end {rule.trim_ends_mm:g} mm of" if rule.trim_ends_mm else "within"
+            text += f", {ends} the imaged range"
         if name in self.drawn:
             self.notes.append(Note("warning", f"{name}: the drawn structure is replaced by the protocol's rule"))
         inside = without_traces(inside.astype(np.float32))

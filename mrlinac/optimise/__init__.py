@@ -6,10 +6,11 @@ from mrlinac.optimise.correction import Correction, Normalisation, Round, correc
 from mrlinac.optimise.escalation import Escalated, EscalationRound, Highest, escalate, highest
 from mrlinac.optimise.planner import Planner, solve
 from mrlinac.optimise.promise import Promise
-from mrlinac.optimise.settle import Settled, settle
+from mrlinac.optimise.settle import MOST_SCALING, Settled, settle
 from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, wishes_said
 
 __all__ = [
+    "MOST_SCALING",
     "Correction",
     "Escalated",
     "EscalationRound",

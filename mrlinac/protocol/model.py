@@ -221,7 +221,8 @@ class Goal(Fractionated):
 
     Without a limit it is reported only. ``near`` is the band beyond the limit that counts as near, in the metric's
     unit. ``at_floor``: a condition of escalation, judged at the floor dose, wherever the prescription ends; who fails it
-    there is ineligible.
+    there is ineligible. ``as_constraint``: the limit is that of the protocol's hard constraint on the same quantity, so that
+    who changes the one changes the other.
     """
 
     structure: str
@@ -230,6 +231,7 @@ class Goal(Fractionated):
     at_least: NotNegative | None = None
     near: NotNegative = 0.0
     at_floor: bool = False
+    as_constraint: bool = False
     source: str
     optional: bool = False
 
@@ -237,6 +239,11 @@ class Goal(Fractionated):
     def _judged(self) -> Goal:
         if self.at_most is not None and self.at_least is not None:
             raise ValueError("give at_most or at_least, not both")
+        own = self.at_most is not None or self.at_least is not None
+        if self.as_constraint and (own or self.at_floor):
+            raise ValueError(
+                "as_constraint = true takes the limit of a constraint: give it or a limit of its own, not both"
+            )
         try:
             metrics.parse(self.metric)
         except SpecError as error:
@@ -271,6 +278,10 @@ class Protocol(Spec):
         if self.escalation is not None:
             problems += self._escalation_problems(self.escalation)
         for goal in self.goals:
+            if goal.as_constraint and len(found := self._same_quantity(goal)) > 1:
+                problems.append(
+                    f"goal {goal.structure} {goal.metric}: as_constraint, but {len(found)} constraints limit it"
+                )
             if goal.names_absolute_dose and (reason := goal.problem(self.prescription)):
                 problems.append(f"goal {goal.structure} {goal.metric}: {reason}")
         if problems:
@@ -298,6 +309,34 @@ class Protocol(Spec):
             if escalation.by == "fractions" and (c.fractions is not None or not c.holds_as_is(self.prescription)):
                 problems.append(f"{c.name}: where fractions are added a limit names the dose of a fraction")
         return problems
+
+    def _same_quantity(self, goal: Goal) -> list[Constraint]:
+        """Constraints on what a goal looks at."""
+        wanted = metrics.parse(goal.metric)
+        return [c for c in self.constraints if c.of.structure == goal.structure and _is_of(wanted, c.of)]
+
+    def limit_of(self, goal: Goal) -> tuple[Literal["<=", ">=", ""], float | None]:
+        """Direction and limit of a goal in the metric's unit, for the course; empty and None where it is only reported.
+
+        A goal that repeats a constraint which was taken out, or moved to another quantity, is only reported.
+        """
+        rx, wanted = self.prescription, metrics.parse(goal.metric)
+        if goal.as_constraint:
+            found = self._same_quantity(goal)
+            if not found:
+                return "", None
+            constraint = found[0]
+            limit, percent = constraint.limit_Gy(rx), constraint.at_most_percent or constraint.at_least_percent
+            if wanted.unit == "%":
+                limit = 100 * limit / rx.dose_Gy if percent is None else percent
+            return "<=" if constraint.upper else ">=", limit
+        own = goal.at_most if goal.at_most is not None else goal.at_least
+        if own is None:
+            return "", None
+        return (
+            "<=" if goal.at_most is not None else ">=",
+            goal.for_prescription(own, rx) if wanted.unit == "Gy" else own,
+        )
 
     def at(self, dose_Gy: float, fractions: float) -> Protocol:
         """The protocol at another prescription, for instance one that escalation found."""
@@ -331,6 +370,16 @@ class Protocol(Spec):
             for name in self.needed_structures()
             if name not in present
         ]
+
+
+def _is_of(wanted: metrics.Metric, of: Spec) -> bool:
+    """Whether a metric and a kind of limit are the same number of a DVH, or the kind's mean tail implies the metric."""
+    if isinstance(of, kinds.MeanDose):
+        return wanted.form == "mean"
+    if not isinstance(of, kinds.UpperTail | kinds.DoseAtVolume) or wanted.form != "dose_at":
+        return False
+    volume = of.volume_cc if wanted.level_unit == "cc" else of.volume_percent
+    return volume is not None and abs(volume - wanted.level) < 1e-9
 
 
 def describe(of: Spec) -> str:

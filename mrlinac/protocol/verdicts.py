@@ -104,11 +104,10 @@ def _one(
 ) -> Verdict:
     rx = protocol.prescription
     wanted = metrics.parse(goal.metric)
-    direction = "<=" if goal.at_most is not None else ">=" if goal.at_least is not None else ""
-    limit = goal.at_most if goal.at_most is not None else goal.at_least
-    if limit is not None and wanted.unit == "Gy":
-        limit = goal.for_prescription(limit, rx)
-    elif limit is not None and wanted.level_unit == "Gy":
+    direction, limit = protocol.limit_of(goal)
+    if goal.as_constraint and limit is None:
+        goal = goal.model_copy(update={"source": f"{goal.source}; no constraint limits it: reported only"})
+    if limit is not None and wanted.level_unit == "Gy":
         level_Gy = goal.for_prescription(wanted.level, rx)
         wanted = metrics.Metric(wanted.text, wanted.form, level_Gy, "Gy", wanted.unit)
     if goal.structure not in structures:

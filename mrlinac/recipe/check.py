@@ -287,4 +287,5 @@ def estimates(spec: PlanSpec, case: Case) -> list[str]:
         f"memory of the Monte Carlo: about {guess['bytes'] / 1e9:.1f} GB at its peak",
         time_sentence(spec, guess["photons"]),
         spec.numerics.statement,
+        *([spec.numerics.looking_only] if spec.numerics.looking_only else []),
     ]

@@ -89,10 +89,17 @@ def rounds_sentence(history: Sequence[tuple[optimise.Promise, ...]], most: int) 
     """How many forward doses the corrections took, and what the last one did not keep."""
     last = history[-1]
     broken = [f"{p.name} {p.forward:.2f} for {p.promised:.2f} Gy (σ {p.sigma:.2f})" for p in last if not p.kept]
-    done = f"Corrections: {len(history) - 1} of at most {most}"
+    count = len(history) - 1
+    if count == 0 and most == 0:
+        done, dose = "No correction was asked for", "the forward dose"
+    elif count > most:
+        done, dose = f"Corrections: {count}, one beyond the {most} asked for", "the last round's forward dose"
+        done += " because the prescription was still missed"
+    else:
+        done, dose = f"Corrections: {count} of at most {most}", "the last round's forward dose"
     if not broken:
-        return f"{done}; the last round's forward dose keeps the model's promise within its noise."
-    return f"{done}; the last round's forward dose does not keep {'; '.join(broken)}."
+        return f"{done}; {dose} keeps the model's promise within its noise."
+    return f"{done}; {dose} does not keep {'; '.join(broken)}."
 
 
 def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Protocol) -> str:
@@ -101,7 +108,8 @@ def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Prot
     if normalisation.applied:
         return f"Normalised: fluence and dose scaled by {percent:+.2f} % so that D50 of {target} is the prescription."
     return (
-        f"Not normalised: D50 of {target} would need {percent:+.2f} %, more than the 1 % that scaling may make good."
+        f"Not normalised: D50 of {target} would need {percent:+.2f} %, more than the {100 * optimise.MOST_SCALING:g} % that "
+        "scaling may make good."
     )
 
 

@@ -33,6 +33,7 @@ from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance
 from mrlinac.recipe.judge import air_in
 from mrlinac.recipe.spec import PlanSpec
+from mrlinac.recipe.standing import Standing, standing_of
 from mrlinac.spec import read_toml, validate
 
 Writer = Callable[["PlanResult", Path], None]
@@ -128,6 +129,11 @@ class PlanResult:
     def constraints_met(self) -> bool:
         """Whether the forward dose keeps every constraint."""
         return bool(self.constraints["met"].all()) if len(self.constraints) else True
+
+    @cached_property
+    def standing(self) -> Standing:
+        """What the plan is worth, in words that come before its figures."""
+        return standing_of(self)
 
     @cached_property
     def dvh(self) -> Mapping[str, DVH]:
@@ -358,6 +364,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
         "label": result.label,
         "isocentre_xyz_mm": result.isocentre_xyz_mm,
         "field_xyz_T": result.field_xyz_T,
+        "standing": result.standing.as_dict(),
         "constraints_met": result.constraints_met,
         "made_from": dict(result.made_from),
         "dose": {"fractions": result.dose.fractions, "provenance": _plain(result.dose.provenance)},

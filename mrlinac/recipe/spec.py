@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +65,6 @@ class Numerics(spec.Spec):
     """How fine and how long. The presets stand in ``mrlinac/data/numerics.toml``."""
 
     name: str
-    statement: str  # the uncertainty this preset stands for, in words
     seed: Annotated[int, Field(ge=0)]
     grid_mm: Positive
     photons_per_beamlet: Annotated[int, Field(ge=1)]
@@ -73,6 +73,65 @@ class Numerics(spec.Spec):
     final_rel_sigma: Positive
     oar_rows: Annotated[int, Field(ge=100)]  # most rows that the optimiser has for one organ or ring …
     target_rows: Annotated[int, Field(ge=100)] | None = None  # … and for one target; None: every voxel
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_statement(cls, values: Any) -> Any:
+        """Plans saved by earlier versions keep a sentence of their own, which other values may have made false."""
+        if isinstance(values, Mapping):
+            return {key: value for key, value in values.items() if key != "statement"}
+        return values
+
+    @property
+    def statement(self) -> str:
+        """What these values stand for, in a sentence."""
+        rounds = self.correction_rounds
+        corrections = (
+            f"at most {rounds} correction{'' if rounds == 1 else 's'} by a forward dose"
+            if rounds
+            else "no correction of the influence's noise by a forward dose asked for"
+        )
+        return (
+            f"Numerics {self.name}{self._changed}: {self.grid_mm:g} mm voxels, {self.photons_per_beamlet} photons per "
+            f"beamlet, {corrections}, final dose to a mean relative standard deviation of "
+            f"{100 * self.final_rel_sigma:g} % above half of the maximum."
+        )
+
+    @property
+    def looking_only(self) -> str:
+        """In what a plan is coarser than the preset ``final``, in a sentence; empty where it is not."""
+        final = _preset("final")
+        fineness = (  # what, own, final, whether more is finer
+            ("voxels of {:g} mm", self.grid_mm, final.grid_mm, False),
+            ("photons per beamlet {:d}", self.photons_per_beamlet, final.photons_per_beamlet, True),
+            ("correction rounds at most {:d}", self.correction_rounds, final.correction_rounds, True),
+            ("σ of the final dose {:g} %", 100 * self.final_rel_sigma, 100 * final.final_rel_sigma, False),
+        )
+        coarse = [
+            f"{words.format(own)} ({asked:g})"
+            for words, own, asked, more in fineness
+            if own != asked and (own < asked) == more
+        ]
+        return f"For looking only, coarser than the preset 'final': {', '.join(coarse)}." if coarse else ""
+
+    @property
+    def _changed(self) -> str:
+        """Which values are not those of the preset of this name."""
+        if self.name not in presets_of_numerics():
+            return ""
+        own, preset = self.model_dump(), _preset(self.name).model_dump()
+        keys = [key for key in own if own[key] != preset[key] and key != "seed"]
+        return f", {' and '.join(keys)} changed" if keys else ""
+
+
+@cache
+def presets_of_numerics() -> Mapping[str, Mapping[str, Any]]:
+    """The presets, as values."""
+    return spec.read_toml(NUMERICS_FILE)
+
+
+def _preset(name: str) -> Numerics:
+    return Numerics(name=name, **presets_of_numerics()[name])
 
 
 class PlanSpec(spec.Spec):
@@ -170,12 +229,13 @@ def _is_name(key: str, value: Any) -> bool:
 
 def presets() -> dict[str, str]:
     """The presets of ``numerics`` by name, each with the uncertainty that it stands for."""
-    return {name: str(values["statement"]) for name, values in spec.read_toml(NUMERICS_FILE).items()}
+    found = {name: _preset(name) for name in presets_of_numerics()}
+    return {name: f"{one.statement} {one.looking_only}".strip() for name, one in found.items()}
 
 
 def _named(key: str, name: str) -> dict[str, Any]:
     if key == "numerics":
-        known = spec.read_toml(NUMERICS_FILE)
+        known = presets_of_numerics()
         if name not in known:
             hint = did_you_mean(name, known)
             raise SpecError(f"numerics = '{name}': no such preset{hint} (known: {', '.join(known)})")

@@ -172,6 +172,6 @@ def skin_maps(contents: Mapping[str, ReportContent]) -> Figure | None:
     for ax in axes[:-1]:
         ax.set_xlabel("")
     assert mesh is not None
-    figure.colorbar(mesh, ax=axes, label="mean dose of the 5 mm rind (Gy, course)", pad=0.015, aspect=40)
+    figure.colorbar(mesh, ax=axes, label="mean dose of Skin (Gy, course)", pad=0.015, aspect=40)
     style.footer(figure, first.research_statement)
     return figure

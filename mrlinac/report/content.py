@@ -59,13 +59,14 @@ class ReportContent:
     dvhs : mapping of structure name to DVH
     goals : DataFrame
         Columns :data:`GOAL_COLUMNS`; ``verdict`` is one of :data:`VERDICTS`, ``direction`` is "at most", "at least",
-        "<=", ">=" or empty.
+        "<=", ">=" or empty. As in all tables of figures ``sigma`` and ``raw`` where known: the standard deviation of
+        ``value``, and what it was with the bias of noise.
     constraints : DataFrame
         Columns :data:`CONSTRAINT_COLUMNS`; ``met`` is boolean.
     skin : DataFrame
         Columns :data:`SKIN_COLUMNS`, and ``sigma`` where known: the metrics of the skin, one row each.
     models : DataFrame
-        Columns :data:`MODEL_COLUMNS`, and ``sigma`` and ``noise_bias`` where known: one model a row; ``verdict`` is
+        Columns :data:`MODEL_COLUMNS`, and ``sigma`` and ``raw`` where known: one model a row; ``verdict`` is
         "report", "absent" or "void", the last two with a ``reason``.
     convergence : DataFrame
         History of the correction or the solver, any columns.
@@ -75,6 +76,10 @@ class ReportContent:
         The import report.
     thinning, neglected, warnings : tuple of str
         Whole sentences: what the optimiser left out, what the physics leaves out, what was not met.
+    headline : str
+        What the plan is worth, in a sentence; stands first.
+    level : {"useless", "missed", "met"}
+        How the headline is drawn.
     provenance : mapping
         Fingerprint, seed, histories, versions …; plain values or one level of mappings.
     certificate : Certificate or None
@@ -116,6 +121,8 @@ class ReportContent:
     thinning: tuple[str, ...] = ()
     neglected: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    headline: str = ""
+    level: Literal["useless", "missed", "met"] = "missed"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     certificate: Certificate | None = None
     escalation: Mapping[str, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def _metrics_table(evaluation: Evaluation) -> Table:
     rows = []
     for row in evaluation.metrics.to_dict("records"):
         cells = [Cell(str(row["structure"]), head=True), Cell(str(row["metric"]))]
-        cells += [Cell(f"{tables.number(row[label], 4)} {row['unit']}".strip(), "number") for label in labels]
+        cells += [Cell(_metric_text(row, label), "number") for label in labels]
         for label in labels[1:]:
             gap = row[label] - row[labels[0]]
             cells.append(Cell(("+" if gap > 0 else "") + tables.number(gap), "number"))
@@ -137,6 +138,14 @@ def _metrics_table(evaluation: Evaluation) -> Table:
     gaps = [f"{label} − {labels[0]}" for label in labels[1:]]
     heads = ("Structure", "Metric", *labels, *gaps, *outside, "Remark")
     return Table("Metrics", heads, tuple(rows))
+
+
+def _metric_text(row: Mapping[Any, Any], label: str) -> str:
+    """``62.71 ± 0.2 Gy, raw 62.3``; σ and raw value only where the dose carries its noise."""
+    value, sigma = tables.number(row[label], 4), tables.number(row.get(f"{label} sigma"), 2)
+    raw = tables.number(row.get(f"{label} raw"), 4)
+    spread = "" if sigma == "–" else f" ± {sigma}"
+    return f"{value}{spread} {row['unit']}".strip() + ("" if raw in ("–", value) else f", raw {raw}")
 
 
 def is_outside(shares: pd.Series) -> bool:
@@ -152,7 +161,7 @@ def _goals_table(evaluation: Evaluation) -> Table:
             if number == len(rows):
                 limit = Cell(tables.limit_text(goal), "number")
                 rows.append([Cell(goal["structure"], head=True), Cell(goal["metric"]), limit])
-            text = f"{tables.number(goal['value'])} {goal['unit']}  {tables.VERDICT_MARKS[goal['verdict']]}"
+            text = f"{tables.compared_text(goal)}  {tables.VERDICT_MARKS[goal['verdict']]}"
             if goal[OUTSIDE] > OUTSIDE_percent:
                 text += f" ({goal[OUTSIDE]:.1f} % of it outside the dose grid)"
             rows[number].append(Cell(text, f"number verdict {goal['verdict']}"))

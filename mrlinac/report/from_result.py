@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mrlinac.recipe import isotoxic
+from mrlinac.recipe import isotoxic, judge
 from mrlinac.recipe.result import PlanResult
 from mrlinac.report import html
 from mrlinac.report.content import MODEL_COLUMNS, ReportContent
@@ -16,7 +16,8 @@ from mrlinac.report.content import MODEL_COLUMNS, ReportContent
 def content_of(result: PlanResult) -> ReportContent:
     """What the report of a result shows."""
     spec, rx = result.spec, result.protocol.prescription
-    first = [] if result.constraints_met else ["Not every hard constraint is met; see the table of constraints."]
+    standing = result.standing
+    first = list(standing.sentences)
     flaws: dict[str, list[str]] = {}
     for structure in result.structures.structures.values():
         if structure.flaw:
@@ -26,8 +27,6 @@ def content_of(result: PlanResult) -> ReportContent:
     if derived:
         first.append(f"Derived by software, drawn by nobody: {', '.join(derived)}.")
     found = result.escalation
-    if found is not None and not found["eligible"]:
-        first.insert(0, isotoxic.sentence(found))
     return ReportContent(
         title=spec.title,
         machine_title=f"{spec.machine.title}, dose in {result.field_T:g} T",
@@ -54,16 +53,30 @@ def content_of(result: PlanResult) -> ReportContent:
         thinning=result.statements,
         neglected=spec.machine.neglected,
         warnings=tuple(first),
+        headline=standing.headline,
+        level=standing.level,
         escalation={} if found is None else found,
         escalation_says="" if found is None else isotoxic.sentence(found),
         provenance=result.made_from,
         certificate=result.fluence.certificate,
         rois={} if result.patient is None else result.patient.rois,
-        skin_note=(
-            "Skin is the body minus the body shrunk by 5 mm (3 mm where the name says so), without the end 30 mm of the "
-            "imaged range. The primary metric is D2cc."
-        ),
+        skin_note=_skin_note(result),
     )
+
+
+def _skin_note(result: PlanResult) -> str:
+    """How the protocol makes its skin structures, and which metric is the primary one; empty without any."""
+    made = []
+    for name, rule in result.spec.protocol.structures.items():
+        if not name.startswith("Skin") or name not in result.structures:
+            continue
+        words = [f"the outer {rule.rind_mm:g} mm of the body"] if rule.rind_mm is not None else []
+        words += [f"made from {', '.join(map(str, rule.from_))}"] if rule.rind_mm is None and rule.from_ else []
+        words += [f"{rule.side.towards} {rule.side.share:.0%} of the body"] if rule.side is not None else []
+        words += [f"without the end {rule.trim_ends_mm:g} mm of the imaged range"] if rule.trim_ends_mm else []
+        if words:
+            made.append(f"{name} is {', '.join(words)}.")
+    return " ".join([*made, f"The primary metric is {judge.SKIN_METRICS[0]}."]) if made else ""
 
 
 def write_result(result: PlanResult, folder: Path) -> None:
@@ -77,16 +90,16 @@ def write_comparison_of(results: Mapping[str, PlanResult], folder: Path) -> Path
 
 
 def goals_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Goals of several results: structure, metric, unit, limit, then a value and a verdict a result."""
+    """Goals of several results: structure, metric, unit, limit, then value, verdict, σ and raw value of each result."""
     key = ["structure", "metric", "unit", "direction", "limit"]
     return _side_by_side({label: result.goals for label, result in results.items()}, key)
 
 
 def models_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Models of several results: what they are and their numbers, then a value and a verdict a result."""
+    """Models of several results: what they are and their numbers, then value, verdict, σ and raw value of each."""
     key = ["model", "quantity", "endpoint", "structure", "unit", "doses", "parameters"]
     # A result without models keeps its columns, empty: nothing is dropped.
-    columns = dict.fromkeys(key, object) | {"value": float, "verdict": object}
+    columns = dict.fromkeys(key, object) | {"value": float, "verdict": object, "sigma": float, "raw": float}
     tables = {
         label: result.models.reindex(columns=list(columns)).astype(columns) for label, result in results.items()
     }
@@ -99,6 +112,7 @@ def _side_by_side(tables: Mapping[str, pd.DataFrame], key: list[str]) -> pd.Data
         return pd.DataFrame()
     joined = pd.concat([table[key] for table in tables.values()], ignore_index=True).drop_duplicates()
     for label, table in tables.items():
-        mine = table[[*key, "value", "verdict"]].rename(columns={"value": label, "verdict": f"{label} verdict"})
+        own = {"value": label, **{name: f"{label} {name}" for name in ("verdict", "sigma", "raw")}}
+        mine = table.reindex(columns=[*key, *own]).rename(columns=own)
         joined = joined.merge(mine, on=key, how="left")
     return joined

@@ -152,7 +152,7 @@ def skin_map(content: ReportContent) -> Figure | None:
     figure = style.new_figure(11.0, 4.9)
     ax = figure.add_subplot()
     mesh = draw_map(ax, content, skin)
-    figure.colorbar(mesh, ax=ax, label="mean dose of the 5 mm rind (Gy, course)", pad=0.015)
+    figure.colorbar(mesh, ax=ax, label="mean dose of Skin (Gy, course)", pad=0.015)
     ax.set_title("Skin, unfolded:  ▽ beam axis enters   ○ leaves   - - range of the target")
     style.footer(figure, content.research_statement)
     return figure

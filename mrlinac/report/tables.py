@@ -119,6 +119,34 @@ def number(value: Any, digits: int = 3) -> str:
     return "–" if value is pd.NA else str(value)
 
 
+VALUE, RAW = "Value (± σ)", "Raw"
+VALUES_NOTE = (
+    "Values are without the bias of Monte Carlo noise, and are what is judged; ± one standard deviation. Raw is as read "
+    "off the dose with its noise."
+)
+"""Printed under tables of figures."""
+
+
+def value_text(row: Mapping[str, Any], unit: str | None = None) -> str:
+    """``49.9 ± 0.5 Gy``: a value with its standard deviation, where that is known, and its unit."""
+    value, sigma = number(row["value"]), number(row.get("sigma"), 2)
+    if value == "–":
+        return value
+    spread = "" if sigma == "–" else f" ± {sigma}"
+    return f"{value}{spread} {row['unit'] if unit is None else unit}".strip()
+
+
+def value_cells(row: Mapping[str, Any], unit: str | None = None) -> tuple[Cell, Cell]:
+    """A value with its standard deviation, and what it was with the bias of noise."""
+    return Cell(value_text(row, unit), "number"), Cell(number(row.get("raw")), "number")
+
+
+def compared_text(row: Mapping[str, Any]) -> str:
+    """The same in one cell: ``49.9 ± 0.5 Gy, raw 50.4``; the raw value where it reads otherwise."""
+    raw = number(row.get("raw"))
+    return value_text(row) + ("" if raw in ("–", number(row["value"])) else f", raw {raw}")
+
+
 def verdict_cell(verdict: str) -> Cell:
     """A verdict as sign, word and colour."""
     return Cell(VERDICT_MARKS[verdict], f"verdict {verdict}")
@@ -138,7 +166,7 @@ def goals_table(content: ReportContent) -> Table:
         (
             Cell(str(goal["structure"]), head=True),
             Cell(str(goal["metric"])),
-            Cell(f"{number(goal['value'])} {goal['unit']}", "number"),
+            *value_cells(goal),
             Cell(limit_text(goal), "number"),
             verdict_cell(str(goal["verdict"])),
             Cell(number(goal["margin"]), "number"),
@@ -148,7 +176,7 @@ def goals_table(content: ReportContent) -> Table:
     )
     return Table(
         "Goals, judged on the dose shown here",
-        ("Structure", "Metric", "Value", "Goal", "Verdict", "Margin", "Source"),
+        ("Structure", "Metric", VALUE, RAW, "Goal", "Verdict", "Margin", "Source"),
         rows,
     )
 
@@ -156,8 +184,7 @@ def goals_table(content: ReportContent) -> Table:
 MODELS_NOTE = (
     "Models are population estimates: fitted to groups of patients of their time and technique, none of them treated in a "
     "magnetic field, and blind to this patient's own risks. They help to compare plans; they do not tell what will happen "
-    "to a patient. ± and what noise adds are of the dose's statistics alone; the uncertainty of a model's own numbers is "
-    "far larger."
+    "to a patient. ± is of the dose's statistics alone; the uncertainty of a model's own numbers is far larger."
 )
 """Printed under every table of models."""
 
@@ -174,13 +201,13 @@ def models_table(content: ReportContent) -> Table:
             Cell(f"{row['quantity']}: {row['endpoint']}"),
             Cell(str(row["structure"])),
             _model_cell(row),
-            _noise_cell(row),
+            _raw_model_cell(row),
             Cell("; ".join(str(row[k]) for k in ("parameters", "doses") if row[k])),
             Cell(str(row["source"]), "source"),
         )
         for row in content.models.to_dict("records")
     )
-    heads = ("Model", "Of", "Structure", "Value (± σ)", "Noise adds about", "Numbers, and doses that enter", "Source")
+    heads = ("Model", "Of", "Structure", VALUE, RAW, "Numbers, and doses that enter", "Source")
     return Table("Models, on the dose shown here", heads, rows)
 
 
@@ -190,17 +217,15 @@ def _model_cell(row: Mapping[str, Any]) -> Cell:
         return Cell(f"{VERDICT_MARKS[str(row['verdict'])]}: {row['reason']}", "absent")
     if row["unit"] == "%" and row["value"] < SMALL_percent:
         return Cell(f"< {SMALL_percent:g} %", "number")
-    sigma = number(row.get("sigma"), 2)
-    spread = "" if sigma == "–" else f" ± {sigma}"
-    return Cell(f"{number(row['value'])}{spread} {row['unit']}", "number")
+    return Cell(value_text(row), "number")
 
 
-def _noise_cell(row: Mapping[str, Any]) -> Cell:
-    """What the noise of the dose adds to a model's value."""
-    bias = row.get("noise_bias")
-    if bias is not None and abs(bias) < SMALL_percent / 2:
-        return Cell("0.0", "number")
-    return Cell(number(bias, 2), "number")
+def _raw_model_cell(row: Mapping[str, Any]) -> Cell:
+    """A model's value with the bias of noise."""
+    raw = row.get("raw")
+    if row["unit"] == "%" and raw is not None and raw < SMALL_percent:
+        return Cell(f"< {SMALL_percent:g}", "number")
+    return Cell(number(raw), "number")
 
 
 def constraints_table(content: ReportContent) -> Table:
@@ -208,14 +233,14 @@ def constraints_table(content: ReportContent) -> Table:
     rows = tuple(
         (
             Cell(str(row["name"]), head=True),
-            Cell(number(row["value"]), "number"),
-            Cell(number(row["limit"]), "number"),
+            *value_cells(row, "Gy"),
+            Cell(f"{number(row['limit'])} Gy", "number"),
             verdict_cell("pass" if bool(row["met"]) else "fail"),
             Cell(number(row["dual"]), "number"),
         )
         for row in content.constraints.to_dict("records")
     )
-    return Table("Hard constraints", ("Constraint", "Value", "Limit", "Met", "Dual price"), rows)
+    return Table("Hard constraints", ("Constraint", VALUE, RAW, "Limit", "Met", "Dual price"), rows)
 
 
 def escalation_table(content: ReportContent) -> Table:
@@ -244,15 +269,9 @@ def skin_table(content: ReportContent) -> Table:
     """Skin metrics with their uncertainty."""
     rows = []
     for row in content.skin.to_dict("records"):
-        sigma = number(row.get("sigma"))
-        spread = "" if sigma == "–" else f" ± {sigma}"
-        cells = (
-            Cell(str(row["metric"]), head=True),
-            Cell(str(row["region"])),
-            Cell(f"{number(row['value'])}{spread} {row['unit']}", "number"),
-        )
+        cells = (Cell(str(row["metric"]), head=True), Cell(str(row["region"])), *value_cells(row))
         rows.append(cells)
-    return Table("Skin dose, course", ("Metric", "Region", "Value (± σ)"), tuple(rows))
+    return Table("Skin dose, course", ("Metric", "Region", VALUE, RAW), tuple(rows))
 
 
 def _on_grid(volume_cc: float, continued_cc: float) -> str:
@@ -350,8 +369,7 @@ def compared_goals(contents: Mapping[str, ReportContent]) -> Table:
                 cells.append(Cell("not in this plan", "absent"))
                 continue
             mark = VERDICT_MARKS[goal["verdict"]]
-            value = f"{number(goal['value'])} {goal['unit']}"
-            cells.append(Cell(f"{value}  {mark}", f"number verdict {goal['verdict']}"))
+            cells.append(Cell(f"{compared_text(goal)}  {mark}", f"number verdict {goal['verdict']}"))
         rows.append(tuple(cells))
     return Table("Goals side by side", ("Structure", "Metric", "Goal", *contents), tuple(rows))
 
@@ -362,11 +380,22 @@ def compared_models(contents: Mapping[str, ReportContent]) -> Table:
     keys = ("model", "quantity", "endpoint", "structure", "doses", "parameters", "source")
     for (model, quantity, endpoint, structure, doses, _, source), plans in side_by_side(contents, "models", keys):
         cells = [Cell(str(model), head=True), Cell(f"{quantity}: {endpoint}"), Cell(str(structure))]
-        cells += [_model_cell(plans[p]) if p in plans else Cell("not in this plan", "absent") for p in contents]
+        cells += [
+            _compared_model_cell(plans[p]) if p in plans else Cell("not in this plan", "absent") for p in contents
+        ]
         cells += [Cell(str(doses)), Cell(str(source), "source")]
         rows.append(tuple(cells))
     heads = ("Model", "Of", "Structure", *contents, "Doses that enter", "Source")
     return Table("Models side by side", heads, tuple(rows))
+
+
+def _compared_model_cell(row: Mapping[str, Any]) -> Cell:
+    """A model's value, and what it was with the bias of noise."""
+    cell, raw = _model_cell(row), _raw_model_cell(row)
+    differs = (
+        row["verdict"] == "report" and raw.text not in ("–", number(row["value"])) and not cell.text.startswith("<")
+    )
+    return Cell(f"{cell.text}, raw {raw.text}", cell.css) if differs else cell
 
 
 def compared_skin(contents: Mapping[str, ReportContent]) -> Table:
@@ -375,13 +404,17 @@ def compared_skin(contents: Mapping[str, ReportContent]) -> Table:
     rows = []
     for (metric, region), plans in side_by_side(contents, "skin", ("metric", "region")):
         cells = [Cell(str(metric), head=True), Cell(str(region))]
-        cells += [
-            Cell(f"{number(plans[p]['value'])} {plans[p]['unit']}" if p in plans else "–", "number") for p in labels
-        ]
+        cells += [Cell(compared_text(plans[p]) if p in plans else "–", "number") for p in labels]
         for label in labels[1:]:
             known = labels[0] in plans and label in plans
-            gap = float(plans[label]["value"]) - float(plans[labels[0]]["value"]) if known else None
-            cells.append(Cell(number(gap) if gap is None or gap < 0 else f"+{number(gap)}", "number"))
+            cells.append(Cell(_gap_text(plans[label], plans[labels[0]]) if known else "–", "number"))
         rows.append(tuple(cells))
     heads = ("Metric", "Region", *labels, *(f"{label} − {labels[0]}" for label in labels[1:]))
     return Table("Skin dose side by side", heads, tuple(rows))
+
+
+def _gap_text(row: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """Difference of two values with the standard deviation of their independent noise."""
+    gap = float(row["value"]) - float(base["value"])
+    sigma = number(math.hypot(float(row.get("sigma", math.nan)), float(base.get("sigma", math.nan))), 2)
+    return ("" if gap < 0 else "+") + number(gap) + ("" if sigma == "–" else f" ± {sigma}")

@@ -154,7 +154,7 @@ def test_the_influences_key_holds_all_that_decides_a_column(spec):
                 "name", "title", "sad_mm", "field_iec_T.*", "field_source", "couch.*", "isocentre.*", "blocked.*",
                 "references.*", "neglected.*")),
             *(f".spec.numerics.{key}" for key in (
-                "name", "statement", "grid_mm", "correction_rounds", "correction_rel_sigma", "final_rel_sigma",
+                "name", "grid_mm", "correction_rounds", "correction_rel_sigma", "final_rel_sigma",
                 "oar_rows", "target_rows")),
         ),
     )  # fmt: skip

@@ -32,11 +32,11 @@ from mrlinac.recipe.spec import load_plan
 GRID = Grid((2, 2, 2), (5.0, 5.0, 5.0), (0.0, 0.0, 0.0))
 
 
-def planned(constraints_met: bool) -> PlanResult:
+def planned(constraints_met: bool, gray: float = 66) -> PlanResult:
     """A whole result, of eight voxels."""
     spec, ones = load_plan("demo"), np.ones(GRID.shape_zyx, np.float32)
     structures = StructureSet(GRID, {"PTV_eval": Structure("PTV_eval", "target", ones)})
-    dose = Dose(GRID, 66 * ones, None, 33, Provenance("made", "test"))
+    dose = Dose(GRID, gray * ones, None, 33, Provenance("made", "test"))
     beamlets = BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), np.zeros((1, 2), np.int32), (5.0, 5.0))
     bare = spec.protocol.model_copy(update={"goals": (), "models": {}, "constraints": ()})
     tables = judge.tables(bare, Sampled(dose, structures), structures, {})
@@ -64,7 +64,7 @@ def giving(value):
 
 
 FINE, PROBLEM = Check((), (), (), None), Check(("no CTV",), (), (), None)
-MET, UNMET = planned(True), planned(False)
+MET, UNMET, USELESS = planned(True), planned(False), planned(True, gray=5.3)
 TYPED = ("plan", "demo", "--out", "new")
 PERSON = {"patient_of": giving(None), "check_output": giving(None)}
 JUDGED = {
@@ -79,6 +79,7 @@ RESULT = {"load_result": giving(MET), "check_recalculation": giving(None)}
 CASES = [
     ("plan", 0, TYPED, {**PERSON, "check": giving(FINE), "make_plan": giving(MET)}),
     ("plan", 3, TYPED, {**PERSON, "check": giving(FINE), "make_plan": giving(UNMET)}),
+    ("plan", 3, TYPED, {**PERSON, "check": giving(FINE), "make_plan": giving(USELESS)}),
     ("plan", 1, TYPED, {**PERSON, "check": giving(PROBLEM), "make_plan": giving(MET)}),
     ("plan", 1, TYPED, {**PERSON, "check": giving(FINE), "make_plan": raising(SolverError("stalled"))}),
     ("plan", 1, TYPED, {**PERSON, "check": giving(FINE), "make_plan": raising(OSError(28, "full", "x"))}),

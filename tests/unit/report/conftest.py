@@ -88,7 +88,7 @@ def make_content(*, shift_mm: float = 0.0, exit_skin_Gy: float = 0.0, title: str
             ("Heart", "mean", 6.31, "Gy", float("nan"), "", "report", float("nan"), ""),
         ],
         columns=["structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "source"],
-    )
+    ).assign(raw=[66.0, 61.4, 21.9, 38.2, 6.31], sigma=[0.1, 0.25, 0.4, float("nan"), 0.02])
     skin = pd.DataFrame(
         [
             ("D2cc (5 mm)", "whole", 30.1 + exit_skin_Gy, "Gy", 0.1),
@@ -96,7 +96,7 @@ def make_content(*, shift_mm: float = 0.0, exit_skin_Gy: float = 0.0, title: str
             ("D2cc (5 mm)", "posterior", 22.0, "Gy", 0.12),
         ],
         columns=["metric", "region", "value", "unit", "sigma"],
-    )
+    ).assign(raw=[30.7, 6.4, 22.6])
     models = pd.DataFrame(
         [
             (
@@ -136,7 +136,7 @@ def make_content(*, shift_mm: float = 0.0, exit_skin_Gy: float = 0.0, title: str
             "reason",
             "source",
         ],
-    ).assign(noise_bias=-0.4, doses="EQD2 of each voxel, α/β 3 Gy", parameters="td50 30.8 Gy, n 1")
+    ).assign(raw=[20.2, float("nan")], doses="EQD2 of each voxel, α/β 3 Gy", parameters="td50 30.8 Gy, n 1")
     return ReportContent(
         title=title,
         machine_title="Test machine, 1.5 T",
@@ -155,7 +155,8 @@ def make_content(*, shift_mm: float = 0.0, exit_skin_Gy: float = 0.0, title: str
         dvhs={n: cumulative_dvh(dose, structures[n]) for n in names},
         goals=goals,
         constraints=pd.DataFrame(
-            [("SpinalCord D0.1cc", 21.4, 48.0, True, 0.0)], columns=["name", "value", "limit", "met", "dual"]
+            [("SpinalCord D0.1cc", 21.4, 21.9, 0.4, 48.0, True, 0.0)],
+            columns=["name", "value", "raw", "sigma", "limit", "met", "dual"],
         ),
         skin=skin,
         models=models,

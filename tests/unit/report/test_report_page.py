@@ -202,10 +202,38 @@ def rows_of(path, caption):
     return [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in body.split("</tr>")[:-1]]
 
 
+def test_every_figure_stands_with_its_sigma_and_its_raw_value(written):
+    goals = {tuple(row[:2]): row for row in rows_of(written, "Goals, judged on the dose shown here")}
+    assert goals["PTV", "D95%"][2:5] == ["61.9 ± 0.25 Gy", "61.4", "≥ 62.7 Gy"]
+    assert goals["Lung_R", "V20Gy[%]"][2:4] == ["38.2 %", "38.2"]  # its σ is not known
+    (limit,) = rows_of(written, "Hard constraints")
+    assert limit[:4] == ["SpinalCord D0.1cc", "21.4 ± 0.40 Gy", "21.9", "48.0 Gy"]
+    assert rows_of(written, "Skin dose, course")[0] == ["D2cc (5 mm)", "whole", "30.1 ± 0.10 Gy", "30.7"]
+    assert "without the bias of Monte Carlo noise" in Page(written.read_text(encoding="utf-8")).text
+
+
+def test_in_a_comparison_a_raw_value_stands_where_it_differs(compared):
+    goals = {tuple(row[:2]): row for row in rows_of(compared, "Goals side by side")}
+    assert goals["PTV", "D95%"][3].startswith("61.9 ± 0.25 Gy, raw 61.4 ")
+    assert "raw" not in goals["Heart", "mean"][3]
+    skin = rows_of(compared, "Skin dose side by side")[0]
+    assert skin[2:] == ["30.1 ± 0.10 Gy, raw 30.7", "39.1 ± 0.10 Gy, raw 30.7", "+9.00 ± 0.14"]
+
+
+def test_what_a_plan_is_worth_stands_before_everything_else(content, tmp_path):
+    said = "Not normalised: D50 of PTV is 5.3 of 66 Gy prescribed."
+    bad = replace(content, headline="Useless as it is.", level="useless", warnings=(said,))
+    page = report.write(bad, tmp_path).read_text(encoding="utf-8")
+    assert (
+        page.index("Useless as it is.") < page.index(said) < page.index('<dl class="facts">') < page.index("<main>")
+    )
+    assert 'class="warnings useless"' in page
+
+
 def test_models_stand_with_value_noise_citation_and_a_warning(written):
     measured, absent = rows_of(written, "Models, on the dose shown here")
     assert measured[:4] == ["pneumonitis-a", "NTCP: pneumonitis", "Lung_R", "20.6 ± 0.30 %"]
-    assert measured[4:] == ["−0.40", "td50 30.8 Gy, n 1; EQD2 of each voxel, α/β 3 Gy", "a paper, 2010"]
+    assert measured[4:] == ["20.2", "td50 30.8 Gy, n 1; EQD2 of each voxel, α/β 3 Gy", "a paper, 2010"]
     assert absent[3] == "– not drawn: no GTV"
     assert absent[-1] == "one, 1999"
     assert "population estimates" in Page(written.read_text(encoding="utf-8")).text
@@ -213,23 +241,23 @@ def test_models_stand_with_value_noise_citation_and_a_warning(written):
 
 def test_models_of_several_plans_stand_side_by_side(content, compared, tmp_path):
     measured, absent = rows_of(compared, "Models side by side")
-    assert measured[3:5] == ["20.6 ± 0.30 %", "29.6 ± 0.30 %"]
+    assert measured[3:5] == ["20.6 ± 0.30 %, raw 20.2", "29.6 ± 0.30 %, raw 20.2"]
     assert measured[-1] == "a paper, 2010"
     assert absent[3:5] == ["– not drawn: no GTV"] * 2
     assert "population estimates" in compared.read_text(encoding="utf-8")
     other_numbers = replace(content, models=content.models.assign(parameters="td50 24.5 Gy, n 0.87").iloc[:1])
     page = report.write_comparison({"one": content, "two": other_numbers}, tmp_path)
     first, _, changed = rows_of(page, "Models side by side")
-    assert first[3:5] == ["20.6 ± 0.30 %", "not in this plan"]  # other numbers are another model
-    assert changed[3:5] == ["not in this plan", "20.6 ± 0.30 %"]
+    assert first[3:5] == ["20.6 ± 0.30 %, raw 20.2", "not in this plan"]  # other numbers are another model
+    assert changed[3:5] == ["not in this plan", "20.6 ± 0.30 %, raw 20.2"]
 
 
 def test_small_probabilities_are_not_told_apart(content, tmp_path):
-    small = content.models.iloc[[0, 0]].assign(value=[2e-4, 0.3], noise_bias=[1e-4, 0.07], unit=["%", "Gy"])
+    small = content.models.iloc[[0, 0]].assign(value=[2e-4, 0.3], raw=[3e-4, 0.37], unit=["%", "Gy"])
     page = report.write(replace(content, models=small), tmp_path)
     tiny, dose = rows_of(page, "Models, on the dose shown here")
-    assert tiny[3:5] == ["< 0.1 %".replace("<", "&lt;"), "0.0"]
-    assert dose[3:5] == ["0.300 ± 0.30 Gy", "0.070"]
+    assert tiny[3:5] == ["< 0.1 %".replace("<", "&lt;"), "&lt; 0.1"]
+    assert dose[3:5] == ["0.300 ± 0.30 Gy", "0.370"]
     assert pd.read_csv(tmp_path / "models.csv")["value"].tolist() == [2e-4, 0.3]
 
 

@@ -12,7 +12,7 @@ from mrlinac.report.diagrams import dvh_curve, goal_mark
 
 def test_goals_round_trip(content, tmp_path):
     path = tables.write_goals_csv(content.goals, tmp_path / "goals.csv")
-    back = pd.read_csv(path, keep_default_na=False, na_values={"limit": [""], "margin": [""]})
+    back = pd.read_csv(path, keep_default_na=False, na_values={"limit": [""], "margin": [""], "sigma": [""]})
     pd.testing.assert_frame_equal(back, content.goals, check_dtype=False)
     assert b"\r" not in path.read_bytes()
 
@@ -89,7 +89,7 @@ def test_plans_are_joined_by_structure_and_metric(content, other):
     assert len(table.rows) == len(content.goals)
     skin = tables.compared_skin({"a": content, "b": other})
     assert skin.heads[-1] == "b − a"
-    assert skin.rows[0][-1].text == "+9.00"
+    assert skin.rows[0][-1].text == "+9.00 ± 0.14"  # both have a σ of 0.1 Gy
 
 
 def test_what_software_derived_is_marked(content) -> None:

@@ -1,0 +1,159 @@
+"""What a plan is worth, said first: every fault by name and with its figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.medium import Medium
+from mrlinac.anatomy.patient import Notes
+from mrlinac.anatomy.structures import Structure, StructureSet
+from mrlinac.dose.dose import Dose
+from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.provenance import Provenance
+from mrlinac.recipe import judge
+from mrlinac.recipe.result import PlanResult
+from mrlinac.recipe.spec import load_plan, presets
+
+GRID = Grid((4, 4, 4), (5.0, 5.0, 5.0), (0.0, 0.0, 0.0))
+ONES = np.ones(GRID.shape_zyx, np.float32)
+
+
+def planned(gray=66.0, status="optimal", limit=10.0, verdict="pass", numerics="final", **made_from) -> PlanResult:
+    """A plan of one target with one hard limit (9 Gy reached) and one goal (8 Gy reached, 7 or 9 asked for)."""
+    spec = load_plan("demo", {"numerics": numerics})
+    structures = StructureSet(GRID, {"PTV_eval": Structure("PTV_eval", "target", ONES)})
+    dose = Dose(GRID, np.float32(gray) * ONES, None, 33, Provenance("made", "test"))
+    limits = {"name": ["Cord upper_tail 0.1 cc"], "value": [9.0], "raw": [9.0], "sigma": [0.25], "limit": [limit]}
+    asked = {"pass": 9.0, "near": 7.9, "fail": 7.0}[verdict]
+    goal = {"structure": ["Heart"], "metric": ["mean"], "value": [8.0], "unit": ["Gy"], "limit": [asked]}
+    beamlets = BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), np.zeros((1, 2), np.int32), (5.0, 5.0))
+    return PlanResult(
+        spec=spec, label="x", patient=None, ct=Image(GRID, 0 * ONES), structures=structures,
+        medium=Medium(GRID, ONES, np.zeros(GRID.shape_zyx, np.uint8), ("water",)), isocentre_xyz_mm=(0.0, 0.0, 0.0),
+        field_xyz_T=(0.0, 0.0, 1.5), dose=dose, history=pd.DataFrame(), timing=pd.DataFrame(), notes=Notes(),
+        fluence=Fluence((beamlets,), (np.ones(1),), Certificate("s", status, 1.0, 1.0, 0.0)), statements=(),
+        made_from={"fingerprint": "f", **made_from}, skin=pd.DataFrame(),
+        goals=pd.DataFrame(goal).assign(verdict=verdict, sigma=np.nan, direction="<="),
+        constraints=pd.DataFrame(limits).assign(met=limit >= 9, dual=0.0, source=""),
+    )  # fmt: skip
+
+
+def test_a_plan_that_does_what_was_asked_says_so_and_nothing_else():
+    standing = planned().standing
+    assert (standing.level, standing.sentences) == ("met", ())
+    assert standing.headline == "Meets what was asked for: 1 hard limit and 1 goal."
+
+
+def test_a_target_far_from_its_prescription_makes_a_plan_useless_though_all_limits_are_met():
+    standing = planned(gray=5.3).standing
+    assert standing.useless
+    assert standing.headline == "Useless as it is."
+    assert standing.sentences[0] == (
+        "Not normalised: D50 of PTV_eval is 5.3 of 66 Gy prescribed (-92 %), and scaling may make good 1 %."
+    )
+
+
+@pytest.mark.parametrize(("gray", "useless"), [(66.0, False), (66.05, False), (66.2, True), (65.8, True)])
+def test_a_median_is_the_prescription_within_a_thousandth(gray, useless):
+    assert planned(gray=gray).standing.useless == useless
+
+
+def test_an_inexact_solver_makes_a_plan_useless():
+    standing = planned(status="inexact: stopped at a gap of 12 %").standing
+    assert standing.useless
+    assert standing.sentences == ("The solver did not finish: inexact: stopped at a gap of 12 %.",)
+
+
+def test_a_relaxed_limit_is_no_fault_of_the_solver():
+    assert not planned(status="relaxed: optimal with Cord exceeded by 1 Gy").standing.useless
+
+
+def test_an_ineligible_patient_has_no_plan():
+    reasons = ["Cord allows 50.0 of 66 Gy"]
+    record = {
+        "eligible": False,
+        "reasons": reasons,
+        "dose_Gy": 66,
+        "fractions": 33,
+        "driver": "Cord",
+        "bound_Gy": 60.0,
+    }
+    standing = replace(planned(), escalation={**record, "second_pass_Gy": 61.0}).standing
+    assert standing.useless
+    assert "Ineligible" in standing.sentences[0]
+    assert reasons[0] in standing.sentences[0]
+
+
+def test_every_limit_and_goal_that_is_missed_stands_by_name_with_its_figures():
+    standing = planned(limit=8.0, verdict="fail").standing
+    assert standing.level == "missed"
+    assert standing.headline == "Not what was asked for: 1 hard limit and 1 goal not met."
+    assert standing.sentences == (
+        "Hard limit not met: Cord upper_tail 0.1 cc 9 ± 0.25 Gy, at most 8 Gy.",
+        "Goal not met: Heart mean 8 Gy, at most 7 Gy.",
+    )
+
+
+def test_a_goal_nearly_met_is_said_and_is_no_miss():
+    standing = planned(verdict="near").standing
+    assert standing.level == "met"
+    assert standing.headline.endswith("1 goal, 1 goal nearly.")
+    assert standing.sentences == ("Goal nearly met: Heart mean 8 Gy, at most 7.9 Gy.",)
+
+
+def test_a_miss_by_little_does_not_look_like_none():
+    assert "9.000 ± 0.25 Gy, at most 8.996 Gy" in planned(limit=8.996).standing.sentences[0]
+
+
+def test_what_makes_a_plan_useless_comes_before_limits_and_goals_and_those_before_its_fineness():
+    words = [s.split()[0] for s in planned(5.3, "inexact: x", 8.0, "fail", "demo").standing.sentences]
+    assert words == ["Not", "The", "Hard", "Goal", "For"]
+
+
+def test_a_recalculation_is_not_scaled_and_not_useless():
+    standing = planned(gray=60.0, **{"recalculation seed": 1}).standing
+    assert standing.level == "met"
+    assert "D50 of PTV_eval is 60 of 66 Gy prescribed (-9.1 %)" in standing.sentences[0]
+
+
+@pytest.mark.parametrize("preset", ["demo", "draft"])
+def test_coarse_presets_are_for_looking_only(preset):
+    assert planned(numerics=preset).standing.sentences[-1].startswith("For looking only")
+    assert "For looking only" in presets()[preset]
+
+
+def test_sentences_about_fineness_follow_the_values():
+    numerics = load_plan(
+        "demo", {"numerics": "final", "numerics.grid_mm": 5, "numerics.final_rel_sigma": 0.03}
+    ).numerics
+    assert "5 mm voxels" in numerics.statement
+    assert "3 %" in numerics.statement
+    assert "final, grid_mm and final_rel_sigma changed" in numerics.statement
+    assert numerics.looking_only.endswith("'final': voxels of 5 mm (3), σ of the final dose 3 % (1).")
+    assert load_plan("demo", {"numerics": "final"}).numerics.looking_only == ""
+
+
+def test_a_sentence_kept_by_an_earlier_version_is_not_repeated():
+    spec = load_plan("demo")
+    old = spec.numerics.model_dump() | {"statement": "4 mm voxels", "grid_mm": 6}
+    assert "6 mm voxels" in type(spec.numerics)(**old).statement
+
+
+@pytest.mark.parametrize(
+    ("rounds", "most", "said"),
+    [
+        (1, 0, "No correction was asked for; the forward dose keeps"),
+        (1, 2, "Corrections: 0 of at most 2; the last round's"),
+        (3, 2, "Corrections: 2 of at most 2; the last round's"),
+        (2, 0, "Corrections: 1, one beyond the 0 asked for because the prescription was still missed; the last"),
+        (4, 2, "Corrections: 3, one beyond the 2 asked for because the prescription was still missed; the last"),
+    ],
+)
+def test_corrections_are_counted_as_they_were(rounds, most, said):
+    assert judge.rounds_sentence([()] * rounds, most).startswith(said)
