@@ -88,15 +88,19 @@ def claim(request: pytest.FixtureRequest) -> Claim:
 def noisy() -> Callable[..., Dose]:
     """A dose as a run of twelve batches gives it: ``noisy(grid, dose_Gy, sigma_Gy, seed, fractions=1)``.
 
-    ``sigma_Gy`` is the standard deviation of a voxel of the whole run; voxels are independent.
+    ``sigma_Gy`` is the standard deviation of a voxel of the whole run, or of each; voxels are independent.
     """
 
-    def make(grid: Grid, dose_Gy: Any, sigma_Gy: float, seed: int, fractions: int = 1) -> Dose:
+    def make(grid: Grid, dose_Gy: Any, sigma_Gy: Any, seed: int, fractions: int = 1) -> Dose:
         rng = np.random.default_rng(seed)
         true = np.broadcast_to(np.asarray(dose_Gy, np.float32), grid.shape_zyx)
-        parts = true + np.float32(sigma_Gy * np.sqrt(12)) * rng.standard_normal((12, *grid.shape_zyx), np.float32)
+        parts = true + np.asarray(sigma_Gy * np.sqrt(12), np.float32) * rng.standard_normal(
+            (12, *grid.shape_zyx), np.float32
+        )
         mean = parts.mean(0)
-        deviation = np.divide(parts, mean, out=np.ones_like(parts), where=mean > 0) - 1
+        deviation = (
+            np.divide(parts, mean, out=np.ones_like(parts), where=mean > 0.01 * true.max()) - 1
+        )  # as a run keeps it
         batches = Batches(deviation.astype(np.float16), (1000,) * 12)
         return Dose(grid, mean, None, fractions, Provenance("x", "test"), batches)
 

@@ -35,10 +35,13 @@ STRATUM = 1000
 WIDE = 40
 """... and up to so many times more, if as many voxels lie there, tell how the numbers scatter: too few of many voxels
 scatter more than all of them."""
+MOVED = 0.6
+"""A shift found in half of a run scatters by more than the run's own, by √2 and by its fewer steps: of its deviation
+from the mean of all halves so much is taken, by which σ is the scatter of replicates (``tests/unit/dose``)."""
 HOTTEST = 10
 """So many samples, the smallest there are, lie beyond the last level at which a DVH is corrected."""
-PER_VOXEL = 1
-"""Samples that stand for a voxel of noise."""
+PER_VOXEL = 3
+"""Samples that stand for a voxel."""
 
 GOLDEN = 0.6180339887498949
 """Multiples of it are spread evenly over 0…1."""
@@ -101,10 +104,12 @@ class Noise:
 
     def halves(self, batches_Gy: Doses, volume_cc: Floats) -> Iterator[tuple[Ranked, Ranked]]:
         """The same of each pair of half-runs, from the doses (12, n) of the batches."""
-        for number, weights in enumerate(self.weights):
+        shifts = np.array([[self.half_shift(number, side) for side in range(2)] for number in range(HALVES)])
+        middle = shifts.mean((0, 1))
+        for weights, own in zip(self.weights, middle + MOVED * (shifts - middle), strict=True):
             first, second = (
-                _ranked(one, volume_cc, self.levels, self.half_shift(number, side))
-                for side, one in enumerate(_means(weights, batches_Gy))
+                _ranked(one, volume_cc, self.levels, shift)
+                for one, shift in zip(_means(weights, batches_Gy), own, strict=True)
             )
             yield first, second
 
