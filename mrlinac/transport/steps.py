@@ -22,6 +22,7 @@ from mrlinac.transport.tables import row_of
 from mrlinac.transport.voxels import density_of, even_near, is_fine, kind_of, material_of, place_of, voxel_at
 
 MAX_TURNS = 8000  # of one electron's direction: reached only on a long spiral through air or vacuum
+HINGE_SLOPE = 0.18  # of the hinge's density along a step, 1 + slope (2t - 1): see the theory page
 HIGHEST_REST_MeV = 0.6  # electrons above it are never given up
 
 
@@ -70,7 +71,7 @@ def charged(top, table, geometry, tally):
         u, v, w = el.rotate(u, v, w, bx, by, bz, 0.5 * arc * magnet / momentum)
     # what a whole step does
     row, f = row_of(kinetic)
-    part = uniform(rng)  # of the step, to the hinge
+    part = hinge(uniform(rng))  # of the step, to the hinge
     units = part
     hinged = False
     a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
@@ -155,7 +156,7 @@ def charged(top, table, geometry, tally):
                 settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
                 return rest_annihilation(top, x, y, z, positron, weight, table, tally)
             row, f = row_of(kinetic)
-            part = uniform(rng)
+            part = hinge(uniform(rng))
             units = part
             hinged = False
             a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
@@ -232,6 +233,13 @@ def charged(top, table, geometry, tally):
     deposit(tally, index, weight * (held + kinetic))
     x, y, z = i * sx + px, j * sy + py, k * sz + pz
     return rest_annihilation(top, x, y, z, positron, weight, table, tally)
+
+
+@device
+def hinge(u):
+    """Share of a step to its hinge: of density 1 + HINGE_SLOPE (2t − 1) on 0 … 1, from a uniform number."""
+    level = 1.0 - HINGE_SLOPE
+    return (math.sqrt(level * level + 4.0 * HINGE_SLOPE * u) - level) / (2.0 * HINGE_SLOPE)
 
 
 @device
