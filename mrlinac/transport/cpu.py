@@ -27,11 +27,11 @@ Progress = Callable[[float, float, str], None]
 
 ALIKE = 1.5  # densities of an even neighbourhood lie within this factor
 
-FINE_STEP = 3.0
-"""A step of density by this factor has fine voxels beside it: skin, airways and gas; lung and soft tissue."""
+FINE_STEP = 10.0
+"""A step of density by this factor has fine voxels beside it: skin, airways, gas; not lung beside soft tissue."""
 
 FINE_mm = 2.0
-"""So far from such a step voxels are fine: the first centres, and the range in water of some 0.5 MeV."""
+"""So far from such a step voxels are fine: the range in water of some 0.5 MeV, and the first voxel at least."""
 
 FINE_FROM_g_cm3 = 0.1
 """Voxels that are thinner than this are never fine: what they weigh is nobody's dose, and fine steps in gas cost most."""
