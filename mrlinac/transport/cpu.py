@@ -33,8 +33,9 @@ FINE_STEP = 10.0
 FINE_mm = 2.0
 """So far from such a step voxels are fine: the range in water of some 0.5 MeV, and the first voxel at least."""
 
-FINE_FROM_g_cm3 = 0.1
-"""Voxels that are thinner than this are never fine: what they weigh is nobody's dose, and fine steps in gas cost most."""
+GAS_g_cm3 = 0.1
+"""Voxels thinner than this are always fine: an electron of 100 keV that leaves the skin must not end in the air for it."""
+
 CACHE_LINE_bytes = 64
 CHUNK = 20_000  # primaries between two looks at the stop flag
 
@@ -100,7 +101,7 @@ def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
 
 
 def fine_voxels(density: NDArray[np.float32], spacing_zyx_mm: Sequence[float]) -> NDArray[np.bool_]:
-    """Voxels [z, y, x] of matter within FINE_mm of a face across which the density changes by FINE_STEP.
+    """Voxels [z, y, x] within FINE_mm of a face across which the density changes by FINE_STEP, and all gas.
 
     At least the voxels at the face itself. It depends on the medium alone, so that a beamlet is followed in the same way
     whichever others are.
@@ -110,7 +111,7 @@ def fine_voxels(density: NDArray[np.float32], spacing_zyx_mm: Sequence[float]) -
     most = ndimage.maximum_filter(density, size=size, mode="nearest")
     least = ndimage.minimum_filter(density, size=size, mode="nearest")
     step = np.float32(FINE_STEP)
-    return (density >= FINE_FROM_g_cm3) & ((most > step * density) | (density > step * least))
+    return (density < GAS_g_cm3) | (most > step * density) | (density > step * least)
 
 
 def dense_box(density: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

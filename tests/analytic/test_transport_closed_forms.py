@@ -216,14 +216,14 @@ def test_voxels_are_fine_beside_a_step_of_density_by_ten(other, expected):
     density[..., 6:] = other
     found = fine(density)[0, 0]
     assert np.array_equal(found[:6], [False] * 4 + [expected] * 2)  # two voxels of 1 mm
-    assert np.array_equal(found[6:], [expected and other >= cpu.FINE_FROM_g_cm3] * 2 + [False] * 4)  # never gas
+    assert np.array_equal(found[6:], [expected] * 6)  # gas everywhere
 
 
 @pytest.mark.parametrize(("spacing_mm", "voxels_deep"), [(0.5, 4), (1.0, 2), (2.0, 1), (3.0, 1), (5.0, 1)])
 def test_fine_voxels_reach_two_millimetres_and_one_voxel_at_least(spacing_mm, voxels_deep):
     density = np.ones((1, 1, 20), np.float32)
     density[..., 10:] = 0.001
-    assert fine(density, spacing_mm)[0, 0].sum() == voxels_deep
+    assert fine(density, spacing_mm)[0, 0, :10].sum() == voxels_deep
 
 
 def test_fine_steps_are_shorter_and_of_the_same_physics():
