@@ -26,6 +26,16 @@ Array = NDArray[np.float64]
 Progress = Callable[[float, float, str], None]
 
 ALIKE = 1.5  # densities of an even neighbourhood lie within this factor
+
+FINE_STEP = 10.0
+"""A step of density by this factor has fine voxels beside it: skin, airways, gas; not lung beside soft tissue."""
+
+FINE_mm = 2.0
+"""So far from such a step voxels are fine: the range in water of some 0.5 MeV, and the first voxel at least."""
+
+GAS_g_cm3 = 0.1
+"""Voxels thinner than this are always fine: an electron of 100 keV that leaves the skin must not end in the air for it."""
+
 CACHE_LINE_bytes = 64
 CHUNK = 20_000  # primaries between two looks at the stop flag
 
@@ -73,8 +83,9 @@ def pack(medium: Medium, table: Tables, field_xyz_T: Sequence[float]) -> tuple[G
 def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """One number per voxel, and the density it stands for, both [z, y, x].
 
-    Bits 0 … 5 are the material; bit 6 says that the 3 × 3 × 3 neighbourhood is nowhere denser or thinner than by
-    ALIKE; the others are the upper bits of the float32 density, rounded to 4e-6.
+    Bits 0 … 5 are the material; bit 6 says that the voxel is fine (:func:`fine_voxels`); bit 7 that the 3 × 3 × 3
+    neighbourhood is nowhere denser or thinner than by ALIKE; the others are the upper bits of the float32 density,
+    rounded to 8e-6.
     """
     exact = np.ascontiguousarray(medium.density_g_cm3, np.float32)
     low = np.uint32(voxels.DENSITY_SHIFT)
@@ -83,8 +94,24 @@ def codes(medium: Medium) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     most = ndimage.maximum_filter(density, size=3, mode="nearest")
     least = ndimage.minimum_filter(density, size=3, mode="nearest")
     even = (most <= np.float32(ALIKE) * density) & (density <= np.float32(ALIKE) * least)
-    code = (bits << np.uint32(voxels.CODE_SHIFT)) | (even.astype(np.uint32) * voxels.EVEN_BIT) | medium.material
+    fine = fine_voxels(density, medium.grid.spacing_zyx_mm)
+    flags = even.astype(np.uint32) * voxels.EVEN_BIT | fine.astype(np.uint32) * voxels.FINE_BIT
+    code = (bits << np.uint32(voxels.CODE_SHIFT)) | flags | medium.material
     return code.astype(np.uint32), density
+
+
+def fine_voxels(density: NDArray[np.float32], spacing_zyx_mm: Sequence[float]) -> NDArray[np.bool_]:
+    """Voxels [z, y, x] within FINE_mm of a face across which the density changes by FINE_STEP, and all gas.
+
+    At least the voxels at the face itself. It depends on the medium alone, so that a beamlet is followed in the same way
+    whichever others are.
+    """
+    reach = [max(1, round(FINE_mm / spacing)) for spacing in spacing_zyx_mm]
+    size = tuple(2 * n + 1 for n in reach)
+    most = ndimage.maximum_filter(density, size=size, mode="nearest")
+    least = ndimage.minimum_filter(density, size=size, mode="nearest")
+    step = np.float32(FINE_STEP)
+    return (density < GAS_g_cm3) | (most > step * density) | (density > step * least)
 
 
 def dense_box(density: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

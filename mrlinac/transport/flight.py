@@ -13,6 +13,7 @@ from mrlinac.transport import tables
 from mrlinac.transport.elementary import exp, ln
 from mrlinac.transport.photon import MEC2, azimuth, turn
 from mrlinac.transport.rng import uniform
+from mrlinac.transport.settle import electron_cut_at
 from mrlinac.transport.stack import ELECTRON, ESCAPED, N_FLIGHTS, PATHS, POSITRON, code_at, deposit, push, roulette
 from mrlinac.transport.tables import row_of
 from mrlinac.transport.voxels import density_of, material_of, voxel_at
@@ -25,7 +26,7 @@ def photon(top, table, geometry, tally):
     p = tally.stack[top]
     x, y, z, u, v, w, energy, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[8]
     drawn = p[PATHS]
-    photon_cut, electron_cut = table.cuts[tables.PHOTON_CUT], table.cuts[tables.ELECTRON_CUT]
+    photon_cut = table.cuts[tables.PHOTON_CUT]
     while True:
         if energy < photon_cut:
             index = voxel_at(x, y, z, geometry)
@@ -76,7 +77,7 @@ def photon(top, table, geometry, tally):
                     eps, cos = ph.klein_nishina(energy, rng)
             kinetic = energy * (1.0 - eps)
             c, s = azimuth(rng)
-            if kinetic > electron_cut:
+            if kinetic > electron_cut_at(code, table):
                 a, b, d = turn(u, v, w, ph.compton_electron_cos(energy, eps), -c, -s)
                 top = push(tally, top, x, y, z, a, b, d, kinetic, ELECTRON, weight)
             else:
@@ -88,9 +89,9 @@ def photon(top, table, geometry, tally):
                 if weight == 0.0:
                     return top
         elif r < table.photon[m, row, 2] * (1.0 - f) + table.photon[m, row + 1, 2] * f:
-            return pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally)
+            return pair(top, x, y, z, u, v, w, energy, index, code, weight, table, tally)
         elif r < table.photon[m, row, 3] * (1.0 - f) + table.photon[m, row + 1, 3] * f:
-            if energy > electron_cut:
+            if energy > electron_cut_at(code, table):
                 c, s = azimuth(rng)
                 u, v, w = turn(u, v, w, ph.photoelectron_cos(energy, rng), c, s)
                 return push(tally, top, x, y, z, u, v, w, energy, ELECTRON, weight)
@@ -156,20 +157,20 @@ def coherent_cos(energy, form, rng):
 
 
 @device
-def pair(top, x, y, z, u, v, w, energy, index, m, weight, table, tally):
+def pair(top, x, y, z, u, v, w, energy, index, code, weight, table, tally):
     """Electron and positron of a pair on the stack (triplets count as pairs; the third electron is at rest)."""
     rng = tally.rng
     available = energy - 2.0 * MEC2
     if available <= 0.0:  # the table's straight lines begin a little below the threshold
         deposit(tally, index, weight * energy)
         return top
-    first = available * ph.pair_fraction(energy, np.float64(table.z_mean[m]), rng)
+    first = available * ph.pair_fraction(energy, np.float64(table.z_mean[material_of(code)]), rng)
     for kind in (ELECTRON, POSITRON):
         kinetic = first if kind == ELECTRON else available - first
         beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
         c, s = azimuth(rng)
         a, b, d = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, s)
-        if kind == ELECTRON and kinetic <= table.cuts[tables.ELECTRON_CUT]:
+        if kind == ELECTRON and kinetic <= electron_cut_at(code, table):
             deposit(tally, index, weight * kinetic)
         else:
             top = push(tally, top, x, y, z, a, b, d, kinetic, kind, weight)

@@ -102,8 +102,8 @@ class Emission:
         if share < TOLD_BELOW_CUT:
             return ()
         return (
-            f"{100 * share:.2g} % of the photons' energy lies below the photon cut of {cut_MeV:g} MeV and is absorbed "
-            "where it enters the grid",
+            f"{100 * share:.2g} % of the photons' energy lies below the photon cut of {cut_MeV:g} MeV and is absorbed"
+            " where it enters the grid",
         )
 
     def fluence_at(self, uv_mm: Array) -> Array:

@@ -16,11 +16,13 @@ from mrlinac.transport import photon as ph
 from mrlinac.transport import scatter, tables
 from mrlinac.transport.photon import MEC2, azimuth, turn
 from mrlinac.transport.rng import uniform
+from mrlinac.transport.settle import electron_cut_at, settle
 from mrlinac.transport.stack import ELECTRON, ESCAPED, N_STEPS, N_TRUNCATED, POSITRON, code_at, deposit, push, radiate
 from mrlinac.transport.tables import row_of
-from mrlinac.transport.voxels import density_of, even_near, material_of, place_of, voxel_at
+from mrlinac.transport.voxels import density_of, even_near, is_fine, kind_of, material_of, place_of, voxel_at
 
 MAX_TURNS = 8000  # of one electron's direction: reached only on a long spiral through air or vacuum
+HINGE_SLOPE = 0.18  # of the hinge's density along a step, 1 + slope (2t - 1): see the theory page
 HIGHEST_REST_MeV = 0.6  # electrons above it are never given up
 
 
@@ -34,10 +36,9 @@ def charged(top, table, geometry, tally):
     """
     rng = tally.rng
     p = tally.stack[top]
-    x, y, z, u, v, w, kinetic, kind, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
-    positron = kind == POSITRON
+    x, y, z, u, v, w, kinetic, charged_as, weight = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]
+    positron = charged_as == POSITRON
     charge = 1 if positron else 0
-    cut = table.cuts[tables.ELECTRON_CUT]
     magnet = -geometry.field[3] if positron else geometry.field[3]
     bx, by, bz = geometry.field[0], geometry.field[1], geometry.field[2]
     sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
@@ -51,7 +52,8 @@ def charged(top, table, geometry, tally):
     j = np.int64(y * geometry.inverse_spacing[1])
     k = np.int64(z * geometry.inverse_spacing[2])
     code = code_at(tally, index)
-    density, m = density_of(code), material_of(code)
+    density, kind = density_of(code), kind_of(code)
+    m = tables_of(code, table)
     if ends_at(code, kinetic, table, geometry):
         settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
         return rest_annihilation(top, x, y, z, positron, weight, table, tally)
@@ -69,7 +71,7 @@ def charged(top, table, geometry, tally):
         u, v, w = el.rotate(u, v, w, bx, by, bz, 0.5 * arc * magnet / momentum)
     # what a whole step does
     row, f = row_of(kinetic)
-    part = uniform(rng)  # of the step, to the hinge
+    part = hinge(uniform(rng))  # of the step, to the hinge
     units = part
     hinged = False
     a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
@@ -120,8 +122,9 @@ def charged(top, table, geometry, tally):
                 index = place_of(i, j, k, geometry)
                 code = code_at(tally, index)
                 density = density_of(code)
-                if material_of(code) != m:
-                    m = material_of(code)
+                if kind_of(code) != kind:
+                    kind = kind_of(code)
+                    m = tables_of(code, table)
                     a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
                     per_g = 1.0 / (a0[tables.STEP] * (1.0 - f) + a1[tables.STEP] * f)
                     loss = a0[tables.LOSS] * (1.0 - f) + a1[tables.LOSS] * f
@@ -153,7 +156,7 @@ def charged(top, table, geometry, tally):
                 settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)
                 return rest_annihilation(top, x, y, z, positron, weight, table, tally)
             row, f = row_of(kinetic)
-            part = uniform(rng)
+            part = hinge(uniform(rng))
             units = part
             hinged = False
             a0, a1 = table.electron[charge, m, row], table.electron[charge, m, row + 1]
@@ -187,10 +190,14 @@ def charged(top, table, geometry, tally):
         if uniform(rng) < hard:
             r = uniform(rng)
             unhurt = kinetic
+            cut = electron_cut_at(code, table)
+            delta_cut = table.cuts[tables.FINE_DELTA_CUT] if is_fine(code) else table.cuts[tables.DELTA_CUT]
             if r < a0[tables.BREMS_SHARE]:
                 if kinetic > table.cuts[tables.PHOTON_CUT]:
                     row, g = row_of(kinetic)
-                    g = el.brems_energy(row + g, table.brems[m], table.cuts[tables.PHOTON_CUT], kinetic, rng)
+                    g = el.brems_energy(
+                        row + g, table.brems[material_of(code)], table.cuts[tables.PHOTON_CUT], kinetic, rng
+                    )
                     beta = math.sqrt(kinetic * (kinetic + 2.0 * MEC2)) / (kinetic + MEC2)
                     c, sn = azimuth(rng)
                     a, b, e = turn(u, v, w, ph.dipole_cos(beta, uniform(rng)), c, sn)
@@ -199,11 +206,8 @@ def charged(top, table, geometry, tally):
             elif positron and r >= a0[tables.BHABHA_SHARE]:
                 deposit(tally, index, weight * held)
                 return annihilate(top, x, y, z, u, v, w, kinetic, weight, table, tally)
-            elif kinetic > (table.cuts[tables.DELTA_CUT] if positron else 2.0 * table.cuts[tables.DELTA_CUT]):
-                if positron:
-                    given = el.bhabha(kinetic, table.cuts[tables.DELTA_CUT], rng)
-                else:
-                    given = el.moller(kinetic, table.cuts[tables.DELTA_CUT], rng)
+            elif kinetic > (delta_cut if positron else 2.0 * delta_cut):
+                given = el.bhabha(kinetic, delta_cut, rng) if positron else el.moller(kinetic, delta_cut, rng)
                 cos_1, cos_2 = el.moller_cos(kinetic, given)
                 c, sn = azimuth(rng)
                 if given > cut:
@@ -232,77 +236,30 @@ def charged(top, table, geometry, tally):
 
 
 @device
-def face(x, u, i, side):
-    """Way along a direction to the face of voxel i of an axis that it runs towards; not below 0."""
-    if u > 1e-12:
-        return max(0.0, ((i + 1) * side - x) / u)
-    if u < -1e-12:
-        return max(0.0, (i * side - x) / u)
-    return 1e30
+def hinge(u):
+    """Share of a step to its hinge: of density 1 + HINGE_SLOPE (2t − 1) on 0 … 1, from a uniform number."""
+    level = 1.0 - HINGE_SLOPE
+    return (math.sqrt(level * level + 4.0 * HINGE_SLOPE * u) - level) / (2.0 * HINGE_SLOPE)
+
+
+@device
+def tables_of(code, table):
+    """Index of a voxel's electron tables: its material, those of fine voxels behind all others."""
+    m = material_of(code)
+    return m + table.photon.shape[0] if is_fine(code) else m
 
 
 @device
 def ends_at(code, kinetic, table, geometry):
     """Whether an electron is given up here: below the cut, or of too short a range to matter."""
-    if kinetic <= table.cuts[tables.ELECTRON_CUT]:
+    if kinetic <= electron_cut_at(code, table):
         return True
-    if kinetic > HIGHEST_REST_MeV or not even_near(code):
+    if kinetic > HIGHEST_REST_MeV or not even_near(code) or is_fine(code):
         return False
     row, _ = row_of(kinetic)
     return table.range_mm[material_of(code), row + 1] < table.cuts[tables.REST] * geometry.shortest_mm[
         0
     ] * density_of(code)
-
-
-@device
-def settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally):
-    """Deposit what an electron has left at one point, its mean mass path straight on.
-
-    In gas, and at the border of gas and matter, it stays: the point would lie beyond the next wall.
-    """
-    nx, ny, nz = geometry.shape[0], geometry.shape[1], geometry.shape[2]
-    sx, sy, sz = geometry.spacing[0], geometry.spacing[1], geometry.spacing[2]
-    index = place_of(i, j, k, geometry)
-    code = code_at(tally, index)
-    first = density_of(code)
-    row, f = row_of(max(kinetic, tables.LOWEST_MeV))
-    m = material_of(code)
-    units = tables.REST_SHARE
-    far = table.range_mm[m, row] * (1.0 - f) + table.range_mm[m, row + 1] * f
-    if units * far > 2.0 * geometry.shortest_mm[0] * first:
-        deposit(tally, index, weight * kinetic)
-        return
-    per_mm = first / far
-    fx, fy, fz = face(x, u, i, sx), face(y, v, j, sy), face(z, w, k, sz)
-    while True:
-        d = max(0.0, min(fx, min(fy, fz)))
-        if d * per_mm >= units:
-            break
-        units -= d * per_mm
-        fx -= d
-        fy -= d
-        fz -= d
-        if fx <= fy and fx <= fz:
-            i += 1 if u > 0.0 else -1
-            fx = sx / abs(u)
-        elif fy <= fz:
-            j += 1 if v > 0.0 else -1
-            fy = sy / abs(v)
-        else:
-            k += 1 if w > 0.0 else -1
-            fz = sz / abs(w)
-        if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
-            break
-        there = place_of(i, j, k, geometry)
-        code = code_at(tally, there)
-        density = density_of(code)
-        if density < 0.1 * first or density > 10.0 * first:
-            break
-        m = material_of(code)
-        far = table.range_mm[m, row] * (1.0 - f) + table.range_mm[m, row + 1] * f
-        per_mm = density / far
-        index = there
-    deposit(tally, index, weight * kinetic)
 
 
 @device

@@ -7,7 +7,7 @@ the bits of the number. Photon columns are per mm and g/cm³; electron columns l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -75,6 +75,11 @@ class Settings:
     rest_voxels
         Where the densities of a voxel and its neighbours are alike, an electron whose range is shorter than this share
         of the voxel's shortest side deposits what it has left at one point.
+    fine_cut_MeV
+        ``electron_cut_MeV`` and ``delta_cut_MeV`` in fine voxels, within some mm of air and big steps of density, where
+        it is the smaller (:func:`mrlinac.transport.cpu.fine_voxels`).
+    fine_loss, fine_q1
+        ``max_loss`` and ``max_q1`` in fine voxels, where they are the smaller.
     """
 
     photon_cut_MeV: float = 0.05
@@ -88,6 +93,9 @@ class Settings:
     roulette_MeV: float = 1.0
     roulette_weight: float = 4.0
     rest_voxels: float = 0.3
+    fine_cut_MeV: float = 0.05
+    fine_loss: float = 0.1
+    fine_q1: float = 0.15
 
     def __post_init__(self) -> None:
         if not LOWEST_MeV <= self.photon_cut_MeV <= 0.5:
@@ -96,21 +104,35 @@ class Settings:
             raise PhysicsError(f"electron_cut_MeV must lie from {LOWEST_MeV:.4f} to 1, delta_cut_MeV from 0.02 to 1")
         if not 0 < self.max_turn_rad <= 1 or not 0 < self.max_loss <= 0.5 or not 0 < self.max_q1 <= 0.5:
             raise PhysicsError("max_turn_rad must lie above 0 and up to 1, max_loss and max_q1 up to 0.5")
+        if not 0.02 <= self.fine_cut_MeV <= 1 or not 0 < self.fine_loss <= 0.5 or not 0 < self.fine_q1 <= 0.5:
+            raise PhysicsError("fine_cut_MeV must lie from 0.02 to 1, fine_loss and fine_q1 above 0 and up to 0.5")
         if not 0 <= self.rest_voxels <= 1 or self.roulette_MeV < 0 or self.roulette_weight < 0:
             raise PhysicsError("rest_voxels must lie from 0 to 1, roulette_MeV and roulette_weight not below 0")
+
+    @property
+    def finely(self) -> Settings:
+        """What holds in fine voxels."""
+        return replace(
+            self,
+            electron_cut_MeV=min(self.fine_cut_MeV, self.electron_cut_MeV),
+            delta_cut_MeV=min(self.fine_cut_MeV, self.delta_cut_MeV),
+            max_loss=min(self.fine_loss, self.max_loss),
+            max_q1=min(self.fine_q1, self.max_q1),
+        )
 
 
 # Places in Tables.cuts
 (
     PHOTON_CUT, ELECTRON_CUT, DELTA_CUT, MAX_TURN, COHERENT, BINDING, ROULETTE, ROULETTE_WEIGHT, REST,
-) = range(9)  # fmt: skip
+    FINE_ELECTRON_CUT, FINE_DELTA_CUT,
+) = range(11)  # fmt: skip
 
 
 class Tables(NamedTuple):
     """Arrays the kernels read; all float32 but ``cuts``."""
 
     photon: NDArray[np.float32]  # [material, row, 4]
-    electron: NDArray[np.float32]  # [charge, material, row, 8]
+    electron: NDArray[np.float32]  # [charge, material, then material in fine voxels, row, 8]
     range_mm: NDArray[np.float32]  # [material, row] at 1 g/cm³
     brems: NDArray[np.float32]  # [material, row, node] quantiles of ln(k/cut)/ln(T/cut)
     w: NDArray[np.float32]  # Goudsmit-Saunderson
@@ -155,7 +177,11 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
     electron = np.stack(
         [
             np.stack(
-                [electron_columns(n, energy, s, settings, positron) for n, s in zip(names, spectra, strict=True)]
+                [
+                    electron_columns(n, energy, s, settings, positron, fine)
+                    for fine in (False, True)
+                    for n, s in zip(names, spectra, strict=True)
+                ]
             )
             for positron in (False, True)
         ]
@@ -184,6 +210,8 @@ def _load(names: tuple[str, ...], settings: Settings) -> Tables:
                 settings.roulette_MeV,
                 settings.roulette_weight,
                 settings.rest_voxels,
+                settings.finely.electron_cut_MeV,
+                settings.finely.delta_cut_MeV,
             ]
         ),
     )
@@ -224,10 +252,16 @@ def mean_z(material: materials.Material) -> float:
 # -- electrons ---------------------------------------------------------------------------------------
 
 
-def electron_columns(name: str, energy: Array, radiated: Spectrum, settings: Settings, positron: bool) -> Array:
-    """The eight columns of one material and charge; per mm and g/cm³."""
+FINE_FROM_g_cm2 = 0.018
+"""Fine steps are not shorter than this, a step of 200 keV elsewhere: shorter ones are short enough whatever they lose."""
+
+
+def electron_columns(
+    name: str, energy: Array, radiated: Spectrum, settings: Settings, positron: bool, fine: bool = False
+) -> Array:
+    """The eight columns of one material and charge, in fine voxels or elsewhere; per mm and g/cm³."""
     material = materials.material(name)
-    delta = settings.delta_cut_MeV
+    delta = (settings.finely if fine else settings).delta_cut_MeV
     radiative = materials.radiative_stopping(name, energy)
     stopping = (
         materials.restricted_collision_stopping(name, energy, delta, positron) + radiative * radiated.soft_share
@@ -241,6 +275,9 @@ def electron_columns(name: str, energy: Array, radiated: Spectrum, settings: Set
     q1, number, eta = scattering(material, energy, delta)
     # The step at 1 g/cm³: by loss, by scattering, and so that two hard events in one stay rare.
     path = np.minimum(settings.max_loss * energy / stopping, settings.max_q1 / q1)
+    if fine:
+        finer = np.minimum(settings.finely.max_loss * energy / stopping, settings.finely.max_q1 / q1)
+        path = np.minimum(path, np.maximum(finer, FINE_FROM_g_cm2))
     path = np.minimum(path, 0.3 / np.maximum(hard, 1e-3))
     loss = loss_over(energy, stopping, path)
     q1, number, hard = (share_over(energy, each / stopping, loss) for each in (q1, number, hard))

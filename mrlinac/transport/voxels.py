@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from mrlinac.jit import device
 
 MATERIAL_BITS = 63
-EVEN_BIT = 64
-CODE_SHIFT, DENSITY_SHIFT = 7, 6  # a code's upper bits are those of the density as float32, less the lowest six
+FINE_BIT, EVEN_BIT = 64, 128
+KIND_BITS = MATERIAL_BITS | FINE_BIT  # where these are the same, an electron's tables are
+CODE_SHIFT, DENSITY_SHIFT = 8, 7  # a code's upper bits are those of the density as float32, less the lowest seven
 
 
 class Geometry(NamedTuple):
@@ -70,8 +71,20 @@ def even_near(code):
 
 
 @device
+def kind_of(code):
+    """What an electron's tables depend on: the material, and whether steps are fine here."""
+    return code & np.uint32(KIND_BITS)
+
+
+@device
+def is_fine(code):
+    """Whether a voxel lies so near a face to air or a big step of density that electrons are followed finely."""
+    return code & np.uint32(FINE_BIT) != np.uint32(0)
+
+
+@device
 def density_of(code):
-    """Density of a voxel's code, to 4e-6 of it."""
+    """Density of a voxel's code, to 8e-6 of it."""
     return np.float64(np.uint32((code >> np.uint32(CODE_SHIFT)) << np.uint32(DENSITY_SHIFT)).view(np.float32))
 
 

@@ -202,3 +202,44 @@ def test_a_neighbourhood_is_even_up_to_its_bound(other, even):
     medium = Medium(uniform.grid, density, uniform.material, uniform.materials)
     code, _ = cpu.codes(medium)
     assert voxels.even_near.py_func(code[2, 2, 2]) == even
+
+
+def fine(density, spacing_mm=1.0):
+    medium = box(density.shape, spacing_mm, 1.0)
+    code, _ = cpu.codes(Medium(medium.grid, density, medium.material, medium.materials))
+    return np.vectorize(lambda c: voxels.is_fine.py_func(np.uint32(c)))(code)
+
+
+@pytest.mark.parametrize(("other", "expected"), [(0.001, True), (0.09, True), (0.11, False), (1.0, False)])
+def test_voxels_are_fine_beside_a_step_of_density_by_ten(other, expected):
+    density = np.ones((1, 1, 12), np.float32)
+    density[..., 6:] = other
+    found = fine(density)[0, 0]
+    assert np.array_equal(found[:6], [False] * 4 + [expected] * 2)  # two voxels of 1 mm
+    assert np.array_equal(found[6:], [expected] * 6)  # gas everywhere
+
+
+@pytest.mark.parametrize(("spacing_mm", "voxels_deep"), [(0.5, 4), (1.0, 2), (2.0, 1), (3.0, 1), (5.0, 1)])
+def test_fine_voxels_reach_two_millimetres_and_one_voxel_at_least(spacing_mm, voxels_deep):
+    density = np.ones((1, 1, 20), np.float32)
+    density[..., 10:] = 0.001
+    assert fine(density, spacing_mm)[0, 0, :10].sum() == voxels_deep
+
+
+def test_fine_steps_are_shorter_and_of_the_same_physics():
+    """Per path: what is lost softly and what goes into hard collisions add up to the same."""
+    table = tables.load(("water",))
+    energy = tables.energy_grid_MeV()
+    rows = [int(np.searchsorted(energy, e)) for e in (0.6, 1.0, 2.0, 5.0)]
+    coarse, finer = table.electron[0, 0].astype(float), table.electron[0, 1].astype(float)
+    for row in rows:
+        assert finer[row, tables.STEP] < 0.5 * coarse[row, tables.STEP]
+        soft = [each[row, tables.LOSS] / each[row, tables.STEP] for each in (coarse, finer)]
+        # What Møller collisions transfer between the two thresholds, from their cross section by itself.
+        w = np.geomspace(0.05, 0.2, 4001)
+        cross = -np.gradient(np.array([tables.moller_per_electron_cm2(energy[row : row + 1], c)[0] for c in w]), w)
+        expected = np.trapezoid(w * cross, w) * materials.material("water").electrons_per_g / 10
+        assert soft[0] - soft[1] == pytest.approx(expected, rel=0.15)  # the steps' mean energies differ
+    # Below 200 keV they are those of other voxels.
+    low = energy < 0.09
+    np.testing.assert_allclose(finer[low], coarse[low], rtol=1e-5)

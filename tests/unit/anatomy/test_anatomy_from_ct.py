@@ -70,6 +70,19 @@ def test_the_curve_is_schneiders():
         hu_curve("nobody1999")
 
 
+PUBLISHED_EDGES_HU = (-950, -120, -82, -52, -22, 8, 19, 80, 120, *range(200, 1501, 100))
+"""Where the bins of Schneider 2000, table 6, meet; the last begins at 1500."""
+
+
+@pytest.mark.parametrize(("number", "edge_HU"), list(enumerate(PUBLISHED_EDGES_HU, 1)))
+def test_materials_change_at_the_published_edges_to_the_HU(number, edge_HU):
+    """One HU below an edge the thinner bin, at the edge and one above it the denser."""
+    found = CURVE.material_of(np.array([edge_HU - 1, edge_HU, edge_HU + 1], np.float32))
+    assert [CURVE.materials[i] for i in found] == [
+        f"schneider-{number:02d}", f"schneider-{number + 1:02d}", f"schneider-{number + 1:02d}",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("spacing", [(3.0, 3.0, 3.0), (2.0, 2.0, 2.0), (5.0, 1.5, 0.7)])
 def test_resampling_conserves_sums(spacing):
     values = np.random.default_rng(1).random(CT.shape_zyx).astype(np.float32)

@@ -37,7 +37,7 @@ def main(batches: int) -> None:
     emission = Emission.of_machine(machine)
     said: dict[str, object] = {}
     for name, field in (("1.5 T", (0.0, 0.0, 1.5)), ("0 T", (0.0, 0.0, 0.0))):
-        rows = run._rows(maps, machine, emission, medium, field)
+        rows = run._rows(maps, machine, emission, medium)
         share = np.linspace(0, 1, len(rows))  # of 12 primaries the beamlets get 0, 2, 4 and 4 + 2
         cpu, gpu = (
             run.simulate(
