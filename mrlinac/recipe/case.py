@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class Case:
         LPS.
     maps : tuple of BeamletMap
     notes : Notes
+    making : mapping
+        What it cost to prepare: CPU and wall seconds, peak memory; no part of what the case is.
     """
 
     patient: Patient
@@ -49,6 +51,7 @@ class Case:
     field_xyz_T: Triple
     maps: tuple[BeamletMap, ...]
     notes: Notes
+    making: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def beamlets(self) -> int:

@@ -101,8 +101,8 @@ def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Prot
     if normalisation.applied:
         return f"Normalised: fluence and dose scaled by {percent:+.2f} % so that D50 of {target} is the prescription."
     return (
-        f"Not normalised: D50 of {target} would need {percent:+.2f} %, more than the {100 * optimise.MOST_SCALING:g} % that "
-        "scaling may make good."
+        f"Not normalised: D50 of {target} would need {percent:+.2f} %, more than the {100 * optimise.MOST_SCALING:g} % "
+        "that scaling may make good."
     )
 
 
