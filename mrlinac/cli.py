@@ -387,7 +387,7 @@ def import_(
     _say(told, as_json, lambda: _print_import(found, lacks))
     if found.problems:
         if not as_json:
-            err.print(f"[red]error:[/red] {len(found.problems)} problem(s); nothing was written")
+            err.print("[red]error:[/red] nothing was written: see what stands in the way")
         raise typer.Exit(1)
     if found.file is not None and not as_json:
         out.print(f"decisions: {_escaped(str(found.file))}")

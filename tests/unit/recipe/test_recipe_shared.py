@@ -21,12 +21,12 @@ MARGIN = "protocol.structures.PTV.margin_mm"
 
 @pytest.fixture(scope="module")
 def patient():
-    return thorax(3, spacing_zyx_mm=(10.0, 5.0, 5.0))
+    return thorax(3, spacing_zyx_mm=(30.0, 8.0, 8.0))
 
 
 @pytest.fixture(scope="module")
 def spec():
-    return mr.load_plan("unity-66in33", {"numerics.grid_mm": 10, "technique.gantry_deg": [20, 300]})
+    return mr.load_plan("unity-66in33", {"numerics.grid_mm": 16, "technique.gantry_deg": [20, 300]})
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def moved(patient):
         ({}, moved),
         ({}, lambda p: replace(p, rois={**p.rois, "CTV": replace(p.rois["CTV"], slice_spacing_mm=4.0)})),
         ({}, lambda p: replace(p, position="HFP")),
-        ({"numerics.grid_mm": 12}, lambda p: p),
+        ({"numerics.grid_mm": 18}, lambda p: p),
         ({"patient.density_overrides": {"CTV": {"density_g_cm3": 1.5, "material": "water"}}}, lambda p: p),
         ({"patient.metal.density_g_cm3": 8.0, "patient.metal.threshold_HU": 200}, lambda p: p),
         ({"machine": "agility"}, lambda p: p),
