@@ -10,11 +10,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
-from mrlinac import dicom, jit, report, spec, transport
+from mrlinac import dicom, jit, notebook, report, spec, transport
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.patient_file import FILE_NAME, decisions
 from mrlinac.anatomy.phantom import structure_names, thorax
 from mrlinac.anatomy.structures import Ends
+from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dose.gamma import parse_criteria
 from mrlinac.dose.grammar import parse_requests
 from mrlinac.errors import SpecError
@@ -31,7 +32,7 @@ from mrlinac.recipe.result import PlanResult, load_result
 from mrlinac.recipe.result import check_output as _check_output
 from mrlinac.recipe.result import check_output_early as _check_output_early
 from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec, presets
-from mrlinac.recipe.stages import Progress, silent
+from mrlinac.recipe.stages import Progress, Stages, silent
 from mrlinac.store import Store
 
 __all__ = [
@@ -102,17 +103,20 @@ def load_patient(
     DataError
         With every problem of the folder: file, tag, reason, remedy.
     """
-    patient = dicom.read_patient(
-        Path(folder),
-        rtstruct=rtstruct,
-        series=series,
-        position=position,
-        structures=not derive,
-        same_frame=same_frame,
-        densities=densities,
-        deriver=with_derived,
-    )
-    return with_derived(patient, derive if isinstance(derive, bool) else tuple(derive))
+    stages = Stages()
+    with stages.stage("load patient"):
+        patient = dicom.read_patient(
+            Path(folder),
+            rtstruct=rtstruct,
+            series=series,
+            position=position,
+            structures=not derive,
+            same_frame=same_frame,
+            densities=densities,
+            deriver=with_derived,
+        )
+        patient = with_derived(patient, derive if isinstance(derive, bool) else tuple(derive))
+    return replace(patient, loading=stages.cost("load patient"))
 
 
 def import_folder(
@@ -204,7 +208,10 @@ def import_folder(
 
 def phantom(seed: int = 1) -> Patient:
     """The built-in digital thorax patient."""
-    return thorax(seed)
+    stages = Stages()
+    with stages.stage("load patient"):
+        patient = thorax(seed)
+    return replace(patient, loading=stages.cost("load patient"))
 
 
 def write_phantom(folder: str | Path, *, seed: int = 1) -> Patient:
@@ -230,7 +237,7 @@ def patient_of(plan: PlanSpec) -> Patient:
             densities=wanted.densities,
             derive=wanted.derive,
         )
-    return thorax(plan.patient.phantom_seed)
+    return phantom(plan.patient.phantom_seed)
 
 
 def _with_report(recipe: Callable[Given, PlanResult]) -> Callable[Given, PlanResult]:
@@ -257,9 +264,9 @@ def recalculate(
     """The forward Monte Carlo dose of the same MU in another field, along the machine's direction."""
     made = planning.recalculate(result, field_T=field_T, progress=progress, threads=threads, device=device)
 
-    def write_both(after: PlanResult, folder: Path) -> None:
+    def write_both(after: PlanResult, folder: Path, *, figures: bool = True) -> None:
         labels = (f"{result.field_T:g} T, planned", f"{field_T:g} T, recalculated")
-        compare(dict(zip(labels, (result, after), strict=True))).save(folder / "comparison")
+        compare(dict(zip(labels, (result, after), strict=True))).save(folder / "comparison", figures=figures)
 
     return replace(made, writers=(report.write_result, write_both))
 
@@ -314,9 +321,45 @@ class Comparison:
         """Models of all results, a column each (DataFrame); population estimates, see ``docs/report.md``."""
         return report.models_side_by_side(self.results)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write figures and the page that sets the results side by side; returns the page."""
-        return report.write_comparison_of(self.results, Path(folder))
+    @property
+    def skin(self) -> Any:
+        """Skin metrics of all results, a column each (DataFrame)."""
+        return report.skin_side_by_side(self.results)
+
+    @property
+    def constraints(self) -> Any:
+        """Hard limits of all results, a column each (DataFrame)."""
+        return report.constraints_side_by_side(self.results)
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.results)})"
+
+    def _repr_html_(self) -> str:
+        """What each plan is worth, and the goals side by side."""
+        worth = [(label, result.standing.headline) for label, result in self.results.items()]
+        rows = [
+            (
+                *(str(row[key]) for key in ("structure", "metric")),
+                *(
+                    f"{notebook.figure(row[label], row[f'{label} sigma'], str(row['unit']))}  {row[f'{label} verdict']}"
+                    for label in self.results
+                ),
+            )
+            for row in self.goals.to_dict("records")
+        ]
+        tables = notebook.table(("plan", ""), worth) + notebook.table(("structure", "metric", *self.results), rows)
+        return tables + notebook.line(RESEARCH_ONLY)
+
+    def save(self, folder: str | Path, *, figures: bool = True) -> Path:
+        """Write the page that sets the results side by side, figures, and the tables as CSV; returns the page.
+
+        Parameters
+        ----------
+        folder : path
+        figures : bool
+            Whether to draw; without, the page holds the tables only.
+        """
+        return report.write_comparison_of(self.results, Path(folder), figures=figures)
 
 
 def compare(results: Mapping[str, PlanResult]) -> Comparison:
@@ -324,15 +367,15 @@ def compare(results: Mapping[str, PlanResult]) -> Comparison:
     return Comparison(dict(results))
 
 
-def write_report(results: Mapping[str, PlanResult], folder: str | Path) -> Path:
+def write_report(results: Mapping[str, PlanResult], folder: str | Path, *, figures: bool = True) -> Path:
     """Write the report of one result, or the comparison of several; returns the page."""
     if len(results) == 1:
         place, result = Path(folder), next(iter(results.values()))
         _check_output(place, result.fingerprint)
         place.mkdir(parents=True, exist_ok=True)
-        report.write_result(result, place)
+        report.write_result(result, place, figures=figures)
         return place / "report.html"
-    return compare(results).save(folder)
+    return compare(results).save(folder, figures=figures)
 
 
 def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -> dicom.AnonymiseReport:

@@ -122,6 +122,7 @@ PlanName = Annotated[
 Device = Annotated[
     On, typer.Option("--device", help="What computes forward doses (an influence is made on the cpu in any case).")
 ]
+NoFigures = Annotated[bool, typer.Option("--no-figures", help="Draw no figures: the report holds words and tables.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and estimate only.")]
 PatientFolder = Annotated[
     Path | None,
@@ -192,6 +193,7 @@ def plan(
     overwrite: Overwrite = False,
     threads: Threads = None,
     device: Device = On.cpu,
+    no_figures: NoFigures = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -210,7 +212,7 @@ def plan(
     mrlinac.check_output(spec, person, folder, overwrite=overwrite)
     with _progress(as_json) as tell:
         result = mrlinac.make_plan(spec, person, case=found.case, progress=tell, threads=threads, device=device.value)
-        result.save(folder, overwrite=overwrite)
+        result.save(folder, overwrite=overwrite, figures=not no_figures)
     _say(_summary(result, folder), as_json, lambda: _print_result(result, folder))
     raise typer.Exit(_exit_status(result))
 
@@ -245,6 +247,7 @@ def recalculate(
     overwrite: Overwrite = False,
     threads: Threads = None,
     device: Device = On.cpu,
+    no_figures: NoFigures = False,
     as_json: AsJson = False,
 ) -> None:
     """The dose of the same MU in another field: what the field does to a plan."""
@@ -255,7 +258,7 @@ def recalculate(
     mrlinac.check_place(target)
     with _progress(as_json) as tell:
         after = mrlinac.recalculate(before, field_T=field_T, progress=tell, threads=threads, device=device.value)
-        after.save(target, overwrite=overwrite)
+        after.save(target, overwrite=overwrite, figures=not no_figures)
     _say(_summary(after, target), as_json, lambda: _print_result(after, target))
     raise typer.Exit(_exit_status(after))
 
@@ -268,6 +271,7 @@ def report(
     out_: Annotated[Path, typer.Option("--out", help="Folder of the comparison, or of the one report.")] = Path(
         "report"
     ),
+    no_figures: NoFigures = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a result again, or one that sets several results side by side."""
@@ -275,7 +279,7 @@ def report(
     results = {folder.resolve().name: mrlinac.load_result(folder) for folder in folders}
     if len(results) != len(folders):
         raise SpecError("the results need folders of different names: the names label the columns")
-    page = mrlinac.write_report(results, out_)
+    page = mrlinac.write_report(results, out_, figures=not no_figures)
     _say({"report": str(page)}, as_json, lambda: out.print(f"report: {page}"))
 
 
@@ -383,7 +387,7 @@ def import_(
     _say(told, as_json, lambda: _print_import(found, lacks))
     if found.problems:
         if not as_json:
-            err.print(f"[red]error:[/red] {len(found.problems)} problem(s); nothing was written")
+            err.print("[red]error:[/red] nothing was written: see what stands in the way")
         raise typer.Exit(1)
     if found.file is not None and not as_json:
         out.print(f"decisions: {_escaped(str(found.file))}")

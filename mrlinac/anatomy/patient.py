@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mrlinac import notebook
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.structures import Roi
 from mrlinac.errors import DataError
@@ -54,6 +55,9 @@ class Notes:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        return notebook.table(("", "note"), [(note.severity, note.text) for note in self.entries])
+
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -88,6 +92,8 @@ class Patient:
         Name, ID and the like: never shown in repr, logs, reports or fingerprints; written only when asked for.
     decisions : PatientFile or None
         What ``patient.toml`` says of planning: densities, couch, target base.
+    loading : mapping
+        What it cost to read or to make: CPU and wall seconds, peak memory; no part of what the patient is.
     """
 
     label: str
@@ -101,6 +107,7 @@ class Patient:
     notes: Notes = field(default_factory=Notes)
     identifiers: Mapping[str, str] = field(default_factory=dict, repr=False)
     decisions: PatientFile | None = None
+    loading: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def external(self) -> Roi:

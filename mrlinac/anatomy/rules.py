@@ -11,7 +11,7 @@ The steps of one rule run in this order: sources (``from`` or ``first_of``), ``m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -29,13 +29,15 @@ from pydantic import (
 from mrlinac import spec
 from mrlinac.anatomy import booleans
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.margins import SixMargins, expand
+from mrlinac.anatomy.margins import Margin, SixMargins, expand
 from mrlinac.anatomy.patient import Note, Notes, Severity
 from mrlinac.anatomy.structures import Role, Shell, Structure, StructureSet
 from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError, did_you_mean, raise_all
 
 Occupancy = NDArray[np.float32]
+Grow = Callable[[Occupancy, Grid, Margin], Occupancy]
+"""Grows or shrinks an occupancy by a margin."""
 Direction = Literal["anterior", "posterior", "left", "right"]
 
 
@@ -153,7 +155,11 @@ class StructureRule(spec.Spec):
 
 
 def derive(
-    structures: StructureSet, rules: Mapping[str, StructureRule], *, imaged_z_mm: tuple[float, float] | None = None
+    structures: StructureSet,
+    rules: Mapping[str, StructureRule],
+    *,
+    imaged_z_mm: tuple[float, float] | None = None,
+    grow: Grow = expand,
 ) -> tuple[StructureSet, Notes]:
     """Evaluate structure rules in the order in which they depend on one another.
 
@@ -164,6 +170,8 @@ def derive(
     rules : mapping from name to StructureRule
     imaged_z_mm : tuple of float
         Outer edges of the imaged range; needed where a rule has ``trim_ends_mm``.
+    grow : function, optional
+        Stands for :func:`mrlinac.anatomy.margins.expand`, for one who keeps what it made.
 
     Returns
     -------
@@ -186,7 +194,7 @@ def derive(
     if sides and len(structures.of_role("external")) != 1:
         faults.append(f"side of {', '.join(sides)}: needs exactly one structure of role 'external'")
     raise_all(DataError, "the protocol's structure rules cannot be evaluated:", faults)
-    work = _Evaluation(structures, imaged_z_mm)
+    work = _Evaluation(structures, imaged_z_mm, grow)
     work.notes.extend(plan.notes)
     for name in plan.order:
         work.add(name, rules[name])
@@ -258,8 +266,10 @@ class _Plan:
 class _Evaluation:
     """The structures so far, margins already computed, and what to tell."""
 
-    def __init__(self, structures: StructureSet, imaged_z_mm: tuple[float, float] | None) -> None:
-        self.result, self.imaged_z_mm = structures, imaged_z_mm
+    def __init__(
+        self, structures: StructureSet, imaged_z_mm: tuple[float, float] | None, grow: Grow = expand
+    ) -> None:
+        self.result, self.imaged_z_mm, self.grow = structures, imaged_z_mm, grow
         self.drawn = frozenset(structures)
         self.notes: list[Note] = []
         self.cache: dict[tuple[str, float | SixMargins], Occupancy] = {}
@@ -272,7 +282,7 @@ class _Evaluation:
         """Evaluate one rule and note what became of it."""
         inside, text, shell = self._source(name, rule)
         if rule.ring is not None:
-            outer, inner = (expand(inside, self.grid, m) for m in (rule.ring.outer_mm, rule.ring.inner_mm))
+            outer, inner = (self.grow(inside, self.grid, m) for m in (rule.ring.outer_mm, rule.ring.inner_mm))
             inside, shell = booleans.difference(outer, inner, self.grid), Shell(outer, inner)
             text += f", shell from {rule.ring.inner_mm:g} to {rule.ring.outer_mm:g} mm"
         for term in self._present(name, rule.within):
@@ -329,9 +339,9 @@ class _Evaluation:
             inside = self._of(terms[0])
             for term in terms[1:]:
                 inside = booleans.union(inside, self._of(term), self.grid)
-            inside = expand(inside, self.grid, rule.margin_mm)
+            inside = self.grow(inside, self.grid, rule.margin_mm)
         if rule.rind_mm is not None:
-            core = expand(inside, self.grid, -rule.rind_mm)
+            core = self.grow(inside, self.grid, -rule.rind_mm)
             rind = booleans.difference(inside, core, self.grid)
             return rind, f"{text}, outer {rule.rind_mm:g} mm", Shell(inside, core)
         return inside, text, None
@@ -352,7 +362,7 @@ class _Evaluation:
             return drawn
         key = (term.structure, term.margin_mm)
         if key not in self.cache:
-            self.cache[key] = expand(drawn, self.grid, term.margin_mm)
+            self.cache[key] = self.grow(drawn, self.grid, term.margin_mm)
         return self.cache[key]
 
     def _half_body(self, side: Side) -> Occupancy:

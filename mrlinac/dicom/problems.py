@@ -80,8 +80,22 @@ class Findings:
             self._notes.append(told)
 
     def notes(self) -> Notes:
-        """The import report so far, as a frozen noun."""
-        return Notes(tuple(self._notes))
+        """The import report so far, as a frozen noun: what is to be looked at and repeats is counted, by kind of sentence.
+
+        What was found (severity ``info``) is an inventory and stays whole.
+        """
+        kinds: dict[tuple[str, str], list[Note]] = {}
+        for note in self._notes:
+            kinds.setdefault(_kind_of(note), []).append(note)
+        told: list[Note] = []
+        for note in self._notes:
+            alike = kinds[_kind_of(note)]
+            if note.severity == "info" or len(alike) <= MOST_LISTED or note in alike[:MOST_LISTED]:
+                told.append(note)
+            elif note is alike[MOST_LISTED]:
+                names = ", ".join(_subject_of(other.text) for other in alike[MOST_LISTED:])
+                told.append(Note(note.severity, f"The same of {len(alike) - MOST_LISTED} more: {names}."))
+        return Notes(tuple(told))
 
     def raise_problems(self, heading: str) -> None:
         """Raise one :class:`DataError` with all problems; nothing when there are none."""
@@ -104,6 +118,20 @@ class Findings:
                 where = f"{tag_name(keyword)}: " if keyword else ""
                 lines.append(f"... and {more} more of this kind: {where}{repeated.reason}")
         return lines
+
+
+SUBJECT = re.compile(r"'[^']*'|[^\s:]+")
+"""What a sentence begins with: the structure or file it is about, quoted or one word."""
+
+
+def _subject_of(text: str) -> str:
+    match = SUBJECT.match(text)
+    return match[0] if match else text
+
+
+def _kind_of(note: Note) -> tuple[str, str]:
+    """A note without whom it is about and without its numbers."""
+    return note.severity, VARIES.sub("#", note.text[len(_subject_of(note.text)) :])
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlinac import notebook
 from mrlinac.anatomy.grid import Grid, Triple, frozen
 from mrlinac.provenance import Provenance
 
@@ -74,6 +75,19 @@ class Dose:
             raise ValueError(f"batches of {self.batches.deviation.shape[1:]} voxels for a dose of {shape}")
         if self.fractions < 1:
             raise ValueError("a dose stands for at least one fraction")
+
+    def __repr__(self) -> str:
+        """One line: the arrays are for numpy."""
+        nz, ny, nx = self.grid.shape_zyx
+        spacing = "×".join(f"{d:g}" for d in self.grid.spacing_zyx_mm[::-1])
+        course = f"{self.fractions} fraction{'' if self.fractions == 1 else 's'}"
+        known = self.rel_sigma is not None and self.dose_Gy.max() > 0
+        noise = "" if not known else f", mean σ {100 * self.mean_rel_sigma():.2g} % above half of the maximum"
+        size = f"{nx}×{ny}×{nz} voxels of {spacing} mm"
+        return f"Dose({size}, up to {float(self.dose_Gy.max()):.4g} Gy in {course}, to {self.to}{noise})"
+
+    def _repr_html_(self) -> str:
+        return notebook.line(repr(self))
 
     def times(self, factor: float, *, fractions: int | None = None) -> Dose:
         """The dose scaled; ``fractions`` states what the scaled dose stands for (default: as before)."""

@@ -221,8 +221,8 @@ class Goal(Fractionated):
 
     Without a limit it is reported only. ``near`` is the band beyond the limit that counts as near, in the metric's
     unit. ``at_floor``: a condition of escalation, judged at the floor dose, wherever the prescription ends; who fails it
-    there is ineligible. ``as_constraint``: the limit is that of the protocol's hard constraint on the same quantity, so
-    that who changes the one changes the other.
+    there is ineligible. ``as_constraint``: the limit is that of the protocol's hard constraint on the same quantity:
+    who changes the one changes the other.
     """
 
     structure: str

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mrlinac import transport
-from mrlinac.anatomy.contours import rasterise
 from mrlinac.anatomy.couch import CouchGeometry, lowest_mm
 from mrlinac.anatomy.field_of_view import mark_cut_skin
-from mrlinac.anatomy.from_ct import calculation_grid, medium_of, metal_in
+from mrlinac.anatomy.from_ct import calculation_grid
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Note, Notes, Patient, lies_on
@@ -21,6 +20,7 @@ from mrlinac.errors import DataError
 from mrlinac.machine.aperture import beamlets_around
 from mrlinac.machine.beams import Beam, BeamletMap, field_xyz_T
 from mrlinac.machine.model import Machine
+from mrlinac.recipe import shared
 from mrlinac.recipe.spec import PatientSource, PlanSpec
 
 
@@ -40,6 +40,8 @@ class Case:
         LPS.
     maps : tuple of BeamletMap
     notes : Notes
+    making : mapping
+        What it cost to prepare: CPU and wall seconds, peak memory; no part of what the case is.
     """
 
     patient: Patient
@@ -50,6 +52,7 @@ class Case:
     field_xyz_T: Triple
     maps: tuple[BeamletMap, ...]
     notes: Notes
+    making: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def beamlets(self) -> int:
@@ -69,13 +72,13 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     rules = rules_of(spec, patient)
     couch = couch_of(spec.machine, patient)
     grid = calculation_grid(patient, couch, spec.numerics.grid_mm)
-    drawn = rasterise(patient.rois, grid)
-    metal = None if source.metal is None else metal_in(patient, grid, source.metal.threshold_HU)
+    drawn = shared.rasterise(patient.rois, grid)
+    metal = None if source.metal is None else shared.metal_in(patient, grid, source.metal.threshold_HU)
     structures, derived_notes = derive(
-        drawn if metal is None else drawn.having(metal), rules, imaged_z_mm=imaged_z_mm(patient)
+        drawn if metal is None else drawn.having(metal), rules, imaged_z_mm=imaged_z_mm(patient), grow=shared.expand
     )
     structures, cut_notes = mark_cut_skin(structures, rules, patient)
-    medium, medium_notes = medium_of(
+    medium, medium_notes = shared.medium_of(
         patient, grid, drawn, couch=couch, overrides=source.density_overrides, metal=source.metal
     )
     isocentre = isocentre_of(spec.machine, structures, couch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from mrlinac.protocol.kinds import DoseKind
 from mrlinac.protocol.model import Protocol
 from mrlinac.recipe.case import Case, beams_of, prepare, rules_of
 from mrlinac.recipe.spec import PlanSpec
+from mrlinac.recipe.stages import Stages
 from mrlinac.spec import Spec
 
 
@@ -80,7 +81,10 @@ def check(spec: PlanSpec, patient: Patient) -> Check:
     case = None
     if not problems:
         try:
-            case = prepare(spec, patient)
+            stages = Stages()
+            with stages.stage("anatomy"):
+                case = prepare(spec, patient)
+            case = replace(case, making=stages.cost("anatomy"))
         except MrlinacError as error:
             problems.append(str(error))
     if case is None:

@@ -10,10 +10,12 @@ import pandas as pd
 from dicompylercore.dvh import DVH
 from numpy.typing import NDArray
 
+from mrlinac import notebook
 from mrlinac.anatomy.contours import polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
+from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dicom.names import folded, naming
 from mrlinac.dicom.structure_set import plain_name
 from mrlinac.dose import gamma as gammas
@@ -74,6 +76,35 @@ class Evaluation:
     differences: pd.DataFrame
     gamma: Mapping[str, Gamma]
     notes: Notes
+
+    def __repr__(self) -> str:
+        return f"Evaluation({', '.join(self.doses)} in {len(self.structures)} structures)"
+
+    def _repr_html_(self) -> str:
+        """Metrics of all doses, and verdicts where goals were asked for."""
+        labels, to_know = list(self.doses), ("warning", "decide")
+        rows = [
+            (
+                str(row["structure"]),
+                str(row["metric"]),
+                *(notebook.figure(row[label], row.get(f"{label} sigma"), str(row["unit"])) for label in labels),
+            )
+            for row in self.metrics.to_dict("records")
+        ]
+        goals = [
+            (
+                *(label, str(row["structure"]), str(row["metric"])),
+                *(notebook.figure(row["value"], row["sigma"], str(row["unit"])), str(row["verdict"])),
+            )
+            for label, table in self.goals.items()
+            for row in table.to_dict("records")
+        ]
+        return (
+            notebook.bullets(note.text for note in self.notes.entries if note.severity in to_know)
+            + notebook.table(("structure", "metric", *labels), rows)
+            + notebook.table(("dose", "structure", "metric", "value", "verdict"), goals)
+            + notebook.line(RESEARCH_ONLY)
+        )
 
     @property
     def fingerprint(self) -> str:

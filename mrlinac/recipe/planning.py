@@ -72,6 +72,9 @@ def make_plan(
     stages = Stages(progress)
     store = store or Store.default()
     numerics, protocol = spec.numerics, spec.protocol
+    stages.spent("load patient", patient.loading)
+    if case is not None:
+        stages.spent("anatomy", case.making)
 
     with stages.stage("anatomy"):
         if case is None:

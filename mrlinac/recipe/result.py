@@ -6,24 +6,26 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from typing import Protocol as TypedAs
 
 import numpy as np
 import pandas as pd
 import tomli_w
 from dicompylercore.dvh import DVH
 
-from mrlinac import dicom
+from mrlinac import dicom, notebook
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.shells import Drawing
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
+from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.dvh import histogram
 from mrlinac.dose.sampled import Sampled
@@ -33,11 +35,16 @@ from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance
 from mrlinac.recipe.judge import air_in
 from mrlinac.recipe.spec import PlanSpec
+from mrlinac.recipe.stages import Stages
 from mrlinac.recipe.standing import Standing, standing_of
 from mrlinac.spec import read_toml, validate
 
-Writer = Callable[["PlanResult", Path], None]
-"""Writes more files (figures, a report) into a result's folder before it appears under its name."""
+
+class Writer(TypedAs):
+    """Writes more files (a report, its figures where wanted) into a result's folder before it appears under its name."""
+
+    def __call__(self, result: PlanResult, folder: Path, /, *, figures: bool) -> None:
+        """Write them."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,27 @@ class PlanResult:
         verdict = "constraints met" if self.constraints_met else "constraints unmet"
         return f"PlanResult({self.spec.name!r}, {self.label!r}, {self.field_T:g} T, {verdict})"
 
+    def _repr_html_(self) -> str:
+        """What the plan is worth, its goals and its hard limits."""
+        standing = self.standing
+        goals = [
+            (
+                str(row["structure"]),
+                str(row["metric"]),
+                notebook.figure(row["value"], row.get("sigma"), str(row["unit"])),
+                f"{ {'<=': '≤ ', '>=': '≥ '}.get(str(row['direction']), '') }{notebook.figure(row['limit'])}",
+                str(row["verdict"]),
+            )
+            for row in self.goals.to_dict("records")
+        ]
+        return (
+            notebook.heading(f"{self.spec.title}, {self.label}, {self.field_T:g} T")
+            + notebook.line(standing.headline)
+            + notebook.bullets(standing.sentences)
+            + notebook.table(("structure", "metric", "value", "goal", "verdict"), goals)
+            + notebook.line(RESEARCH_ONLY)
+        )
+
     @property
     def fingerprint(self) -> str:
         """Hash of the resolved plan and the patient's images and structures."""
@@ -156,13 +184,16 @@ class PlanResult:
         air = air_in(self.structures, self.medium.density_g_cm3)
         return Sampled(self.dose, self.structures, air=air)
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+    def save(self, folder: str | Path, *, overwrite: bool = False, figures: bool = True) -> Path:
         """Write the result's folder: whole or not at all.
 
         Parameters
         ----------
         folder : str or Path
             Must be new or empty, or hold a result with the same fingerprint, unless ``overwrite``.
+        overwrite : bool
+        figures : bool
+            Whether to draw the report's figures, which takes most of the time of writing.
 
         Raises
         ------
@@ -175,9 +206,13 @@ class PlanResult:
         building = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
         building.mkdir()
         try:
-            _write_files(self, building)
-            for writer in self.writers:
-                writer(self, building)
+            stages = Stages()
+            with stages.stage(WRITING[0]):
+                _write_files(self, building)
+            with stages.stage(WRITING[1]):
+                for writer in self.writers:
+                    writer(self, building, figures=figures)
+            _write_timing(self.timing, stages, building / "timing.csv")
             _write_json(self, building / "result.json")
             before = target.parent / f"{building.name}.before"
             if target.exists():
@@ -257,6 +292,17 @@ def _fingerprint_in(note: Path) -> str | None:
 TABLES = ("goals", "constraints", "skin", "history", "timing", "models")
 LATER_TABLES = ("models",)
 """Tables that results made by earlier versions do not have."""
+
+
+WRITING = ("write files", "write report")
+"""Stages that only the folder knows of: they end after the result is made."""
+
+
+def _write_timing(timing: pd.DataFrame, stages: Stages, path: Path) -> None:
+    """The cost of every stage, that of writing too; a result that was written before forgets what that took."""
+    before = timing[~timing["stage"].isin(WRITING)] if len(timing) else timing
+    with writing(path):
+        pd.concat([before, stages.table()], ignore_index=True).to_csv(path, index=False)
 
 
 def _write_files(result: PlanResult, folder: Path) -> None:

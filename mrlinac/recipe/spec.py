@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from mrlinac import spec
+from mrlinac import notebook, spec
 from mrlinac.anatomy.from_ct import MetalOverride, Override
 from mrlinac.anatomy.patient import Position
 from mrlinac.errors import SpecError, did_you_mean
@@ -155,6 +155,27 @@ class PlanSpec(spec.Spec):
         patient = self.patient.model_dump(mode="json", exclude=apart)
         # Where two overlap, the first named has the voxel.
         return fingerprint(values, patient, list(self.patient.density_overrides.items()))
+
+    def __repr__(self) -> str:
+        return f"PlanSpec({self.name!r}, {self.title!r})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """The plan in a few lines; not where its patient lies, which may say who it is."""
+        rx, beams = self.protocol.prescription, ", ".join(f"{angle:g}°" for angle in self.technique.gantry_deg)
+        patient = "a folder" if self.patient.folder else f"the digital patient, seed {self.patient.phantom_seed}"
+        changed = {key: value for key, value in self.applied.items() if not key.startswith("patient.")}
+        rows = [
+            ("patient", patient),
+            ("protocol", self.protocol.title),
+            ("prescription", f"{rx.dose_Gy:g} Gy in {rx.fractions} fractions to {rx.target}"),
+            ("machine", self.machine.title),
+            ("beams", f"{len(self.technique.gantry_deg)} at {beams}"),
+            ("numerics", f"{self.numerics.statement} {self.numerics.looking_only}".strip()),
+            *(("changed", f"{key} = {value}") for key, value in changed.items()),
+        ]
+        return notebook.heading(self.title) + notebook.table(("", ""), rows)
 
     def without_places(self) -> PlanSpec:
         """The plan as it may be kept in a result's folder: where the patient lay may say who it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -61,6 +61,21 @@ class Stages:
                 "peak_MB": round(peak_memory_MB(), 1),
             }
         )
+
+    def cost(self, name: str) -> dict[str, float]:
+        """What a stage cost, to be kept with what it made: CPU and wall seconds, peak memory."""
+        return {
+            key: float(value)
+            for row in self.rows
+            if row["stage"] == name
+            for key, value in row.items()
+            if key != "stage"
+        }
+
+    def spent(self, name: str, cost: Mapping[str, float]) -> None:
+        """Enter a stage that ended before this ledger was opened; nothing where its cost is not known."""
+        if cost:
+            self.rows.append({"stage": name, **cost})
 
     def table(self) -> pd.DataFrame:
         """One row a stage, in order; a stage that ran several times is summed."""

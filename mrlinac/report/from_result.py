@@ -9,7 +9,7 @@ import pandas as pd
 
 from mrlinac.recipe import isotoxic, judge
 from mrlinac.recipe.result import PlanResult
-from mrlinac.report import html
+from mrlinac.report import html, tables
 from mrlinac.report.content import MODEL_COLUMNS, ReportContent
 
 
@@ -79,14 +79,28 @@ def _skin_note(result: PlanResult) -> str:
     return " ".join([*made, f"The primary metric is {judge.SKIN_METRICS[0]}."]) if made else ""
 
 
-def write_result(result: PlanResult, folder: Path) -> None:
-    """Write a result's figures and page into its folder."""
-    html.write(content_of(result), folder)
+def write_result(result: PlanResult, folder: Path, /, *, figures: bool = True) -> None:
+    """Write a result's page, and its figures where wanted, into its folder."""
+    html.write(content_of(result), folder, figures=figures)
 
 
-def write_comparison_of(results: Mapping[str, PlanResult], folder: Path) -> Path:
-    """Write the page that sets results side by side; returns it."""
-    return html.write_comparison({label: content_of(result) for label, result in results.items()}, folder)
+def write_comparison_of(results: Mapping[str, PlanResult], folder: Path, *, figures: bool = True) -> Path:
+    """Write the page that sets results side by side, and its tables as CSV; returns the page."""
+    contents = {label: content_of(result) for label, result in results.items()}
+    page = html.write_comparison(contents, folder, figures=figures)
+    written = {
+        "goals": goals_side_by_side(results),
+        "constraints": constraints_side_by_side(results),
+        "skin": skin_side_by_side(results),
+        "models": models_side_by_side(results),
+        "dvh": pd.concat(
+            [tables.dvh_frame(content.dvhs).assign(plan=label) for label, content in contents.items()],
+            ignore_index=True,
+        ),
+    }
+    for name, frame in written.items():
+        tables.write_csv(frame, folder / f"{name}.csv")
+    return page
 
 
 def goals_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
@@ -95,24 +109,40 @@ def goals_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
     return _side_by_side({label: result.goals for label, result in results.items()}, key)
 
 
+def constraints_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
+    """Hard limits of several results: name and limit, then value, whether it is met, σ and raw value of each."""
+    columns = {"name": object, "limit": float, "value": float, "met": object, "sigma": float, "raw": float}
+    made = {
+        label: result.constraints.reindex(columns=list(columns)).astype(columns) for label, result in results.items()
+    }
+    return _side_by_side(made, ["name", "limit"], ("met", "sigma", "raw"))
+
+
+def skin_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
+    """Skin metrics of several results: metric, region, unit, then value, σ and raw value of each."""
+    columns = {"metric": object, "region": object, "unit": object, "value": float, "sigma": float, "raw": float}
+    made = {label: result.skin.reindex(columns=list(columns)).astype(columns) for label, result in results.items()}
+    return _side_by_side(made, ["metric", "region", "unit"], ("sigma", "raw"))
+
+
 def models_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
     """Models of several results: what they are and their numbers, then value, verdict, σ and raw value of each."""
     key = ["model", "quantity", "endpoint", "structure", "unit", "doses", "parameters"]
     # A result without models keeps its columns, empty: nothing is dropped.
     columns = dict.fromkeys(key, object) | {"value": float, "verdict": object, "sigma": float, "raw": float}
-    tables = {
-        label: result.models.reindex(columns=list(columns)).astype(columns) for label, result in results.items()
-    }
-    return _side_by_side(tables, key)
+    made = {label: result.models.reindex(columns=list(columns)).astype(columns) for label, result in results.items()}
+    return _side_by_side(made, key)
 
 
-def _side_by_side(tables: Mapping[str, pd.DataFrame], key: list[str]) -> pd.DataFrame:
+def _side_by_side(
+    frames: Mapping[str, pd.DataFrame], key: list[str], beside: tuple[str, ...] = ("verdict", "sigma", "raw")
+) -> pd.DataFrame:
     """Tables joined by key, in the order in which the keys first appear; a row that one lacks stays, empty there."""
-    if not tables:
+    if not frames:
         return pd.DataFrame()
-    joined = pd.concat([table[key] for table in tables.values()], ignore_index=True).drop_duplicates()
-    for label, table in tables.items():
-        own = {"value": label, **{name: f"{label} {name}" for name in ("verdict", "sigma", "raw")}}
-        mine = table.reindex(columns=[*key, *own]).rename(columns=own)
+    joined = pd.concat([frame[key] for frame in frames.values()], ignore_index=True).drop_duplicates()
+    for label, frame in frames.items():
+        own = {"value": label, **{name: f"{label} {name}" for name in beside}}
+        mine = frame.reindex(columns=[*key, *own]).rename(columns=own)
         joined = joined.merge(mine, on=key, how="left")
     return joined

@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from mrlinac.errors import DataError, writing
-from mrlinac.report import compare, diagrams, figures, skin, style, tables
+from mrlinac.report import compare, diagrams, skin, style, tables
+from mrlinac.report import figures as views
 from mrlinac.report.content import ReportContent
 
 MAX_PLANS = len(compare.LINES)
@@ -39,7 +40,7 @@ class Picture:
     data_uri: str
 
 
-def write(content: ReportContent, folder: Path) -> Path:
+def write(content: ReportContent, folder: Path, *, figures: bool = True) -> Path:
     """Write ``report.html``, ``figures/``, ``goals.csv``, ``models.csv``, ``dvh.csv`` and ``timing.csv``.
 
     Parameters
@@ -47,6 +48,8 @@ def write(content: ReportContent, folder: Path) -> Path:
     content : ReportContent
     folder : Path
         Made if absent; files of the same names are overwritten.
+    figures : bool
+        Whether to draw; without, the page says so and holds words and tables.
 
     Returns
     -------
@@ -59,13 +62,14 @@ def write(content: ReportContent, folder: Path) -> Path:
     tables.write_csv(content.models, folder / "models.csv")
     tables.write_dvh_csv(content.dvhs, folder / "dvh.csv")
     tables.write_timing_csv(content.timing, folder / "timing.csv")
-    pictures = _plan_pictures(content, folder / "figures")
+    pictures = _plan_pictures(content, folder / "figures") if figures else {}
     page = (
         environment()
         .get_template("report.html.j2")
         .render(
             content=content,
             pictures=pictures,
+            drawn=figures,
             tally=_tally(content),
             facts=_facts(content),
             goals=tables.goals_table(content),
@@ -85,7 +89,7 @@ def write(content: ReportContent, folder: Path) -> Path:
     return save_page(page, folder / "report.html")
 
 
-def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Path:
+def write_comparison(contents: Mapping[str, ReportContent], folder: Path, *, figures: bool = True) -> Path:
     """Write ``comparison.html`` and ``figures/`` for several plans of one patient; the first is the reference.
 
     Raises
@@ -104,7 +108,7 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
     if len({slug(label) for label in contents}) < len(contents):
         raise DataError(f"the plans' labels give the same file names: {', '.join(contents)}; use plainer labels")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = _comparison_pictures(contents, folder / "figures")
+    pictures = _comparison_pictures(contents, folder / "figures") if figures else {}
     page = (
         environment()
         .get_template("comparison.html.j2")
@@ -112,6 +116,7 @@ def write_comparison(contents: Mapping[str, ReportContent], folder: Path) -> Pat
             contents=contents,
             first=next(iter(contents.values())),
             pictures=pictures,
+            drawn=figures,
             goals=tables.compared_goals(contents),
             models=tables.compared_models(contents),
             models_note=tables.MODELS_NOTE,
@@ -135,16 +140,16 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
     with style.styled():
         made = [
             picture(
-                figures.isodoses(content),
+                views.isodoses(content),
                 folder,
                 "isodoses",
                 f"Isodoses in three planes through the centroid of {content.target}. Radiological convention: the "
                 "patient's right is on the left of the axial and coronal pictures. The cross is the isocentre.",
                 f"Axial, coronal and sagittal CT with isodose lines at {levels} percent of {rx} and outlines of "
-                f"{', '.join(figures.outlined(content.structures))}.",
+                f"{', '.join(views.outlined(content.structures))}.",
             ),
             picture(
-                figures.slices(content),
+                views.slices(content),
                 folder,
                 "slices",
                 f"Axial slices through {content.target}, from head to foot; lines as above.",
@@ -176,7 +181,7 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 f"Beam's-eye fluence maps at gantry {beams}.",
             ),
             picture(
-                figures.uncertainty(content),
+                views.uncertainty(content),
                 folder,
                 "uncertainty",
                 "Statistical uncertainty (one standard deviation) of single voxels above 10 % of the prescription.",
@@ -227,7 +232,7 @@ def _comparison_pictures(contents: Mapping[str, ReportContent], folder: Path) ->
         for label, content in contents.items():
             made.append(
                 picture(
-                    figures.isodoses(content),
+                    views.isodoses(content),
                     folder,
                     f"isodoses_{slug(label)}",
                     f"Isodoses of {label}.",

@@ -200,7 +200,7 @@ def test_the_working_folder_is_never_replaced(result, tmp_path, monkeypatch):
 
 
 def test_a_failing_writer_leaves_nothing(result, tmp_path):
-    def fail(result, folder):
+    def fail(result, folder, *, figures):
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError):

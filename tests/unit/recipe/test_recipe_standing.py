@@ -4,53 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Notes
-from mrlinac.anatomy.structures import Structure, StructureSet
-from mrlinac.dose.dose import Dose
-from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
-from mrlinac.provenance import Provenance
 from mrlinac.recipe import judge
-from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import load_plan, presets
 
-GRID = Grid((4, 4, 4), (5.0, 5.0, 5.0), (0.0, 0.0, 0.0))
-ONES = np.ones(GRID.shape_zyx, np.float32)
 
-
-def planned(gray=66.0, status="optimal", limit=10.0, verdict="pass", numerics="final", **made_from) -> PlanResult:
-    """A plan of one target with one hard limit (9 Gy reached) and one goal (8 Gy reached, 7 or 9 asked for)."""
-    spec = load_plan("demo", {"numerics": numerics})
-    structures = StructureSet(GRID, {"PTV_eval": Structure("PTV_eval", "target", ONES)})
-    dose = Dose(GRID, np.float32(gray) * ONES, None, 33, Provenance("made", "test"))
-    limits = {"name": ["Cord upper_tail 0.1 cc"], "value": [9.0], "raw": [9.0], "sigma": [0.25], "limit": [limit]}
-    asked = {"pass": 9.0, "near": 7.9, "fail": 7.0}[verdict]
-    goal = {"structure": ["Heart"], "metric": ["mean"], "value": [8.0], "unit": ["Gy"], "limit": [asked]}
-    beamlets = BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), np.zeros((1, 2), np.int32), (5.0, 5.0))
-    return PlanResult(
-        spec=spec, label="x", patient=None, ct=Image(GRID, 0 * ONES), structures=structures,
-        medium=Medium(GRID, ONES, np.zeros(GRID.shape_zyx, np.uint8), ("water",)), isocentre_xyz_mm=(0.0, 0.0, 0.0),
-        field_xyz_T=(0.0, 0.0, 1.5), dose=dose, history=pd.DataFrame(), timing=pd.DataFrame(), notes=Notes(),
-        fluence=Fluence((beamlets,), (np.ones(1),), Certificate("s", status, 1.0, 1.0, 0.0)), statements=(),
-        made_from={"fingerprint": "f", **made_from}, skin=pd.DataFrame(),
-        goals=pd.DataFrame(goal).assign(verdict=verdict, sigma=np.nan, direction="<="),
-        constraints=pd.DataFrame(limits).assign(met=limit >= 9, dual=0.0, source=""),
-    )  # fmt: skip
-
-
-def test_a_plan_that_does_what_was_asked_says_so_and_nothing_else():
+def test_a_plan_that_does_what_was_asked_says_so_and_nothing_else(planned):
     standing = planned().standing
     assert (standing.level, standing.sentences) == ("met", ())
     assert standing.headline == "Meets what was asked for: 1 hard limit and 1 goal."
 
 
-def test_a_target_far_from_its_prescription_makes_a_plan_useless_though_all_limits_are_met():
+def test_a_target_far_from_its_prescription_makes_a_plan_useless_though_all_limits_are_met(planned):
     standing = planned(gray=5.3).standing
     assert standing.useless
     assert standing.headline == "Useless as it is."
@@ -60,21 +26,21 @@ def test_a_target_far_from_its_prescription_makes_a_plan_useless_though_all_limi
 
 
 @pytest.mark.parametrize(("gray", "useless"), [(66.0, False), (66.05, False), (66.2, True), (65.8, True)])
-def test_a_median_is_the_prescription_within_a_thousandth(gray, useless):
+def test_a_median_is_the_prescription_within_a_thousandth(planned, gray, useless):
     assert planned(gray=gray).standing.useless == useless
 
 
-def test_an_inexact_solver_makes_a_plan_useless():
+def test_an_inexact_solver_makes_a_plan_useless(planned):
     standing = planned(status="inexact: stopped at a gap of 12 %").standing
     assert standing.useless
     assert standing.sentences == ("The solver did not finish: inexact: stopped at a gap of 12 %.",)
 
 
-def test_a_relaxed_limit_is_no_fault_of_the_solver():
+def test_a_relaxed_limit_is_no_fault_of_the_solver(planned):
     assert not planned(status="relaxed: optimal with Cord exceeded by 1 Gy").standing.useless
 
 
-def test_an_ineligible_patient_has_no_plan():
+def test_an_ineligible_patient_has_no_plan(planned):
     reasons = ["Cord allows 50.0 of 66 Gy"]
     record = {
         "eligible": False,
@@ -90,7 +56,7 @@ def test_an_ineligible_patient_has_no_plan():
     assert reasons[0] in standing.sentences[0]
 
 
-def test_every_limit_and_goal_that_is_missed_stands_by_name_with_its_figures():
+def test_every_limit_and_goal_that_is_missed_stands_by_name_with_its_figures(planned):
     standing = planned(limit=8.0, verdict="fail").standing
     assert standing.level == "missed"
     assert standing.headline == "Not what was asked for: 1 hard limit and 1 goal not met."
@@ -100,30 +66,30 @@ def test_every_limit_and_goal_that_is_missed_stands_by_name_with_its_figures():
     )
 
 
-def test_a_goal_nearly_met_is_said_and_is_no_miss():
+def test_a_goal_nearly_met_is_said_and_is_no_miss(planned):
     standing = planned(verdict="near").standing
     assert standing.level == "met"
     assert standing.headline.endswith("1 goal, 1 goal nearly.")
     assert standing.sentences == ("Goal nearly met: Heart mean 8 Gy, at most 7.9 Gy.",)
 
 
-def test_a_miss_by_little_does_not_look_like_none():
+def test_a_miss_by_little_does_not_look_like_none(planned):
     assert "9.000 ± 0.25 Gy, at most 8.996 Gy" in planned(limit=8.996).standing.sentences[0]
 
 
-def test_what_makes_a_plan_useless_comes_before_limits_and_goals_and_those_before_its_fineness():
+def test_what_makes_a_plan_useless_comes_before_limits_and_goals_and_those_before_its_fineness(planned):
     words = [s.split()[0] for s in planned(5.3, "inexact: x", 8.0, "fail", "demo").standing.sentences]
     assert words == ["Not", "The", "Hard", "Goal", "For"]
 
 
-def test_a_recalculation_is_not_scaled_and_not_useless():
+def test_a_recalculation_is_not_scaled_and_not_useless(planned):
     standing = planned(gray=60.0, **{"recalculation seed": 1}).standing
     assert standing.level == "met"
     assert "D50 of PTV_eval is 60 of 66 Gy prescribed (-9.1 %)" in standing.sentences[0]
 
 
 @pytest.mark.parametrize("preset", ["demo", "draft"])
-def test_coarse_presets_are_for_looking_only(preset):
+def test_coarse_presets_are_for_looking_only(planned, preset):
     assert planned(numerics=preset).standing.sentences[-1].startswith("For looking only")
     assert "For looking only" in presets()[preset]
 

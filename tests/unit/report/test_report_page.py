@@ -288,3 +288,17 @@ def test_content_names_every_problem_at_once(content):
     message = str(caught.value)
     for part in ("ITV", "PTV", "must be positive", "Dose.course()", "lacks the columns value"):
         assert part in message
+
+
+def test_without_figures_the_page_holds_words_and_tables_and_says_so(content, other, tmp_path):
+    page = report.write(content, tmp_path / "one", figures=False)
+    text = page.read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert "The figures were left out." in text
+    assert "No map of the skin" not in text
+    assert "no statistical uncertainty" not in text
+    assert rows_of(page, "Goals, judged on the dose shown here")
+    assert not (tmp_path / "one" / "figures").exists()
+    both = report.write_comparison({"a": content, "b": other}, tmp_path / "two", figures=False)
+    assert "<img" not in both.read_text(encoding="utf-8")
+    assert rows_of(both, "Goals side by side")
