@@ -256,16 +256,30 @@ make_plan = _with_report(planning.make_plan)
 def recalculate(
     result: PlanResult,
     *,
-    field_T: float,
+    field_T: float | None = None,
+    seed: int | None = None,
     progress: Progress = silent,
     threads: int | None = None,
     device: Literal["cpu", "gpu"] = "cpu",
 ) -> PlanResult:
-    """The forward Monte Carlo dose of the same MU in another field, along the machine's direction."""
-    made = planning.recalculate(result, field_T=field_T, progress=progress, threads=threads, device=device)
+    """The forward Monte Carlo dose of the same MU in another field, along the machine's direction, or with another seed.
+
+    Parameters
+    ----------
+    result : PlanResult
+    field_T : float, optional
+        The result's own by default: the dose once more, of other random numbers.
+    seed : int, optional
+        The plan's by default. No seed repeats the random numbers of the plan's own doses.
+    progress, threads, device
+        As in :func:`make_plan`.
+    """
+    given: dict[str, Any] = {"progress": progress, "threads": threads, "device": device}
+    made = planning.recalculate(result, field_T=field_T, seed=seed, **given)
 
     def write_both(after: PlanResult, folder: Path, *, figures: bool = True) -> None:
-        labels = (f"{result.field_T:g} T, planned", f"{field_T:g} T, recalculated")
+        size_T = result.field_T if field_T is None else field_T
+        labels = (f"{result.field_T:g} T, planned", f"{size_T:g} T, recalculated")
         compare(dict(zip(labels, (result, after), strict=True))).save(folder / "comparison", figures=figures)
 
     return replace(made, writers=(report.write_result, write_both))
@@ -283,9 +297,16 @@ def check_device(device: str) -> None:
         transport.check_device(device)
 
 
-def check_recalculation(result: PlanResult, field_T: float, folder: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder that holds something else than this result in this field."""
-    wanted = planning.recalculation_fingerprint(result, field_T)
+def check_recalculation(
+    result: PlanResult,
+    field_T: float | None,
+    folder: str | Path,
+    *,
+    seed: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Refuse a folder that holds something else than this result in this field and with this seed."""
+    wanted = planning.recalculation_fingerprint(result, field_T, seed)
     _check_output(Path(folder), wanted, overwrite=overwrite)
 
 

@@ -221,8 +221,10 @@ def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
     )
 
 
-def _field_of(result: PlanResult, field_T: float) -> Triple:
-    """Field in LPS along the machine's direction, or along IEC fixed +Y for a machine without a field."""
+def _field_of(result: PlanResult, field_T: float | None) -> Triple:
+    """Field in LPS along the machine's direction, or along IEC fixed +Y for a machine without a field; else its own."""
+    if field_T is None:
+        return result.field_xyz_T
     machine = result.spec.machine
     iec = np.array(machine.field_iec_T if machine.has_field else (0.0, 1.0, 0.0))
     return field_xyz_T((iec * (field_T / np.linalg.norm(iec))).tolist(), result.fluence.maps[0].beam.position)
@@ -233,7 +235,7 @@ def stream_seed(seed: int, purpose: str, number: int = 0) -> int:
     return int(fingerprint("stream", seed, purpose, number)[:15], 16)
 
 
-def recalculation_fingerprint(result: PlanResult, field_T: float, seed: int | None = None) -> str:
+def recalculation_fingerprint(result: PlanResult, field_T: float | None, seed: int | None = None) -> str:
     """Hash of a result, the field it is recalculated in, and the seed."""
     own = result.spec.numerics.seed if seed is None else seed
     return fingerprint("recalculate", result.fingerprint, list(_field_of(result, field_T)), own)
@@ -242,18 +244,19 @@ def recalculation_fingerprint(result: PlanResult, field_T: float, seed: int | No
 def recalculate(
     result: PlanResult,
     *,
-    field_T: float,
+    field_T: float | None = None,
     seed: int | None = None,
     progress: Progress = silent,
     threads: int | None = None,
     device: Literal["cpu", "gpu"] = "cpu",
 ) -> PlanResult:
-    """The forward Monte Carlo dose of a result's MU in another field, to the same uncertainty.
+    """The forward Monte Carlo dose of a result's MU in another field or with another seed, to the same uncertainty.
 
     Parameters
     ----------
-    field_T : float
-        Along the machine's direction, or along IEC fixed +Y for a machine without a field; negative turns it.
+    field_T : float, optional
+        Along the machine's direction, or along IEC fixed +Y for a machine without a field; negative turns it. The
+        result's own by default.
     seed : int, optional
         The plan's by default. No seed repeats the random numbers of the plan's own doses.
     device : str
@@ -278,9 +281,10 @@ def recalculate(
     protocol = result.protocol
     air = judge.air_in(result.structures, result.medium.density_g_cm3)
     course = Sampled(one.course(protocol.prescription.fractions), result.structures, air=air)
-    said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {field_T:g} T."]
-    if abs(field_T) < CONTAMINATED_T and spec.machine.electrons is None:
-        said.append(f"This machine has no model of contaminant electrons: its skin dose at {field_T:g} T is too low.")
+    size_T = result.field_T if field_T is None else field_T
+    said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {size_T:g} T."]
+    if abs(size_T) < CONTAMINATED_T and spec.machine.electrons is None:
+        said.append(f"This machine has no model of contaminant electrons: its skin dose at {size_T:g} T is too low.")
     said += [text[0].upper() + text[1:] + "." for text in transport.field_notes(field)]
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
     judgement = judge.tables(protocol, course, result.structures, duals)

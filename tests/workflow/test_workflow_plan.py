@@ -16,6 +16,7 @@ from dicompylercore.dvh import DVH
 import mrlinac as mr
 from mrlinac import dicom
 from mrlinac.errors import DataError, DiskError
+from mrlinac.recipe import planning
 from mrlinac.recipe.result import load_result
 
 
@@ -157,6 +158,27 @@ def test_recalculation_without_the_field(result):
     models = mr.compare({"1.5 T": result, "0 T": without}).models
     assert models["1.5 T"].tolist() == result.models["value"].tolist()
     assert (models["0 T"] != models["1.5 T"]).all()
+
+
+def test_a_replicate_shares_no_random_numbers_with_the_plan(result):
+    """The plan's own seed in its own field, and another: three doses of one fluence, as far apart as their noise."""
+    own, other = (mr.recalculate(result, seed=seed) for seed in (None, 7))
+    assert own.field_xyz_T == result.field_xyz_T
+    doses = [one.dose for one in (result, own, other)]
+    assert len({one.fingerprint for one in (result, own, other)}) == 3
+    high = result.dose.dose_Gy > 30
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        a, b = doses[first], doses[second]
+        apart = (a.dose_Gy - b.dose_Gy)[high] / np.hypot(a.rel_sigma * a.dose_Gy, b.rel_sigma * b.dose_Gy)[high]
+        assert 0.85 < np.sqrt((apart**2).mean()) < 1.15
+    # A plan with the seed + 1 has other rounds than this one's later rounds.
+    seeds = {
+        planning.stream_seed(seed, purpose, number)
+        for seed in range(5)
+        for purpose in ("round", "final", "recalculate")
+        for number in range(4)
+    }
+    assert len(seeds) == 5 * 3 * 4
 
 
 @pytest.mark.parametrize("stage", ["influence", "final dose"])
