@@ -185,14 +185,17 @@ class Sampled:
         raw = _sorted(samples.dose_Gy, samples.volume_cc)
         if self.dose.batches is None:
             return Views(raw, raw)
-        few, volume_cc = noise.chosen(raw.index, samples.volume_cc)
-        known = noise.noise_in(self._batches_of(samples, few), volume_cc, self.dose.batches.primaries)
+        few, few_cc = noise.chosen(raw.index, samples.volume_cc)
+        few_Gy = self._batches_of(samples, few)
+        known = noise.noise_in(few_Gy, few_cc, self.dose.batches.primaries)
         if known is None:
             return Views(raw, raw)
         judged = replace(raw, dose_Gy=known.without(raw.dose_Gy, raw.volume_cc))  # ranks stay
 
         def batches() -> tuple[Doses, Floats, NDArray[np.int64]]:
             index, volume_cc = noise.chosen(raw.index, samples.volume_cc, self.dose.grid.voxel_cc)
+            if len(index) == len(few):  # then they are the same
+                return few_Gy, few_cc, few
             return self._batches_of(samples, index), volume_cc, index
 
         return Views(raw, judged, known, batches)
