@@ -229,6 +229,7 @@ def engine_hash() -> str:
     data, root = package.parent / "data", package.parent
     files = [*package.glob("*.py"), *data.glob("*.npz"), data / "materials.toml"]
     files += [root / name for name in ("constants.py", "jit.py", "machine/beams.py", "anatomy/grid.py")]
+    files += [root / "anatomy" / "materials.py"]  # reads the definitions of materials
     files += [root / "provenance.py"]  # names the streams of random numbers
     compiler = [metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
     return fingerprint([(path.name, path.read_bytes()) for path in sorted(files)], compiler, platform.machine())

@@ -222,6 +222,7 @@ DECIDES_NO_COLUMN = {
     "dose/dose.py": "a container",
     "dose/influence.py": "a container",
     "errors.py": "words",
+    "spec.py": "checks what a file says; the definition of a material that it lets through is in the medium",
 }
 
 
