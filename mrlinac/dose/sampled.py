@@ -7,7 +7,9 @@ dose carries the batches of its run, numbers come without the bias of noise and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -119,6 +121,9 @@ def _sorted(dose_Gy: Doses, volume_cc: Floats) -> View:
     return View(dose_Gy[order], volume_cc[order], order)
 
 
+MOST_THREADS = 4
+"""Structures sampled side by side: each takes up to some hundreds of megabytes."""
+
 See = Callable[[Views], View]
 """Picks one of the ways to see a dose."""
 
@@ -180,6 +185,18 @@ class Sampled:
         if name not in self._views:
             self._views[name] = self._seen(self.samples(name))
         return self._views[name]
+
+    def prepare(self, names: Iterable[str], *, scatter: bool = True) -> None:
+        """Make the views of structures side by side, and their half-runs where the standard deviations are wanted."""
+
+        def make(name: str) -> None:
+            views = self.views(name)
+            if scatter and views.noise is not None:
+                _ = views.halves
+
+        with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+            for _ in pool.map(make, names):
+                pass
 
     def _seen(self, samples: Samples) -> Views:
         raw = _sorted(samples.dose_Gy, samples.volume_cc)

@@ -228,9 +228,11 @@ def _between_rows(
 
 
 def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[str, float]) -> dict[str, float]:
-    """By organ limit on a tail that the forward dose exceeds: what it has beyond the model, and between the rows.
+    """By organ limit on a tail that the forward dose does not keep by its standard deviation: how far below to aim.
 
-    An offset puts each voxel right; the hottest of the next plan are others, and those of a noisy dose always too hot.
+    That is what it has beyond the model, and between the rows, and that standard deviation. An offset puts each voxel
+    right; the hottest of the next plan are others, those of a noisy dose always too hot, and the noise of the next dose is
+    another.
     """
     tails = {
         c.name: c.limit_Gy(protocol.prescription)
@@ -242,9 +244,9 @@ def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Map
         if one.name not in tails:
             continue
         limit_Gy, between = tails[one.name], between_Gy.get(one.name, 0.0)
-        forward = one.forward - one.noise_bias
-        if forward + between > limit_Gy + TOLERANCE_Gy:
-            found[one.name] = between + min(max(forward - one.promised, 0.0), MOST_BELOW * limit_Gy)
+        forward, sigma = one.forward - one.noise_bias, one.sigma if np.isfinite(one.sigma) else 0.0
+        if forward + between + sigma > limit_Gy + TOLERANCE_Gy:
+            found[one.name] = between + min(max(forward - one.promised, 0.0) + sigma, MOST_BELOW * limit_Gy)
     return found
 
 

@@ -46,10 +46,14 @@ def beyond_rows(rows: Rows, protocol: Protocol, course: Sampled) -> dict[str, fl
         Gy by name of the limit; without those on means, which are exact.
     """
     rx, on_rows, found = protocol.prescription, RowDose(rows, course.dose), {}
-    for constraint in organ_limits(protocol, course):
+    limits = [
+        constraint
+        for constraint in organ_limits(protocol, course)
+        if constraint.of.structure in rows.of and not isinstance(constraint.of, kinds.MeanDose)
+    ]
+    course.prepare(dict.fromkeys(constraint.of.structure for constraint in limits), scatter=False)
+    for constraint in limits:
         of = constraint.of
-        if of.structure not in rows.of or isinstance(of, kinds.MeanDose):
-            continue
         value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
         judged = course.number(of.structure, value, scatter=False).value
         found[constraint.name] = judged - on_rows.figure(of.structure, value, scatter=False).value

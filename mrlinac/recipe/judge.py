@@ -34,6 +34,12 @@ def tables(
     all of a structure, as the optimiser holds them. In every table ``value`` is without the bias of noise and is what is
     judged, ``raw`` is as read off the dose, ``sigma`` is the standard deviation of ``value``.
     """
+    asked = {one.structure for one in (*protocol.goals, *protocol.models.values())}
+    asked |= {constraint.of.structure for constraint in protocol.constraints}
+    asked |= {name for name in structures if name.startswith("Skin")} | set(structures.of_role("external"))
+    sampled.prepare(
+        name for name, one in structures.structures.items() if name in asked and one.occupancy.any() and not one.flaw
+    )
     return {
         "goals": goals_table(protocol, sampled, structures),
         "constraints": constraints_table(protocol, sampled, structures, duals),

@@ -169,11 +169,13 @@ class PlanResult:
 
         Of every structure that has one; not of empty ones, of couches, and of those that cannot be evaluated.
         """
-        judged = {
-            name: self.sampled.views(name).judged
+        names = [
+            name
             for name, structure in self.structures.structures.items()
             if structure.role != "support" and structure.occupancy.any() and not structure.flaw
-        }
+        ]
+        self.sampled.prepare(names, scatter=False)
+        judged = {name: self.sampled.views(name).judged for name in names}
         return {name: histogram(view.dose_Gy, view.volume_cc, name) for name, view in judged.items()}
 
     @cached_property

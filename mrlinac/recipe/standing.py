@@ -86,6 +86,9 @@ def _headline(result: PlanResult, useless: bool, limits: int, goals: int, near: 
     words = f"{' and '.join(missed)} not met" if missed else ""
     if useless:
         return f"Useless as it is{f'; {words}' if words else ''}."
+    if words and not limits and len(result.constraints):
+        held = "The hard limit is met" if len(result.constraints) == 1 else "All hard limits are met"
+        return f"{held}, but {words}."
     if words:
         return f"Not what was asked for: {words}."
     judged = int((~result.goals["verdict"].isin(["report", "absent", "void"])).sum()) if len(result.goals) else 0
