@@ -52,7 +52,7 @@ def test_the_air_of_an_airway_is_no_hot_spot_of_the_body():
     with_air = judge.tables(protocol, Sampled(dose, body), body, {})["goals"]
     without = judge.tables(protocol, Sampled(dose, body, air=judge.air_in(body, density)), body, {})["goals"]
     assert with_air.value[0] == pytest.approx(150, rel=0.03)  # the edge of so hot a block overshoots a little
-    assert without.value[0] == pytest.approx(100)
+    assert without.value[0] == pytest.approx(100, rel=1e-3)
     assert without.verdict[0] == "pass"
 
 
