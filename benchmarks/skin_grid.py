@@ -7,8 +7,8 @@
 The rind of 5 mm is 1.7 voxels of 3 mm. Beams, MU and anatomy are the same on every grid; structures and medium are made
 anew on each. Every grid is computed to the same `--sigma`, the mean relative standard deviation of a voxel above half of
 the maximum: noise raises the hottest cubic centimetres, and with the same number of photons it would raise them more the
-finer the grid. Halving the voxel therefore takes eight times the photons. What noise still adds is shown as the bias from
-two half-runs. `--photons` sets a number instead, for a quick look. Writes `skin_grid.md` and `skin_grid.csv`.
+finer the grid. Halving the voxel therefore takes eight times the photons. Values are without the bias of noise; raw values
+stand beside them. `--photons` sets a number instead, for a quick look. Writes `skin_grid.md` and `skin_grid.csv`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pandas as pd
 
 import mrlinac as mr
 from mrlinac import transport
+from mrlinac.dose.sampled import Sampled
 from mrlinac.recipe import judge
 from mrlinac.recipe.case import prepare
 
@@ -84,13 +85,9 @@ def skin_on(
         seed=spec.numerics.seed,
         threads=threads,
     )
-    table = judge.tables(
-        spec.protocol,
-        dose.course(spec.protocol.prescription.fractions),
-        case.structures,
-        {},
-        case.medium.density_g_cm3,
-    )["skin"]
+    air = judge.air_in(case.structures, case.medium.density_g_cm3)
+    course = Sampled(dose.course(spec.protocol.prescription.fractions), case.structures, air=air)
+    table = judge.skin_table(course, case.structures)
     table = table[table["region"].isin(SHOWN)]
     volume_cc = {name: case.structures.volume_cc(name) for name in SHOWN}
     return table.assign(
@@ -108,8 +105,8 @@ def page(found: pd.DataFrame) -> str:
     lines = ["| Gy | " + " | ".join(f"{g:g} mm" for g in grids) + " |", "|---|" + "---|" * len(grids)]
     for (region, metric), rows in found.groupby(["region", "metric"], sort=False):
         by_grid = rows.set_index("grid_mm")
-        parts = ((by_grid.value[g], by_grid.sigma[g], by_grid.noise_bias[g]) for g in grids)
-        values = (f"{value:.2f} ± {sigma:.2f}, bias {bias:+.2f}" for value, sigma, bias in parts)
+        parts = ((by_grid.value[g], by_grid.sigma[g], by_grid.raw[g]) for g in grids)
+        values = (f"{value:.2f} ± {sigma:.2f}, raw {raw:.2f}" for value, sigma, raw in parts)
         lines.append(f"| {region} {metric} | " + " | ".join(values) + " |")
     for region, rows in found.groupby("region", sort=False):
         by_grid = rows.drop_duplicates("grid_mm").set_index("grid_mm")

@@ -307,15 +307,33 @@ def _overlapping(a: Sequence[Floats], b: Sequence[Floats]) -> bool:
     return bool(np.all(first.min(axis=0) < second.max(axis=0)) and np.all(second.min(axis=0) < first.max(axis=0)))
 
 
+SAME_AREA = 1e-6
+"""A loop that only touches itself has the area of its corners' formula to this share."""
+
+
 def area_of(points_xy_mm: Floats) -> shapely.Geometry:
-    """What a loop encloses; where it crosses itself, its parts count by the even–odd rule."""
+    """What a loop encloses; where it crosses itself, its parts count by the even–odd rule.
+
+    A loop that only touches itself, as a keyhole does along its channel, has the area that its corners give. Where rounding
+    makes the even–odd rule miss that (a part between two channels lost), GEOS's way by structure finds it.
+    """
     area = shapely.Polygon(points_xy_mm)
     if area.is_valid:
         return area
-    mended = shapely.make_valid(area)
-    if mended.geom_type == "GeometryCollection":  # the channel of a keyhole is left over as a line
-        return shapely.union_all([part for part in mended.geoms if part.geom_type.endswith("Polygon")])
+    mended = _polygons(shapely.make_valid(area))
+    by_corners = area.area  # of the exterior ring, by its corners, valid or not
+    if abs(mended.area - by_corners) > SAME_AREA * by_corners:
+        whole = _polygons(shapely.make_valid(area, method="structure", keep_collapsed=False))
+        if abs(whole.area - by_corners) <= SAME_AREA * by_corners:
+            return whole
     return mended
+
+
+def _polygons(area: shapely.Geometry) -> shapely.Geometry:
+    """An area without the lines that are left over of it, as of a keyhole's channel."""
+    if area.geom_type == "GeometryCollection":
+        return shapely.union_all([part for part in area.geoms if part.geom_type.endswith("Polygon")])
+    return area
 
 
 def even_odd(loops: Sequence[Floats]) -> shapely.Geometry:

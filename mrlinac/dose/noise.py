@@ -270,10 +270,18 @@ def _without_noise(noise: Floats, seen: Floats, scatter: Floats, levels: Floats)
 
 
 def _ranked(dose_Gy: Doses, volume_cc: Floats, levels: Floats, shift_Gy: Floats) -> Ranked:
-    """Doses moved by a shift that depends on their rank, which they keep; none goes below nothing that was not."""
+    """Doses moved by a shift that depends on their rank, which they keep; none goes below nothing that was not.
+
+    Their mean stays: noise has no bias in it.
+    """
     order = np.argsort(-dose_Gy, kind="stable")
-    share = np.clip(_middles(volume_cc[order]), 1e-9, 1 - 1e-9)
+    own_cc = volume_cc[order]
+    share = np.clip(_middles(own_cc), 1e-9, 1 - 1e-9)
     place = np.log(levels / (1 - levels))
     ranked = dose_Gy[order]
     moved = np.minimum.accumulate(ranked + np.interp(np.log(share / (1 - share)), place, shift_Gy))
-    return np.maximum(moved, np.minimum(ranked, 0)).astype(np.float32), ranked, order
+    moved = np.maximum(moved, np.minimum(ranked, 0))
+    mean_Gy = float(moved @ own_cc)
+    if mean_Gy > 0:
+        moved *= float(ranked @ own_cc) / mean_Gy
+    return moved.astype(np.float32), ranked, order

@@ -166,7 +166,9 @@ def test_a_replicate_shares_no_random_numbers_with_the_plan(result):
     assert own.field_xyz_T == result.field_xyz_T
     doses = [one.dose for one in (result, own, other)]
     assert len({one.fingerprint for one in (result, own, other)}) == 3
-    high = result.dose.dose_Gy > 30
+    known = np.all([one.rel_sigma < 0.4 for one in doses], axis=0)  # not the air, which single electrons reach
+    high = known & (result.dose.dose_Gy > 30)
+    assert high.sum() > 1000
     for first, second in ((0, 1), (0, 2), (1, 2)):
         a, b = doses[first], doses[second]
         apart = (a.dose_Gy - b.dose_Gy)[high] / np.hypot(a.rel_sigma * a.dose_Gy, b.rel_sigma * b.dose_Gy)[high]

@@ -36,9 +36,10 @@ METRICS = {
 }
 
 
-def figures(dose, like=None):
+def figures(dose, like=None, *, whole=True):
     sampled = Sampled(dose, STRUCTURES, like=like)
-    return sampled, {name: sampled.metric(s, text, 66.0) for name, (s, text) in METRICS.items()}
+    asked = {name: of for name, of in METRICS.items() if whole or of[0] != "Body"}
+    return sampled, {name: sampled.metric(s, text, 66.0) for name, (s, text) in asked.items()}
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +50,18 @@ def truth():
 
 @pytest.fixture(scope="module")
 def replicates(noisy, shared):
-    """Twelve at 4 % and at 2 % of the maximum, forty at 1 %, of independent noise."""
+    """Eight at 4 % and at 2 % of the maximum, forty at 1 %, of independent noise; the whole grid in twelve of them."""
 
     def make():
         first, made = None, {}
-        for percent, count in ((4, 12), (2, 12), (1, 40)):
+        for percent, count in ((4, 8), (2, 8), (1, 40)):
             found = []
             for seed in range(count):
                 dose = noisy(GRID, TRUE_Gy, 66 * percent / 100 * np.sqrt(TRUE_Gy / 66), 100 * percent + seed)
-                sampled, values = figures(dose, first)
+                sampled, values = figures(dose, first, whole=seed < 12)
                 first = first or sampled
                 found.append(values)
-            made[percent] = {name: [one[name] for one in found] for name in METRICS}
+            made[percent] = {name: [one[name] for one in found if name in one] for name in METRICS}
         return made
 
     return shared("noise-replicates", make)
@@ -75,7 +76,7 @@ def test_without_batches_a_number_is_as_it_is(truth):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_four_two_and_one_percent_of_noise_give_the_same_metric(replicates, truth, name):
-    """Within the standard deviation of one plan, at each noise: the mean of twelve shows the bias that is left."""
+    """Within the standard deviation of one plan, at each noise: the mean of eight shows the bias that is left."""
     for percent, found in replicates.items():
         values = np.array([one.value for one in found[name]])
         sigma = np.sqrt(np.mean([one.sigma**2 for one in found[name]]))
@@ -95,11 +96,11 @@ def test_most_of_the_bias_goes(replicates, truth, name):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_sigma_is_the_scatter_of_replicates(replicates, name):
-    """The scatter of forty is known to 11 %; σ of a volume in many voxels is a third too large, as each is asked thrice."""
+    """The scatter of forty is known to 11 %, of twelve to 21 %; σ of a volume in many voxels is a third too large."""
     found = replicates[1][name]
     scatter = np.std([one.value for one in found], ddof=1)
     sigma = np.sqrt(np.mean([one.sigma**2 for one in found]))
-    assert 0.72 < sigma / scatter < 1.6
+    assert 0.72 < sigma / scatter < (2.0 if name.startswith("Body") else 1.6)
 
 
 def test_as_many_of_forty_lie_within_one_and_two_sigma_as_should(replicates):
