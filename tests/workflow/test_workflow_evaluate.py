@@ -195,3 +195,25 @@ def test_organs_that_nobody_drew_are_said_everywhere(export, tmp_path):
     assert "Derived by software, drawn by nobody: External, Lung_L." in page
     with pytest.raises(SpecError, match="--ct FOLDER"):
         mr.evaluate([export["doses"][0]], export["sets"], derive=True)
+
+
+def test_a_plans_report_and_its_own_files_evaluated_say_the_same(saved, result):
+    """One definition of a DVH: RTDOSE and RTSTRUCT of a plan's folder, judged by its protocol."""
+    found = mr.evaluate(
+        [saved / "dicom" / "rtdose.dcm"], saved / "dicom" / "rtstruct.dcm", protocol="conventional-66in33"
+    )
+    (goals,) = found.goals.values()
+    planned = result.goals.set_index(["structure", "metric"])
+    evaluated = goals.set_index(["structure", "metric"]).loc[planned.index]
+    assert (planned["verdict"] == evaluated["verdict"]).all()
+    drawn = [name for name in result.structures if result.structures[name].drawn is not None]
+    for (structure, metric), row in planned.iterrows():
+        other = evaluated.loc[(structure, metric)]
+        if row["verdict"] in ("absent", "void"):
+            continue
+        if structure in drawn and structure not in ("Cord", "External"):
+            # The rounding of a dose of 16 bits; σ says that its batches were found beside it.
+            assert other["raw"] == pytest.approx(row["raw"], rel=1e-3, abs=1e-3)
+            assert other["sigma"] == pytest.approx(row["sigma"], rel=0.05, abs=1e-4)
+        # A structure made by rule has its contours there, and voxels of 8 mm here.
+        assert abs(other["value"] - row["value"]) <= 2.5 * row["sigma"] + 0.03 * abs(row["value"])

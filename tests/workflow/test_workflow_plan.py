@@ -89,9 +89,10 @@ def test_models_go_through_to_folder_page_and_record(result, saved):
     lungs = result.goals.set_index(["structure", "metric"]).value["Lungs-GTV", "mean"]
     models = result.models.set_index("model")
     assert models.value["pneumonitis-quantec"] == pytest.approx(100 / (1 + np.exp(3.87 - 0.126 * lungs)))
-    organ = result.structures["Esophagus"].occupancy
-    eqd2 = result.dose.dose_Gy * (result.dose.dose_Gy / 33 + 10) / 12
-    geud = np.average(eqd2.astype(float) ** (1 / 0.44), weights=organ) ** 0.44
+    organ = result.sampled.views("Esophagus").judged
+    dose_Gy = organ.dose_Gy.astype(float)
+    eqd2 = dose_Gy * (dose_Gy / 33 + 10) / 12
+    geud = np.average(eqd2 ** (1 / 0.44), weights=organ.volume_cc) ** 0.44
     expected = 100 * NormalDist(51, 0.32 * 51).cdf(geud)
     assert models.value["oesophagitis-chapet"] == pytest.approx(expected, rel=1e-5)
     assert models.value["target-bed"] > 66
