@@ -6,7 +6,7 @@ from mrlinac.dicom.dose_meaning import Added, Meaning, PlanPart, added
 from mrlinac.dicom.dose_reading import DoseObject, read_dose, read_dose_object
 from mrlinac.dicom.import_report import ImportReport, import_folder
 from mrlinac.dicom.names import naming
-from mrlinac.dicom.patient import read_patient
+from mrlinac.dicom.patient import concerns_planning_alone, read_patient
 from mrlinac.dicom.patient_toml import change_patient_file, write_patient_file
 from mrlinac.dicom.plan_facts import PlanFacts, plans_in
 from mrlinac.dicom.structures_alone import frames_of_structure_set, read_structure_set
@@ -24,6 +24,7 @@ __all__ = [
     "added",
     "anonymise",
     "change_patient_file",
+    "concerns_planning_alone",
     "frames_of_structure_set",
     "import_folder",
     "naming",

@@ -53,7 +53,8 @@ def densities_of(
     mapping from name to Override
         Empty unless ``taken``.
     """
-    stated, boluses = _stated(rtstruct), _boluses(rtstruct)
+    stated, at_odds = _stated(rtstruct)
+    boluses = _boluses(rtstruct)
     by_clinic = _in_use(rois, rtstruct)
     found: dict[str, Override] = {}
     if stated:
@@ -61,6 +62,13 @@ def densities_of(
         findings.note(
             "warning", f"The planning system had overridden what the image says of these structures: {listed}."
         )
+    for number, kinds in at_odds.items():
+        told = "; ".join(
+            f"{WORDS.get(kind, kind)} {' and '.join(f'{value:g}' for value in values)}"
+            for kind, values in kinds.items()
+        )
+        name = by_clinic[number].name if number in by_clinic else f"ROI {number}"
+        findings.note("warning", f"Several observations of '{name}' state different values: {told}. None is taken.")
     for number, values in stated.items():
         roi = by_clinic.get(number)
         density = None if roi is None else _override(values)
@@ -77,16 +85,36 @@ def densities_of(
     return found if taken else {}
 
 
-def _stated(rtstruct: Found) -> dict[int, dict[str, float | None]]:
-    """Physical properties by ROI number; a value is None where it is no number (a composition)."""
-    found: dict[int, dict[str, float | None]] = {}
+Stated = dict[int, dict[str, float | None]]
+
+
+def _stated(rtstruct: Found) -> tuple[Stated, dict[int, dict[str, list[float]]]]:
+    """Physical properties by ROI number, and those of which several observations state different values.
+
+    A value is None where it is no number (a composition).
+    """
+    found: Stated = {}
+    at_odds: dict[int, dict[str, list[float]]] = {}
     for item in rtstruct.header.get("RTROIObservationsSequence") or []:
         number = integer(item, "ReferencedROINumber")
         for one in item.get("ROIPhysicalPropertiesSequence") or []:
-            kind, value = text(one, "ROIPhysicalProperty").upper(), numbers(one, "ROIPhysicalPropertyValue")
-            if number is not None and kind:
-                found.setdefault(number, {})[kind] = None if value is None else float(value[0])
-    return found
+            kind, given = text(one, "ROIPhysicalProperty").upper(), numbers(one, "ROIPhysicalPropertyValue")
+            if number is None or not kind:
+                continue
+            value = None if given is None else float(given[0])
+            before = found.setdefault(number, {}).setdefault(kind, value)
+            if value is None or before == value:
+                continue
+            if before is None and not at_odds.get(number, {}).get(kind):
+                found[number][kind] = value
+                continue
+            values = at_odds.setdefault(number, {}).setdefault(kind, [] if before is None else [before])
+            if value not in values:
+                values.append(value)
+    for number, kinds in at_odds.items():
+        for kind in kinds:
+            found[number][kind] = None
+    return found, at_odds
 
 
 def _boluses(rtstruct: Found) -> list[int]:

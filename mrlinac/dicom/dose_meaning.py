@@ -225,7 +225,13 @@ def _of_plan(given: Sequence[tuple[Meaning, PlanPart]], facts: PlanFacts | None)
         return _not_known(doses, "the RTPLAN that it names is not beside the dose")
     if any(one.part == "control points" for one in doses):
         return Note("warning", "The dose is of control points of a beam, not of a plan: add up the others.")
-    if any(not {"beam": part.beams, "setup": part.setups}.get(str(one.part), True) for one, part in given):
+    of_several = len(facts.groups) > 1
+    if any(
+        not {"beam": part.beams, "setup": part.setups, "group": part.groups or not of_several}.get(
+            str(one.part), True
+        )
+        for one, part in given
+    ):
         return _not_known(doses, "which part of the plan it is of is not said")
     everything = frozenset(group.number for group in facts.groups if group.number is not None)
     groups = _named(given, lambda part: part.groups)
@@ -288,6 +294,9 @@ def _fractions(meanings: Sequence[Meaning], plans: Mapping[str, PlanFacts]) -> i
             return None
         else:
             for part in one.parts:
+                facts = plans.get(part.uid)
+                if one.part == "group" and not part.groups and facts is not None and len(facts.groups) > 1:
+                    return None  # which of them it is of is not said
                 groups_of.setdefault(part.uid, set()).update(part.groups)
                 if one.part == "plan" or not part.groups:
                     whole.add(part.uid)

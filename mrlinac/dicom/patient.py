@@ -17,7 +17,7 @@ from mrlinac.anatomy.patient import Note, Notes, Patient, side_below
 from mrlinac.anatomy.patient_file import PatientFile, decisions
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.choice import choose
-from mrlinac.dicom.densities import densities_of
+from mrlinac.dicom.densities import HOW, densities_of
 from mrlinac.dicom.planes import ImageSeries, image_series
 from mrlinac.dicom.problems import SAME_FRAME, Findings, quiet_pydicom, text
 from mrlinac.dicom.registration import Matrix, moves_to
@@ -44,6 +44,11 @@ IDENTIFIERS = (
 NO_BODY = "One External is needed for planning; none was drawn, and patient.toml does not want it derived."
 
 HEADING = "this folder cannot be imported:"
+
+
+def concerns_planning_alone(note: Note) -> bool:
+    """Whether a note of the import asks for what a dose that is there already does not need."""
+    return note.text == NO_BODY or note.text.endswith(f"{HOW}.")
 
 
 @quiet_pydicom()

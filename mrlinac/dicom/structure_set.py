@@ -100,6 +100,10 @@ def listed_rois(rtstruct: Found, findings: Findings) -> list[ListedRoi]:
             names[number] = label_of_unnamed(number)
             findings.note("decide", f"The structure of ROI Number {number} has no name: called '{names[number]}'.")
     times = Counter(names.values())
+    numbered = {f"{name} [ROI {number}]" for number, name in names.items() if times[name] > 1}
+    times.update(
+        name for name in names.values() if name in numbered
+    )  # somebody's own name is another's with a number
     return [
         ListedRoi(number, name, f"{name} [ROI {number}]" if times[name] > 1 else name, of_number[number][0])
         for number, name in names.items()

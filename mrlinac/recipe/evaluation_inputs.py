@@ -187,7 +187,11 @@ def read_subject(
         patient = deriver(patient, derive)
         if not patient.rois:
             raise DataError("no structure set, and nothing could be derived from the CT: give --structures FILE")
-        rois, own, notes = dict(patient.rois), {patient.frame_uid}, patient.notes.entries
+        rois, own = dict(patient.rois), {patient.frame_uid}
+        notes = tuple(note for note in patient.notes.entries if not dicom.concerns_planning_alone(note))
+        if not any(roi.role == "external" for roi in rois.values()):
+            text = "No outline of the body was drawn: --derive makes one from the CT."
+            notes = (*notes, Note("decide", text))
     else:
         assert structures is not None
         own = dicom.frames_of_structure_set(structures)

@@ -149,6 +149,17 @@ def test_groups_and_beams_that_share_nothing_are_added(tmp_path: Path) -> None:
     assert any("the whole plan's" in text for text in notes.of("done"))
 
 
+def test_a_fraction_group_that_is_not_named_is_one_of_several(tmp_path: Path) -> None:
+    """Which of two it is nobody says: neither 25, nor 5, nor the whole plan's 30; of one there is no doubt."""
+    count, notes, _ = evaluated(tmp_path, [of_plan(dose(), "FRACTION", "1.9.80")], plan(*TWO_GROUPS))
+    assert count is None
+    assert any("which part of the plan it is of is not said" in text for text in notes.of("warning"))
+    (tmp_path / "one").mkdir()
+    count, notes, _ = evaluated(tmp_path / "one", [of_plan(dose(), "FRACTION", "1.9.80")], plan(TWO_GROUPS[0]))
+    assert count == 25
+    assert not any("not said" in text for text in notes.texts())
+
+
 @pytest.mark.parametrize("kind", ["", "TOTAL"])
 def test_a_term_that_nobody_defined_is_said(tmp_path: Path, kind: str) -> None:
     _, notes, _ = evaluated(tmp_path, [of_plan(dose(), kind)])

@@ -1,5 +1,6 @@
 """Exports with a flaw that need not keep the patient from being used, or that only a person's word can mend."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,20 @@ def test_densities_are_taken_over_when_a_person_says_so(tmp_path: Path) -> None:
     assert any(
         "2 structure(s) state no density that can be taken over" in text for text in patient.notes.of("decide")
     )
+
+
+def test_observations_that_disagree_on_a_density_are_said_and_none_is_taken(tmp_path: Path) -> None:
+    export = with_densities(Contrast=("REL_MASS_DENSITY", 1.0), Gel=("REL_MASS_DENSITY", 1.1))
+    ds = export.others[-1]
+    other, same = (copy.deepcopy(item) for item in ds.RTROIObservationsSequence[1:3])
+    other.ROIPhysicalPropertiesSequence[0].ROIPhysicalPropertyValue = 1.5
+    ds.RTROIObservationsSequence = Items([*ds.RTROIObservationsSequence, other, same])
+    patient = read_patient(export.write(tmp_path), densities=True)
+    assert patient.decisions is not None
+    assert set(patient.decisions.density_overrides) == {"Gel"}
+    (told,) = (text for text in patient.notes.of("warning") if "different values" in text)
+    assert "'Contrast'" in told
+    assert "1 and 1.5" in told
 
 
 def test_what_patient_toml_says_goes_before_a_stated_density(tmp_path: Path) -> None:
