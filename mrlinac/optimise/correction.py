@@ -185,7 +185,7 @@ def correct(
         if abs(factor - 1) <= MOST_SCALING and kept(solution, history[-1].promises):
             break
         beyond = hidden.beyond_rows(planner.rows, protocol, sampled)
-        shift = beyond | _beyond_tails(protocol, history[-1].promises, beyond)
+        shift = beyond | _below(protocol, history[-1].promises, beyond)
         last = len(found) == rounds + 1 + extra
         # Upwards only: a limit that a smaller dose would leave room under is not loosened.
         scaled_later = min(max(factor, 1.0), 1.0 + MOST_SCALING)
@@ -227,26 +227,28 @@ def _between_rows(
     return again, shift
 
 
-def _beyond_tails(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[str, float]) -> dict[str, float]:
-    """By organ limit on a tail that the forward dose does not keep by its standard deviation: how far below to aim.
+def _below(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[str, float]) -> dict[str, float]:
+    """By organ limit that the forward dose does not keep by its standard deviation: how far below to aim.
 
-    That is what it has beyond the model, and between the rows, and that standard deviation. An offset puts each voxel
-    right; the hottest of the next plan are others, those of a noisy dose always too hot, and the noise of the next dose is
-    another.
+    By that standard deviation, because the noise of the next dose is another; and, of a tail, by what the dose has beyond
+    the model, and between the rows. An offset puts each voxel right; the hottest of the next plan are others, and those of
+    a noisy dose always too hot.
     """
-    tails = {
-        c.name: c.limit_Gy(protocol.prescription)
+    kinds_meant = kinds.UpperTail | kinds.DoseAtVolume | kinds.MeanDose
+    limits = {
+        c.name: (c.limit_Gy(protocol.prescription), isinstance(c.of, kinds.MeanDose))
         for c in protocol.constraints
-        if c.upper and not c.relative and isinstance(c.of, kinds.UpperTail | kinds.DoseAtVolume)
+        if c.upper and not c.relative and isinstance(c.of, kinds_meant)
     }
     found = {}
     for one in said:
-        if one.name not in tails:
+        if one.name not in limits:
             continue
-        limit_Gy, between = tails[one.name], between_Gy.get(one.name, 0.0)
+        (limit_Gy, is_mean), between = limits[one.name], between_Gy.get(one.name, 0.0)
         forward, sigma = one.forward - one.noise_bias, one.sigma if np.isfinite(one.sigma) else 0.0
         if forward + between + sigma > limit_Gy + TOLERANCE_Gy:
-            found[one.name] = between + min(max(forward - one.promised, 0.0) + sigma, MOST_BELOW * limit_Gy)
+            beyond = 0.0 if is_mean else max(forward - one.promised, 0.0)
+            found[one.name] = between + min(beyond + sigma, MOST_BELOW * limit_Gy)
     return found
 
 

@@ -441,7 +441,7 @@ def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeyp
 
     monkeypatch.setattr("mrlinac.optimise.hidden.beyond_rows", lambda *_: {})  # rows alone, as the promises have them
     aimed = np.mean([cord_Gy(seed) for seed in range(4)])
-    monkeypatch.setattr("mrlinac.optimise.correction._beyond_tails", lambda *_: {})
+    monkeypatch.setattr("mrlinac.optimise.correction._below", lambda *_: {})
     plain = np.mean([cord_Gy(seed) for seed in range(4)])
     assert plain > 9.0 + 0.15  # the limit
     assert aimed < 9.0 + 0.5 * (plain - 9.0)
