@@ -7,7 +7,6 @@ are divided within their voxels; the dose is interpolated at every point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +15,7 @@ from numpy.typing import NDArray
 from mrlinac.anatomy.contours import occupancy, polygon_volume_cc
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.structures import Roi, Role, Structure
-from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
-from mrlinac.dose.grammar import Metric
 from mrlinac.dose.interpolate import dose_on
 
 COARSEST_mm = 0.5
@@ -211,50 +208,8 @@ def lattice_of(roi: Roi, most: int = MOST_SAMPLES) -> Grid:
     return Grid.covering(lower, upper, (float(layer), across, across))
 
 
-def value_of(
-    samples: Samples,
-    wanted: Metric,
-    *,
-    prescription_Gy: float | None = None,
-    isodoses_cc: Sequence[float] | None = None,
-    air: NDArray[np.bool_] | None = None,
-) -> float:
-    """Value of a metric on samples, by the same definitions as :func:`mrlinac.dose.metrics.metric`.
-
-    Parameters
-    ----------
-    samples : Samples
-    wanted : Metric
-    prescription_Gy : float, optional
-        Needed by the forms relative to the prescription.
-    isodoses_cc : sequence of float, optional
-        Needed by ``CI``, ``GI`` and ``R50``: volumes of the metric's isodoses (:func:`isodose_volume_cc`).
-    air : bool array, optional
-        Of the samples; left out of a search for hot spots of the body and of normal tissue.
-
-    Raises
-    ------
-    ValueError
-        When the structure is smaller than the volume asked for.
-    """
-    if wanted.of_isodose:
-        if isodoses_cc is None or prescription_Gy is None:
-            raise ValueError(f"{wanted.text} needs the prescription and the volume of the isodose")
-        hot = samples.dose_Gy >= wanted.level / 100 * prescription_Gy
-        return metrics.isodose_value(wanted, samples.total_cc, float(samples.volume_cc[hot].sum()), isodoses_cc)
-    dose_Gy = samples.dose_Gy.astype(np.float64)
-    if air is not None and wanted.hot_spot and samples.role in metrics.HOT_SPOT_ROLES:
-        dose_Gy = np.where(air, -np.inf, dose_Gy)
-    value = metrics.value_of(dose_Gy, samples.volume_cc, wanted, prescription_Gy)
-    if not np.isfinite(value):
-        raise ValueError(f"{samples.name} has less than the volume asked for that is not air")
-    return value
-
-
-def isodose_volume_cc(dose: Dose, isodose_Gy: float, external: Samples | None = None) -> float:
-    """Volume with at least a dose: within the body where its samples are given, else in the whole grid."""
-    if external is not None:
-        return float(external.volume_cc[external.dose_Gy >= isodose_Gy].sum())
+def isodose_volume_cc(dose: Dose, isodose_Gy: float) -> float:
+    """Volume (cc) of the whole grid with at least a dose."""
     total = 0.0
     grid = dose.grid
     dz, dy, dx = grid.spacing_zyx_mm

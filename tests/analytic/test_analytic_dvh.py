@@ -13,8 +13,8 @@ from scipy.optimize import brentq
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour, Roi
 from mrlinac.dose.dose import Dose
-from mrlinac.dose.grammar import parse
-from mrlinac.dose.sampling import sample, value_of
+from mrlinac.dose.sampled import Sampled
+from mrlinac.dose.sampling import sample
 from mrlinac.provenance import Provenance
 
 MADE = Provenance("test", "test")
@@ -115,6 +115,11 @@ def dose_of(kind):
     return Dose(grid, values, None, 1, MADE)
 
 
+def judged(kind, discs):
+    """The dose in the drawn shape, as plans and evaluations judge it."""
+    return Sampled(dose_of(kind), rois={"drawn": discs.roi()})
+
+
 SHAPES = {
     "sphere": sphere(20, 3.0),
     "cylinder": cylinder(15, 12, 3.0),
@@ -130,30 +135,34 @@ DOSES = {"across": across, "along": along, 12.0: gaussian(12.0), 20.0: gaussian(
 @pytest.mark.parametrize("shape", SHAPES)
 def test_dvh_is_the_closed_form(shape, kind):
     discs, volume = SHAPES[shape], DOSES[kind]
-    found = sample(dose_of(kind), discs.roi())
+    sampled = judged(kind, discs)
+    found = sampled.samples("drawn")
     whole = discs.volume
     assert found.total_cc * 1000 == pytest.approx(whole, rel=VOLUME)
     bounds = (1e-6, TOP_Gy - 1e-9) if isinstance(kind, float) else (0.0, TOP_Gy)
     for percent in (2, 10, 50, 90, 95, 98):
         expected = brentq(lambda level, p=percent: volume(discs, level) - p / 100 * whole, *bounds)
-        assert value_of(found, parse(f"D{percent}%")) == pytest.approx(expected, abs=DOSE_Gy), percent
+        assert sampled.metric("drawn", f"D{percent}%").value == pytest.approx(expected, abs=DOSE_Gy), percent
         # A level at which volume changes by less than 0.5 % for 0.1 % of the dose; elsewhere the dose above is the test.
         step = abs(volume(discs, expected - 0.06) - volume(discs, expected)) / whole
         if step < VOLUME:
-            assert value_of(found, parse(f"V{expected:.6f}Gy[%]")) == pytest.approx(percent, abs=100 * VOLUME), (
-                percent
-            )
+            assert sampled.metric("drawn", f"V{expected:.6f}Gy[%]").value == pytest.approx(
+                percent, abs=100 * VOLUME
+            ), percent
 
 
 @pytest.mark.parametrize(("drawn", "ideal"), [(sphere(20, 3.0), 4 / 3 * np.pi * 20**3)])
 def test_a_sphere_on_slices_of_3_mm(drawn, ideal):
     assert sample(dose_of("across"), drawn.roi()).total_cc * 1000 == pytest.approx(ideal, rel=VOLUME)
     for kind in ("across", "along"):
-        found = sample(dose_of(kind), drawn.roi())
+        sampled = judged(kind, drawn)
         for percent in (2, 50, 95, 98):
             height = brentq(lambda h, p=percent: (1 - h) ** 2 * (2 + h) / 4 - p / 100, -1, 1)
             expected = TOP_Gy / 2 + GRADIENT * 20 * height
-            assert value_of(found, parse(f"D{percent}%")) == pytest.approx(expected, abs=DOSE_Gy), (kind, percent)
+            assert sampled.metric("drawn", f"D{percent}%").value == pytest.approx(expected, abs=DOSE_Gy), (
+                kind,
+                percent,
+            )
 
 
 def test_a_coarse_dvh_would_be_found_out():

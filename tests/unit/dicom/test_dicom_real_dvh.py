@@ -12,8 +12,7 @@ from mrlinac.anatomy.patient import Patient
 from mrlinac.dicom import frames_of_structure_set, read_dose, read_structure_set, write_dose
 from mrlinac.dicom.dicompyler import modules
 from mrlinac.dose.dose import Dose
-from mrlinac.dose.grammar import parse
-from mrlinac.dose.sampling import sample, value_of
+from mrlinac.dose.sampled import Sampled
 from mrlinac.provenance import Provenance
 
 pytestmark = [pytest.mark.data, pytest.mark.filterwarnings("ignore")]
@@ -51,14 +50,15 @@ def test_dicompyler_agrees(real_data: Path, tmp_path: Path, file: str) -> None:
     numbers = {str(i.ROIName): int(i.ROINumber) for i in pydicom.dcmread(path, force=True).StructureSetROISequence}
     compared = 0
     for roi in rois.values():
-        found = sample(dose, roi)
+        sampled = Sampled(dose, rois={"it": roi})
+        found = sampled.samples("it")
         if roi.role == "external" or found.total_cc < LARGE_cc:
             continue
         theirs = calculation.get_dvh(str(path), str(tmp_path / "d.dcm"), numbers[roi.original_name])
         assert theirs.volume == pytest.approx(found.total_cc, rel=0.005), roi.name
-        assert theirs.mean == pytest.approx(value_of(found, parse("mean")), abs=0.005 * TOP_Gy), roi.name
+        assert theirs.mean == pytest.approx(sampled.metric("it", "mean").value, abs=0.005 * TOP_Gy), roi.name
         for percent in (2, 50, 95):
-            ours = value_of(found, parse(f"D{percent}%"))
+            ours = sampled.metric("it", f"D{percent}%").value
             assert theirs.dose_constraint(percent).value == pytest.approx(ours, abs=0.005 * TOP_Gy), roi.name
         compared += 1
     assert compared >= 3
