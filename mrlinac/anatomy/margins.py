@@ -148,20 +148,43 @@ def _filled(
     centre = grid.position_xyz_mm(np.stack(np.unravel_index(index, grid.shape_zyx), axis=-1).astype(float))
     partial = occupied.ravel()[index] > 0
     depth, _ = query.depth_mm(centre, partial)
-    half_diagonal = float(np.linalg.norm(size)) / 2
     fraction = (depth > 0).astype(float)
-    # The depth changes by at most a millimetre per millimetre; the tenth is for the extent of a disc.
-    crossed = np.flatnonzero(np.abs(depth) <= half_diagonal * 1.1)
-    if len(crossed) == 0:
-        return fraction
-    counts = np.maximum(1, np.ceil(size / SUBVOXEL_mm - 1e-9)).astype(int)
+    crossed = np.flatnonzero(_crosses(depth, size))
+    cells = np.maximum(1, np.ceil(size / SUBVOXEL_mm - 1e-9)).astype(int)
+    fraction[crossed] = _mean_of_cells(centre[crossed], partial[crossed], size, cells, query)
+    return fraction
+
+
+def _crosses(depth_mm: Floats, size: Floats) -> NDArray[np.bool_]:
+    """Whether the surface may pass through boxes, by the depth of their middles.
+
+    The depth changes by at most a millimetre per millimetre; the tenth is for the extent of a disc.
+    """
+    return np.abs(depth_mm) <= float(np.linalg.norm(size)) / 2 * 1.1
+
+
+def _mean_of_cells(
+    centre: Floats, partial: NDArray[np.bool_], size: Floats, cells: NDArray[np.int64], query: _Nearest
+) -> Floats:
+    """Filled fraction of boxes, the mean of so many cells along each axis; of many, blocks of two at first."""
+    if len(centre) == 0:
+        return np.zeros(0)
+    blocks = np.where(cells >= 4, -(-cells // 2), 1)
+    last = blocks.max() == 1
+    counts = cells if last else blocks
     offsets = [((np.arange(n) + 0.5) / n - 0.5) * s for n, s in zip(counts, size, strict=True)]
     offset = np.stack(np.meshgrid(*offsets, indexing="ij"), axis=-1).reshape(-1, 3)
-    cells = (centre[crossed, None, :] + offset).reshape(-1, 3)
-    depth, normal = query.depth_mm(cells, np.repeat(partial[crossed], len(offset)))
-    part = surface.filled_fraction(normal, depth, size / counts)
-    fraction[crossed] = part.reshape(len(crossed), -1).mean(axis=1)
-    return fraction
+    middle = (centre[:, None, :] + offset).reshape(-1, 3)
+    inherited = np.repeat(partial, len(offset))
+    depth, normal = query.depth_mm(middle, inherited)
+    if last:
+        part = surface.filled_fraction(normal, depth, size / counts)
+    else:
+        part = (depth > 0).astype(float)
+        crossed = np.flatnonzero(_crosses(depth, size / counts))
+        within = np.where(blocks > 1, 2, cells)
+        part[crossed] = _mean_of_cells(middle[crossed], inherited[crossed], size / counts, within, query)
+    return np.asarray(part.reshape(len(centre), -1).mean(axis=1))
 
 
 class _Nearest:

@@ -81,8 +81,8 @@ def _jump(
     return np.clip((bend / size - JUMP[0]) / np.float32(JUMP[1] - JUMP[0]), 0, 1)
 
 
-CHUNK = 20_000
-"""Points at a time: 64 voxels about each, of every batch."""
+CHUNK = 2_000
+"""Points at a time: 64 voxels about each, which stay near the processor while every batch is read."""
 
 
 def batches_at(dose: Dose, points_xyz_mm: Floats) -> NDArray[np.float32]:
@@ -97,19 +97,21 @@ def batches_at(dose: Dose, points_xyz_mm: Floats) -> NDArray[np.float32]:
     flat = dose.dose_Gy.ravel()
     deviations = dose.batches.deviation.reshape(count, -1)
     for start in range(0, len(points_xyz_mm), CHUNK):
-        part = slice(start, start + CHUNK)
-        index = np.asarray(grid.index_zyx(points_xyz_mm[part]), float)
+        index = np.asarray(grid.index_zyx(points_xyz_mm[start : start + CHUNK]), float)
         inside = np.all((index >= -0.5 - 1e-9) & (index <= np.array(grid.shape_zyx) - 0.5 + 1e-9), axis=1)
+        place = np.flatnonzero(inside) + start
         voxels, shares = _around(grid, index[inside])
-        whole = flat[voxels].reshape(-1, 4, 4, 4)
-        own = (whole.reshape(1, len(voxels), 64) * (1 + deviations[:, voxels].astype(np.float32))).reshape(
-            count, -1, 4, 4, 4
-        )
-        for axis in (0, 1, 2):  # along z, then y, then x
-            weights = _weights(whole, shares[:, axis])
-            whole = np.einsum("na...,na...->n...", whole, weights)
-            own = np.einsum("bna...,na...->bn...", own, weights)
-        result[:, np.flatnonzero(inside) + start] = own
+        block = flat[voxels].reshape(-1, 4, 4, 4)
+        along_z = _weights(block, shares[:, 0])
+        plane = np.einsum("nzyx,nzyx->nyx", block, along_z)
+        along_y = _weights(plane, shares[:, 1])
+        line = np.einsum("nyx,nyx->nx", plane, along_y)
+        along_x = _weights(line, shares[:, 2])
+        own = np.einsum("nx,nx->n", line, along_x)
+        # What each voxel adds to the dose of the run: a batch adds as much more as it deviates there.
+        parts = (block * along_z * along_y[:, None] * along_x[:, None, None]).reshape(-1, 64)
+        for batch, deviation in enumerate(deviations):
+            result[batch, place] = own + np.einsum("nv,nv->n", parts, deviation[voxels].astype(np.float32))
     return result
 
 

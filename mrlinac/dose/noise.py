@@ -210,7 +210,8 @@ def chosen(order: NDArray[np.int64], volume_cc: Floats, voxel_cc: float = np.inf
     voxel_cc : float
         Volume of a voxel of the dose.
     """
-    drawn = np.mod(np.arange(len(order)) * GOLDEN, 1.0)
+    reached = np.arange(len(order)) * GOLDEN
+    drawn = reached - np.floor(reached)
     share = _middles(volume_cc[order])
     octave = np.floor(-np.log2(np.clip(np.minimum(share, 1 - share), 2.0**-24, 0.5))).astype(np.int64)
     stratum = np.where(share < 0.5, octave, 64 - octave)
@@ -242,7 +243,7 @@ def _middles(volume_cc: Floats) -> Floats:
 
 def _at_volumes(dose_Gy: Doses, volume_cc: Floats, levels: Floats) -> Floats:
     """Doses at shares of the volume, from the hot end."""
-    order = np.argsort(-dose_Gy, kind="stable")
+    order = np.argsort(-dose_Gy)
     return np.interp(levels, _middles(volume_cc[order]), dose_Gy[order])
 
 
@@ -274,7 +275,7 @@ def _ranked(dose_Gy: Doses, volume_cc: Floats, levels: Floats, shift_Gy: Floats)
 
     Their mean stays: noise has no bias in it.
     """
-    order = np.argsort(-dose_Gy, kind="stable")
+    order = np.argsort(-dose_Gy)
     own_cc = volume_cc[order]
     share = np.clip(_middles(own_cc), 1e-9, 1 - 1e-9)
     place = np.log(levels / (1 - levels))

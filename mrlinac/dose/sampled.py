@@ -117,7 +117,7 @@ class Views:
 
 def _sorted(dose_Gy: Doses, volume_cc: Floats) -> View:
     """A view from the hottest sample to the coldest: every metric sorts again, which costs little then."""
-    order = np.argsort(-dose_Gy, kind="stable")
+    order = np.argsort(-dose_Gy)
     return View(dose_Gy[order], volume_cc[order], order)
 
 

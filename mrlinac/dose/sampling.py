@@ -319,14 +319,13 @@ def _values_in(dose: Dose, lattice: Grid, points: tuple[NDArray[np.int64], ...])
         if start == stop:
             continue
         block = dose_on(dose, wide.x_mm, wide.y_mm, wide.z_mm[first : first + layers + 2])
-        at = [points[0][start:stop] - first + 1, points[1][start:stop] + 1, points[2][start:stop] + 1]
-        here = block[at[0], at[1], at[2]]
-        moved = here.copy()
-        for axis in range(3):
-            before, after = list(at), list(at)
-            before[axis], after[axis] = at[axis] - 1, at[axis] + 1
-            change = (block[after[0], after[1], after[2]] - block[before[0], before[1], before[2]]) / 2
-            moved += np.nan_to_num(change) * (_spread(np.arange(start, stop), axis) - np.float32(0.5))
+        inside = (points[0][start:stop] - first + 1, points[1][start:stop] + 1, points[2][start:stop] + 1)
+        at, flat = np.ravel_multi_index(inside, block.shape), block.ravel()
+        moved = flat[at]
+        for axis, step in enumerate((block.shape[1] * block.shape[2], block.shape[2], 1)):
+            change = (flat[at + step] - flat[at - step]) / 2
+            change[np.isnan(change)] = 0.0
+            moved += change * (_spread(np.arange(start, stop), axis) - np.float32(0.5))
         values[start:stop] = np.maximum(moved, least)
     return values
 
@@ -334,4 +333,5 @@ def _values_in(dose: Dose, lattice: Grid, points: tuple[NDArray[np.int64], ...])
 def _spread(numbers: NDArray[np.int64], axis: int) -> NDArray[np.float32]:
     """Evenly spread numbers in 0…1: Roberts' additive sequence in three dimensions, the same on every machine."""
     root = 1.2207440846057596  # of x⁴ = x + 1
-    return np.asarray(np.mod(0.5 + (numbers + 1.0) / root ** (axis + 1), 1.0), np.float32)
+    reached = 0.5 + (numbers + 1.0) / root ** (axis + 1)
+    return np.asarray(reached - np.floor(reached), np.float32)

@@ -57,7 +57,7 @@ def test_the_prescription_found_is_the_doses(isotoxic):
 
 
 def test_it_is_saved_shown_and_recalculated(isotoxic, tmp_path):
-    folder = isotoxic.save(tmp_path / "plan")
+    folder = isotoxic.save(tmp_path / "plan", figures=False)
     again = load_result(folder)
     assert again.escalation == json.loads(json.dumps(isotoxic.escalation))
     assert again.protocol.prescription.dose_Gy == isotoxic.escalation["dose_Gy"]

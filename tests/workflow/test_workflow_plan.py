@@ -113,10 +113,11 @@ def test_a_result_from_before_there_were_models(result, saved, tmp_path):
     (folder / "models.csv").unlink()
     old = load_result(folder)
     assert old.models.empty
-    table = mr.compare({"old": old, "new": result}).models
+    both = mr.compare({"old": old, "new": result})
+    table = both.models
     assert table["old"].isna().all()
     assert table["new"].tolist() == result.models["value"].tolist()
-    assert "not in this plan" in mr.compare({"old": old, "new": result}).save(tmp_path / "both").read_text("utf-8")
+    assert "not in this plan" in both.save(tmp_path / "both", figures=False).read_text("utf-8")
     (folder / "goals.csv").unlink()
     with pytest.raises(FileNotFoundError):  # what every version wrote must be there
         load_result(folder)
