@@ -94,13 +94,18 @@ def batches_at(dose: Dose, points_xyz_mm: Floats) -> NDArray[np.float32]:
     assert dose.batches is not None
     grid, count = dose.grid, len(dose.batches)
     result = np.zeros((count, len(points_xyz_mm)), np.float32)
-    flat = dose.dose_Gy.ravel()
-    deviations = dose.batches.deviation.reshape(count, -1)
-    for start in range(0, len(points_xyz_mm), CHUNK):
-        index = np.asarray(grid.index_zyx(points_xyz_mm[start : start + CHUNK]), float)
-        inside = np.all((index >= -0.5 - 1e-9) & (index <= np.array(grid.shape_zyx) - 0.5 + 1e-9), axis=1)
-        place = np.flatnonzero(inside) + start
-        voxels, shares = _around(grid, index[inside])
+    index = np.asarray(grid.index_zyx(points_xyz_mm), float)
+    inside = np.all((index >= -0.5 - 1e-9) & (index <= np.array(grid.shape_zyx) - 0.5 + 1e-9), axis=1)
+    if not inside.any():
+        return result
+    part, first = _box_about(index[inside], grid.shape_zyx)
+    box_Gy = dose.dose_Gy[part]
+    flat = box_Gy.ravel()
+    deviations = dose.batches.deviation[(slice(None), *part)].astype(np.float32).reshape(count, -1)
+    places = np.flatnonzero(inside)
+    for start in range(0, len(places), CHUNK):
+        place = places[start : start + CHUNK]
+        voxels, shares = _around(box_Gy.shape, index[place], first)
         block = flat[voxels].reshape(-1, 4, 4, 4)
         along_z = _weights(block, shares[:, 0])
         plane = np.einsum("nzyx,nzyx->nyx", block, along_z)
@@ -111,14 +116,28 @@ def batches_at(dose: Dose, points_xyz_mm: Floats) -> NDArray[np.float32]:
         # What each voxel adds to the dose of the run: a batch adds as much more as it deviates there.
         parts = (block * along_z * along_y[:, None] * along_x[:, None, None]).reshape(-1, 64)
         for batch, deviation in enumerate(deviations):
-            result[batch, place] = own + np.einsum("nv,nv->n", parts, deviation[voxels].astype(np.float32))
+            result[batch, place] = own + np.einsum("nv,nv->n", parts, deviation[voxels])
     return result
 
 
-def _around(grid: Grid, index_zyx: Floats) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Flat numbers (n, 64) of the voxels about points, and their places (n, 3) between the middle two along z, y, x."""
-    shape = np.array(grid.shape_zyx)
-    index = np.clip(index_zyx, 0.0, shape - 1.0)
+def _box_about(index_zyx: Floats, shape_zyx: tuple[int, int, int]) -> tuple[tuple[slice, ...], NDArray[np.int64]]:
+    """The voxels from which points take their dose, and the first of them."""
+    shape = np.array(shape_zyx)
+    least, most = (
+        np.floor(np.clip(edge, 0, shape - 1)).astype(np.int64) for edge in (index_zyx.min(0), index_zyx.max(0))
+    )
+    upper = np.minimum(most + 3, shape)
+    # A point at or beyond the middle of the last voxel takes its dose from the three before, too.
+    lower = np.maximum(np.minimum(least - 1, upper - 4), 0)
+    return tuple(slice(int(a), int(b)) for a, b in zip(lower, upper, strict=True)), lower
+
+
+def _around(
+    shape_zyx: tuple[int, ...], index_zyx: Floats, first_zyx: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Flat numbers (n, 64) in a box of the voxels about points, and their places (n, 3) between the middle two."""
+    shape = np.array(shape_zyx)
+    index = np.clip(index_zyx - first_zyx, 0.0, shape - 1.0)
     base = np.minimum(np.floor(index).astype(np.int64), np.maximum(shape - 2, 0))
     places = np.clip(base[:, :, None] + np.arange(-1, 3), 0, (shape - 1)[:, None])
     z, y, x = (places[:, axis] for axis in range(3))

@@ -254,12 +254,12 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(result, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_identifier_leaves_the_patient(result, patient, saved):
+def test_no_identifier_leaves_the_patient(result, patient, tmp_path):
     named = replace(patient, identifiers={"PatientName": "Doe^Jane", "PatientID": "12345678"})
     asked = result.spec.override({"patient.identify": True})
     for spec, told in ((result.spec, False), (asked, True)):  # where it is asked for, the same search finds it
         folder = replace(result, patient=named, spec=spec, writers=() if told else result.writers).save(
-            saved.parent / f"named-{told}"
+            tmp_path / f"named-{told}"
         )
         raw = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
         assert (b"Doe^Jane" in raw) is told

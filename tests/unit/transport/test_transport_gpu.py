@@ -114,30 +114,30 @@ def test_simulated_kernel_follows_the_processors_histories():
 
 
 @needs_numba_cuda
-@pytest.mark.parametrize("capability", ["8.0", "9.0"])
-def test_kernel_compiles_to_ptx(capability, tmp_path):
+def test_kernel_compiles_to_ptx(tmp_path):
     tool, ptx = ROOT / "tools" / "gpu_kernel.py", tmp_path / "kernel.ptx"
-    done = subprocess.run(
-        [sys.executable, str(tool), "--cc", capability, "--out", str(ptx)],
-        env={name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode and ("NvvmSupportError" in done.stderr or "DynamicLibNotFoundError" in done.stderr):
-        # Whatever numba does not know fails before NVIDIA's libraries are asked for.
-        pytest.skip(
-            "numba compiled the kernel; NVIDIA's libraries, which make PTX of it, are not installed (extra gpu)"
+    for capability in ("8.0", "9.0"):
+        done = subprocess.run(
+            [sys.executable, str(tool), "--cc", capability, "--out", str(ptx)],
+            env={name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"},
+            capture_output=True,
+            text=True,
+            check=False,
         )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["target"] == "sm_" + capability.replace(".", "")
-    text = ptx.read_text()
-    assert "atom.global.add.f64" in text or "red.global.add.f64" in text
-    if "registers" in said:  # an assembler is at hand
-        assert said["registers"] < 255
-        assert said["spill_store_bytes"] == said["spill_load_bytes"] == 0
-        assert said["stack_bytes"] < 4096
+        if done.returncode and ("NvvmSupportError" in done.stderr or "DynamicLibNotFoundError" in done.stderr):
+            # Whatever numba does not know fails before NVIDIA's libraries are asked for, for any card.
+            pytest.skip(
+                "numba compiled the kernel; NVIDIA's libraries, which make PTX of it, are not installed (extra gpu)"
+            )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["target"] == "sm_" + capability.replace(".", "")
+        text = ptx.read_text()
+        assert "atom.global.add.f64" in text or "red.global.add.f64" in text
+        if "registers" in said:  # an assembler is at hand
+            assert said["registers"] < 255
+            assert said["spill_store_bytes"] == said["spill_load_bytes"] == 0
+            assert said["stack_bytes"] < 4096
 
 
 @needs_numba_cuda
