@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 from mrlinac import dicom, jit, notebook, report, spec, transport
+from mrlinac.anatomy.grid import Triple
 from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.patient_file import FILE_NAME, decisions
 from mrlinac.anatomy.phantom import structure_names, thorax
@@ -206,11 +207,23 @@ def import_folder(
     return replace(found, file=path)
 
 
-def phantom(seed: int = 1) -> Patient:
-    """The built-in digital thorax patient."""
+def phantom(seed: int = 1, *, spacing_zyx_mm: Triple = (3.0, 1.5, 1.5)) -> Patient:
+    """The built-in digital thorax patient.
+
+    Parameters
+    ----------
+    seed : int
+        Decides size, build, tumour, texture and noise.
+    spacing_zyx_mm : tuple of float
+        Voxel size of its CT. The anatomy does not depend on it; the noise does.
+
+    Returns
+    -------
+    Patient
+    """
     stages = Stages()
     with stages.stage("load patient"):
-        patient = thorax(seed)
+        patient = thorax(seed, spacing_zyx_mm=spacing_zyx_mm)
     return replace(patient, loading=stages.cost("load patient"))
 
 
