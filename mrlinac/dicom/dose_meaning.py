@@ -207,7 +207,7 @@ def _unclear(meanings: Sequence[Meaning]) -> list[Note]:
 def _missing(meanings: Sequence[Meaning], plans: Mapping[str, PlanFacts]) -> list[Note]:
     """Whether the parts of each plan that were given are the whole of it."""
     of_parts = [one for one in meanings if one.part not in ("plan", None)]
-    notes: list[Note] = []
+    notes: list[Note] = [told for one in meanings if (told := _plans_absent(one, plans))]
     unsaid = [one for one in of_parts if not any(part.uid for part in one.parts)]
     for uid in dict.fromkeys(part.uid for one in of_parts for part in one.parts if part.uid):
         given = [(one, part) for one in of_parts for part in one.parts if part.uid == uid]
@@ -216,6 +216,19 @@ def _missing(meanings: Sequence[Meaning], plans: Mapping[str, PlanFacts]) -> lis
     if unsaid:
         notes.append(_not_known(unsaid, "they name no plan" if len(unsaid) > 1 else "it names no plan"))
     return notes
+
+
+def _plans_absent(one: Meaning, plans: Mapping[str, PlanFacts]) -> Note | None:
+    """Of a dose of several plans: how many of their RTPLANs are not at hand, where only they tell the fractions."""
+    uids = list(dict.fromkeys(part.uid for part in one.parts if part.uid))
+    absent = [uid for uid in uids if uid not in plans]
+    if one.part != "plan" or one.fractions is not None or len(uids) < 2 or not absent:
+        return None
+    return Note(
+        "warning",
+        f"The dose is of {len(uids)} plans, and {len(absent)} of their RTPLANs are not beside it: the fractions of the "
+        "course are not known. Add those files, or give the fractions.",
+    )
 
 
 def _of_plan(given: Sequence[tuple[Meaning, PlanPart]], facts: PlanFacts | None) -> Note | None:

@@ -70,6 +70,7 @@ def test_a_plan_that_is_not_there_leaves_the_fractions_unknown(tmp_path: Path) -
     count, notes, _ = evaluated(tmp_path, [of_plan(dose(), "MULTI_PLAN", "1.9.80", "1.9.81")], plan(*TWO_GROUPS))
     assert count is None
     assert any("No file says" in text for text in notes.texts())
+    assert any("of 2 plans, and 1 of their RTPLANs are not beside it" in text for text in notes.of("warning"))
 
 
 def test_beams_of_one_plan_add_up_to_it(tmp_path: Path) -> None:
