@@ -12,14 +12,15 @@ from typing import Any, Literal, ParamSpec
 
 from mrlinac import dicom, jit, notebook, report, spec, transport
 from mrlinac.anatomy.grid import Triple
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import FILE_NAME, decisions
-from mrlinac.anatomy.phantom import structure_names, thorax
 from mrlinac.anatomy.structures import Ends
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dose.gamma import parse_criteria
 from mrlinac.dose.grammar import parse_requests
 from mrlinac.errors import SpecError
+from mrlinac.notes import Note, Notes
+from mrlinac.phantoms import structure_names, thorax
 from mrlinac.protocol.model import load as load_protocol
 from mrlinac.recipe import evaluate as evaluation
 from mrlinac.recipe import evaluation_inputs as inputs
@@ -96,7 +97,7 @@ def load_patient(
     densities : bool
         Take over the densities that the structure set says the planning system had given structures.
     derive : bool or sequence of str
-        Derive from the CT what was not drawn: all of :data:`mrlinac.anatomy.derive.DERIVABLE`, or these. A drawn
+        Derive from the CT what was not drawn: all of :data:`mrlinac.anatomy.autosegment.DERIVABLE`, or these. A drawn
         structure is never replaced, and every report says which were derived.
 
     Raises

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.mixture import Mixture, total_cc
-from mrlinac.anatomy.patient import SIDES, Note, Patient
+from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.position import SIDES
 from mrlinac.errors import DataError
+from mrlinac.notes import Note
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from scipy import ndimage
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.patient import Note, Patient
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.rules import StructureRule, Term
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
+from mrlinac.notes import Note
 
 SLIVER = 0.01
 """Less of a voxel than this does not count as reaching the edge."""

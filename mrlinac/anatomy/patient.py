@@ -4,70 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
 
-from mrlinac import notebook
 from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.patient_file import PatientFile
+from mrlinac.anatomy.position import Position
 from mrlinac.anatomy.structures import Roi
 from mrlinac.errors import DataError
-
-if TYPE_CHECKING:
-    from mrlinac.anatomy.patient_file import PatientFile
-
-Position = Literal["HFS", "FFS", "HFP", "FFP", "HFDL", "HFDR", "FFDL", "FFDR"]
-Severity = Literal["info", "done", "decide", "warning"]
-
-LIES_ON: dict[str, tuple[int, int]] = {"S": (1, 1), "P": (1, -1), "DL": (0, 1), "DR": (0, -1)}
-"""By the end of a position's name: the patient axis (0 x, 1 y) that gravity follows, and its sign there."""
-
-SIDES = {(1, 1): "posterior", (1, -1): "anterior", (0, 1): "left", (0, -1): "right"}
-
-
-def lies_on(position: str) -> tuple[int, int]:
-    """Axis and sign, in patient coordinates, of the side a patient lies on: ``(1, 1)`` (back) for HFS and FFS."""
-    return LIES_ON[position[2:]]
-
-
-def side_below(position: str) -> str:
-    """The side a patient lies on, in words: posterior, anterior, left or right."""
-    return SIDES[lies_on(position)]
-
-
-@dataclass(frozen=True)
-class Note:
-    """One sentence of the import report: what was found, what was done about it, what is left to decide."""
-
-    severity: Severity
-    text: str
-
-    def __str__(self) -> str:
-        return f"[{self.severity}] {self.text}"
-
-
-@dataclass(frozen=True)
-class Notes:
-    """The import report: readable as text and in a notebook."""
-
-    entries: tuple[Note, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n".join(str(note) for note in self.entries)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return notebook.table(("", "note"), [(note.severity, note.text) for note in self.entries])
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def texts(self) -> list[str]:
-        """All texts."""
-        return [note.text for note in self.entries]
-
-    def of(self, severity: Severity) -> list[str]:
-        """Texts of one severity."""
-        return [note.text for note in self.entries if note.severity == severity]
+from mrlinac.notes import Notes
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mrlinac.anatomy.from_ct import MetalOverride, Override
-from mrlinac.anatomy.patient import Position
+from mrlinac.anatomy.overrides import MetalOverride, Override
+from mrlinac.anatomy.position import Position
 from mrlinac.anatomy.structures import Ends, Role
 from mrlinac.errors import DataError
 from mrlinac.spec import Spec, read_toml, validate
 
 FILE_NAME = "patient.toml"
 
-Derivable = Literal["External", "CouchSurface", "Airway", "Lung_L", "Lung_R", "SpinalCanal"]  # of anatomy.derive
+Derivable = Literal["External", "CouchSurface", "Airway", "Lung_L", "Lung_R", "SpinalCanal"]  # of anatomy.autosegment
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(\.[0-9]+)?$")]
 

@@ -30,10 +30,10 @@ from mrlinac import spec
 from mrlinac.anatomy import booleans
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.margins import Margin, SixMargins, expand
-from mrlinac.anatomy.patient import Note, Notes, Severity
 from mrlinac.anatomy.structures import Role, Shell, Structure, StructureSet
 from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError, did_you_mean, raise_all
+from mrlinac.notes import Note, Notes, Severity
 
 Occupancy = NDArray[np.float32]
 Grow = Callable[[Occupancy, Grid, Margin], Occupancy]

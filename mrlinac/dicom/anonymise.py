@@ -31,11 +31,11 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from mrlinac.anatomy.patient import Note, Notes
 from mrlinac.dicom.problems import Findings, quiet_pydicom, read_dataset, tag_name, text
 from mrlinac.dicom.scan import KNOWN, Found, scan
 from mrlinac.dicom.write_common import IMPLEMENTATION_UID
 from mrlinac.errors import DataError, SpecError, writing
+from mrlinac.notes import Note, Notes
 from mrlinac.provenance import dicom_uid, fingerprint
 
 TABLE = "dicomfields_2026c"

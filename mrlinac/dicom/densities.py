@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.materials import material_at, relative_electrons_per_mass
+from mrlinac.anatomy.overrides import Override
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.problems import Findings, integer, numbers, text
 from mrlinac.dicom.scan import Found

@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydicom.dataset import Dataset
 
-from mrlinac.anatomy.patient import Note, Severity
 from mrlinac.dicom.plan_facts import PlanFacts
 from mrlinac.dicom.problems import integer, text
+from mrlinac.notes import Note, Severity
 
 Span = Literal["course", "session", "delivered"]
 Part = Literal["plan", "group", "beam", "setup", "control points"]

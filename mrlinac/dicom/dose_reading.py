@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Notes, Patient
+from mrlinac.anatomy.patient import Patient
 from mrlinac.dicom.dose_meaning import Meaning, parts_of, stated_fractions
 from mrlinac.dicom.pixels import stored_values
 from mrlinac.dicom.planes import LARGEST_mm, SPACING_mm
@@ -28,6 +28,7 @@ from mrlinac.dicom.scan import RT_DOSE
 from mrlinac.dicom.stack import LARGEST_GAP_mm
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError
+from mrlinac.notes import Notes
 from mrlinac.provenance import Provenance
 from mrlinac.provenance import fingerprint as content_hash
 

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mrlinac.anatomy.autosegment import DERIVABLE, Deriver, with_derived
 from mrlinac.anatomy.contours import polygon_volume_cc
-from mrlinac.anatomy.derive import DERIVABLE, Deriver, with_derived
 from mrlinac.anatomy.field_of_view import leaving
-from mrlinac.anatomy.from_ct import Override
-from mrlinac.anatomy.patient import Notes, Patient
+from mrlinac.anatomy.overrides import Override
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import decisions
 from mrlinac.dicom.patient import HEADING, assemble
 from mrlinac.dicom.problems import Findings, quiet_pydicom
 from mrlinac.dicom.scan import scan
 from mrlinac.dicom.survey import Row, survey
 from mrlinac.errors import DataError, SpecError, raise_all
+from mrlinac.notes import Notes
 
 TITLES = {
     "info": "What was found",

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from mrlinac.anatomy.derive import Deriver, with_derived
+from mrlinac.anatomy.autosegment import Deriver, with_derived
 from mrlinac.anatomy.field_of_view import leaving
-from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Note, Notes, Patient, side_below
+from mrlinac.anatomy.overrides import Override
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile, decisions
+from mrlinac.anatomy.position import side_below
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.choice import choose
 from mrlinac.dicom.densities import HOW, densities_of
@@ -26,6 +27,7 @@ from mrlinac.dicom.series import Series, read_series
 from mrlinac.dicom.structure_set import frames, plain_name, referenced_series, referenced_slices
 from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
+from mrlinac.notes import Note, Notes
 from mrlinac.provenance import fingerprint
 
 IDENTIFIERS = (
@@ -91,7 +93,7 @@ def read_patient(
     densities : bool
         Take over the densities that the structure set says the planning system had given structures.
     deriver : function
-        Derives structures from the CT; :func:`~mrlinac.anatomy.derive.with_derived`, or one that keeps what it made.
+        Derives structures from the CT; :func:`~mrlinac.anatomy.autosegment.with_derived`, or one that keeps what it made.
 
     Returns
     -------

@@ -12,8 +12,8 @@ import tomlkit
 from tomlkit.items import InlineTable
 
 from mrlinac.anatomy.contours import polygon_volume_cc
-from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.materials import nominal_density_g_cm3
+from mrlinac.anatomy.overrides import Override
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.errors import DataError, writing

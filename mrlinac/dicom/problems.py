@@ -17,8 +17,8 @@ from pydicom.datadict import dictionary_description, dictionary_has_tag, diction
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from mrlinac.anatomy.patient import Note, Notes, Severity
 from mrlinac.errors import DataError, raise_all
+from mrlinac.notes import Note, Notes, Severity
 
 MOST_LISTED = 6
 """Problems of one kind listed one by one; the rest is counted, so that 300 bad slices do not bury the cause."""

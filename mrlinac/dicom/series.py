@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from mrlinac.anatomy.field_of_view import beyond_circle
 from mrlinac.anatomy.image import Image, Quantity
-from mrlinac.anatomy.patient import Position
+from mrlinac.anatomy.position import Position
 from mrlinac.dicom.pixels import stored_values
 from mrlinac.dicom.planes import Frame, ImageSeries, Plane, described_axes, plane_of, without_localisers
 from mrlinac.dicom.problems import Findings, integer, read_dataset, text

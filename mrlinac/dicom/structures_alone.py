@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Roi
 from mrlinac.dicom.problems import Findings, numbers, quiet_pydicom
 from mrlinac.dicom.scan import RT_STRUCT, examine, scan
@@ -16,6 +15,7 @@ from mrlinac.dicom.structure_set import frames
 from mrlinac.dicom.structures import read_structures
 from mrlinac.dicom.thickness import slice_without_image_mm
 from mrlinac.errors import DataError
+from mrlinac.notes import Notes
 
 FAR_mm, PIXELS = 5000.0, 100
 """Half-width and matrix of the images that are not there: nothing is cut by a field of view that is not known."""

@@ -10,16 +10,18 @@ import numpy as np
 from mrlinac import transport
 from mrlinac.anatomy.couch import CouchGeometry, lowest_mm
 from mrlinac.anatomy.field_of_view import mark_cut_skin
-from mrlinac.anatomy.from_ct import calculation_grid
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Note, Notes, Patient, lies_on
+from mrlinac.anatomy.medium_from_image import calculation_grid
+from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.position import lies_on
 from mrlinac.anatomy.rules import StructureRule, derive
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.errors import DataError
 from mrlinac.machine.aperture import beamlets_around
 from mrlinac.machine.beams import Beam, BeamletMap, field_xyz_T
 from mrlinac.machine.model import Machine
+from mrlinac.notes import Note, Notes
 from mrlinac.recipe import shared
 from mrlinac.recipe.spec import PatientSource, PlanSpec
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from mrlinac import transport
-from mrlinac.anatomy.derive import DERIVABLE
-from mrlinac.anatomy.from_ct import METAL
-from mrlinac.anatomy.patient import Patient, lies_on, side_below
+from mrlinac.anatomy.autosegment import DERIVABLE
+from mrlinac.anatomy.medium_from_image import METAL
+from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.position import lies_on, side_below
 from mrlinac.anatomy.rules import StructureRule, made_by_rule
 from mrlinac.anatomy.rules import problems as rule_problems
 from mrlinac.anatomy.structures import StructureSet

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy import contours, derive, field_of_view, regions
-from mrlinac.anatomy.derive import DERIVABLE
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy import autosegment, contours, field_of_view, regions
+from mrlinac.anatomy.autosegment import DERIVABLE
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.structures import Contour, Roi
+from mrlinac.notes import Note, Notes
 from mrlinac.provenance import fingerprint
 from mrlinac.store import Entry, Store
 
@@ -21,7 +22,7 @@ KIND = "derived"
 
 
 def with_derived(patient: Patient, wanted: Sequence[str] | bool = True, *, store: Store | None = None) -> Patient:
-    """As :func:`mrlinac.anatomy.derive.with_derived`, from the store where it was made before.
+    """As :func:`mrlinac.anatomy.autosegment.with_derived`, from the store where it was made before.
 
     Parameters
     ----------
@@ -32,12 +33,12 @@ def with_derived(patient: Patient, wanted: Sequence[str] | bool = True, *, store
     """
     asked = DERIVABLE if wanted is True else () if wanted is False else tuple(wanted)
     if not asked or patient.image.quantity != "HU":
-        return derive.with_derived(patient, wanted)
+        return autosegment.with_derived(patient, wanted)
     place = store or Store.default()
     made: list[Patient] = []
 
     def make(_: Entry | None) -> Entry:
-        made.append(derive.with_derived(patient, asked))
+        made.append(autosegment.with_derived(patient, asked))
         new = [roi for name, roi in made[0].rois.items() if name not in patient.rois]
         notes = made[0].notes.entries[len(patient.notes.entries) :]
         return _entry(new, notes)
@@ -65,7 +66,7 @@ def _key(patient: Patient, asked: Sequence[str]) -> str:
 def _sources() -> str:
     """Hash of the code that derives: another version makes its own."""
     return fingerprint(
-        [Path(str(module.__file__)).read_bytes().hex() for module in (contours, derive, field_of_view, regions)]
+        [Path(str(module.__file__)).read_bytes().hex() for module in (contours, autosegment, field_of_view, regions)]
     )
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from mrlinac import notebook
 from mrlinac.anatomy.contours import polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dicom.names import folded, naming
@@ -25,6 +24,7 @@ from mrlinac.dose.gamma import Criteria, Gamma
 from mrlinac.dose.grammar import Metric, Request, parse
 from mrlinac.dose.summation import difference
 from mrlinac.errors import DataError, SpecError, did_you_mean, raise_all
+from mrlinac.notes import Notes
 from mrlinac.protocol import verdicts
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from mrlinac import dicom
+from mrlinac.anatomy.autosegment import Deriver, with_derived
 from mrlinac.anatomy.contours import rasterise
-from mrlinac.anatomy.derive import Deriver, with_derived
 from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.rules import StructureRule, made_by_rule
 from mrlinac.anatomy.rules import derive as derive_by_rule
 from mrlinac.anatomy.structures import Ends, Roi, StructureSet
 from mrlinac.dose import summation
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, SpecError, raise_all
+from mrlinac.notes import Note, Notes
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint
 from mrlinac.recipe.measuring import Subject

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy import materials
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.patient import Note, Notes
 from mrlinac.anatomy.structures import Roi, Role, StructureSet
 from mrlinac.constants import AIR_LIKE_g_cm3
 from mrlinac.dose.dose import Dose
@@ -22,6 +21,7 @@ from mrlinac.dose.noise import Figure
 from mrlinac.dose.sampled import Air, Sampled
 from mrlinac.dose.sampling import Samples
 from mrlinac.errors import DataError
+from mrlinac.notes import Note, Notes
 
 OUTSIDE_percent = 0.1
 """A larger part of a structure outside the dose grid is worth a warning."""

@@ -22,7 +22,7 @@ from mrlinac import dicom, notebook
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.shells import Drawing
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.constants import RESEARCH_ONLY
@@ -31,6 +31,7 @@ from mrlinac.dose.dvh import histogram
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError, DiskError, SpecError, check_place, writing
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.notes import Note, Notes
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance
 from mrlinac.recipe.judge import air_in

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy import contours, from_ct, margins
+from mrlinac.anatomy import contours, margins, medium_from_image
 from mrlinac.anatomy.couch import CouchGeometry
-from mrlinac.anatomy.from_ct import MetalOverride, Override
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.margins import Margin
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Notes, Patient
+from mrlinac.anatomy.overrides import MetalOverride, Override
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
+from mrlinac.notes import Notes
 from mrlinac.provenance import fingerprint
 
 Occupancy = NDArray[np.float32]
@@ -115,11 +116,11 @@ def rasterise(rois: Mapping[str, Roi], grid: Grid) -> StructureSet:
 
 
 def metal_in(patient: Patient, grid: Grid, threshold_HU: float | None) -> Structure | None:
-    """:func:`mrlinac.anatomy.from_ct.metal_in`, made once."""
+    """:func:`mrlinac.anatomy.medium_from_image.metal_in`, made once."""
     key = fingerprint("metal", *_imaged(patient), grid, threshold_HU)
     found: tuple[Structure | None] | None = KEPT.find(key)
     if found is None:
-        found = (from_ct.metal_in(patient, grid, threshold_HU),)
+        found = (medium_from_image.metal_in(patient, grid, threshold_HU),)
         KEPT.keep(key, found, 0 if found[0] is None else found[0].occupancy.nbytes)
     return found[0]
 
@@ -133,13 +134,13 @@ def medium_of(
     overrides: Mapping[str, Override],
     metal: MetalOverride | None,
 ) -> tuple[Medium, Notes]:
-    """:func:`mrlinac.anatomy.from_ct.medium_of`, made once."""
+    """:func:`mrlinac.anatomy.medium_from_image.medium_of`, made once."""
 
     # What is drawn follows from the contours and the grid; where two overrides overlap, the first named has the voxel.
     key = fingerprint("medium", *_imaged(patient), grid, list(drawn), couch, list(overrides.items()), metal)
     found: tuple[Medium, Notes] | None = KEPT.find(key)
     if found is None:
-        found = from_ct.medium_of(patient, grid, drawn, couch=couch, overrides=overrides, metal=metal)
+        found = medium_from_image.medium_of(patient, grid, drawn, couch=couch, overrides=overrides, metal=metal)
         KEPT.keep(key, found, found[0].density_g_cm3.nbytes + found[0].material.nbytes)
     return found
 

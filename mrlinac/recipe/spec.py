@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from mrlinac import notebook, spec
-from mrlinac.anatomy.from_ct import MetalOverride, Override
-from mrlinac.anatomy.patient import Position
+from mrlinac.anatomy.overrides import MetalOverride, Override
+from mrlinac.anatomy.position import Position
 from mrlinac.errors import SpecError, did_you_mean
 from mrlinac.machine.model import Machine
 from mrlinac.protocol.model import Protocol

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Triple
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Roi, StructureSet
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, raise_all
 from mrlinac.machine.beams import Certificate, Fluence
+from mrlinac.notes import Notes
 
 GOAL_COLUMNS = ("structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "source")
 CONSTRAINT_COLUMNS = ("name", "value", "limit", "met", "dual")

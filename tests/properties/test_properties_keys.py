@@ -16,17 +16,18 @@ from variants import changed, differing, variants
 
 import mrlinac
 from mrlinac import api, jit, provenance, transport
-from mrlinac.anatomy.from_ct import Override
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.overrides import Override
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dicom import write_dose, write_structures
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.gamma import Criteria, Gamma
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance, dicom_uid, fingerprint
 from mrlinac.recipe import planning, stored
 from mrlinac.recipe.case import Case

@@ -25,7 +25,7 @@ COARSE = {
 
 @pytest.fixture(scope="session")
 def patient(shared):
-    from mrlinac.anatomy.phantom import thorax
+    from mrlinac.phantoms import thorax
 
     return shared("patient", lambda: thorax(3, spacing_zyx_mm=(6.0, 4.0, 4.0)))
 

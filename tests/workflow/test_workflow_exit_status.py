@@ -17,12 +17,12 @@ from mrlinac import cli
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError, SolverError
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.notes import Notes
 from mrlinac.provenance import Provenance
 from mrlinac.recipe import judge
 from mrlinac.recipe.check import Check

@@ -46,7 +46,7 @@ def test_names_are_found_in_an_empty_folder(unpacked, tmp_path):
 def test_the_demonstration_can_begin_in_an_empty_folder(unpacked, tmp_path):
     """Plan, protocol, machine, presets, phantom, HU curve and materials; the page's template lies beside them."""
     code = """
-from mrlinac.anatomy.phantom import thorax
+from mrlinac.phantoms import thorax
 found = mr.check(mr.load_plan("demo", {"numerics.grid_mm": 16}), thorax(3, spacing_zyx_mm=(30.0, 8.0, 8.0)))
 print(json.dumps(found.as_dict()))
 """

@@ -7,9 +7,10 @@ import pytest
 
 from mrlinac.anatomy.contours import occupancy, rasterise
 from mrlinac.anatomy.couch import CouchGeometry
-from mrlinac.anatomy.from_ct import Override, calculation_grid, medium_of
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.medium_from_image import calculation_grid, medium_of
+from mrlinac.anatomy.overrides import Override
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.rules import StructureRule, derive
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet

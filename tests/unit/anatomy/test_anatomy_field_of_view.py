@@ -12,9 +12,9 @@ from mrlinac.anatomy.field_of_view import (
     mark_cut_skin,
     rinds,
 )
-from mrlinac.anatomy.from_ct import calculation_grid
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
+from mrlinac.anatomy.medium_from_image import calculation_grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.rules import StructureRule, derive
 from mrlinac.anatomy.structures import Contour, Roi

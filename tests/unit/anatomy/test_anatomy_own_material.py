@@ -7,7 +7,7 @@ import pytest
 
 from mrlinac import spec
 from mrlinac.anatomy import materials as names
-from mrlinac.anatomy.from_ct import Override
+from mrlinac.anatomy.overrides import Override
 from mrlinac.errors import PhysicsError, SpecError
 from mrlinac.recipe.spec import load_plan
 from mrlinac.transport import materials, tables

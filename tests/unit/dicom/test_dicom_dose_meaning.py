@@ -7,11 +7,11 @@ import pytest
 from nasty import Items, dose, of_plan, plan, save
 from pydicom.dataset import Dataset
 
-from mrlinac.anatomy.patient import Notes
 from mrlinac.dicom import plans_in, read_dose_object
 from mrlinac.dicom.dose_meaning import MEANINGS
 from mrlinac.dicom.plan_facts import facts_of
 from mrlinac.errors import DataError
+from mrlinac.notes import Notes
 from mrlinac.recipe.evaluation_inputs import read_doses
 
 TWO_GROUPS = ((25, {1: 100.0, 2: 120.0}), (5, {3: 80.0}))

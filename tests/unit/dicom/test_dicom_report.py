@@ -12,9 +12,9 @@ from nasty import body, dose, multi_frame, registration, save, series, shift, sq
 
 import mrlinac as mr
 from mrlinac.anatomy.patient_file import PatientFile, decisions
-from mrlinac.anatomy.phantom import thorax
 from mrlinac.dicom import change_patient_file, import_folder, read_patient, write_patient
 from mrlinac.errors import DataError, SpecError
+from mrlinac.phantoms import thorax
 from mrlinac.recipe.check import patient_problems as check_patient
 
 PLANES = (-4.0, 0.0, 4.0, 8.0)

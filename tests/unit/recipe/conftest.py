@@ -9,10 +9,10 @@ import pytest
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.patient import Notes
 from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.notes import Notes
 from mrlinac.provenance import Provenance
 from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import load_plan

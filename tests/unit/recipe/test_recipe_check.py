@@ -8,13 +8,13 @@ import pytest
 import mrlinac as mr
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.patient import lies_on, side_below
 from mrlinac.anatomy.patient_file import PatientFile
-from mrlinac.anatomy.phantom import structure_names, thorax
+from mrlinac.anatomy.position import lies_on, side_below
 from mrlinac.anatomy.structures import Contour
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.beams import fixed_to_patient
+from mrlinac.phantoms import structure_names, thorax
 from mrlinac.protocol.model import Objective
 from mrlinac.protocol.model import load as load_protocol
 from mrlinac.provenance import Provenance

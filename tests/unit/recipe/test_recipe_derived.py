@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrlinac.anatomy import derive
+from mrlinac.anatomy import autosegment
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Patient
@@ -29,13 +29,13 @@ def patient() -> Patient:
 def times(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often something was derived."""
     made: list[int] = []
-    whole = derive.with_derived
+    whole = autosegment.with_derived
 
     def counted(patient: Patient, wanted: object = True) -> Patient:
         made.append(1)
         return whole(patient, wanted)
 
-    monkeypatch.setattr(derive, "with_derived", counted)
+    monkeypatch.setattr(autosegment, "with_derived", counted)
     return made
 
 

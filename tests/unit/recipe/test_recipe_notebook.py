@@ -12,8 +12,8 @@ import pytest
 import mrlinac as mr
 from mrlinac import notebook
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.patient import Note, Notes
 from mrlinac.dose.dose import Dose
+from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance
 
 TAGS = {"p", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}

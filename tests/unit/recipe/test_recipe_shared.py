@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import mrlinac as mr
-from mrlinac.anatomy import contours, from_ct, margins
+from mrlinac.anatomy import contours, margins, medium_from_image
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.phantom import thorax
 from mrlinac.anatomy.structures import Contour
 from mrlinac.errors import DataError
+from mrlinac.phantoms import thorax
 from mrlinac.recipe import shared
 from mrlinac.recipe.case import couch_of, prepare, source_of
 
@@ -109,14 +109,14 @@ def test_nothing_stale_is_served(spec, patient, change_spec, change_patient):
     first = pieces(shared, shared, spec, patient)
     spec, patient = spec.override(change_spec) if change_spec else spec, change_patient(patient)
     found = pieces(shared, shared, spec, patient)
-    assert found == pieces(contours, from_ct, spec, patient)
+    assert found == pieces(contours, medium_from_image, spec, patient)
     assert found != first
 
 
 def pieces(drawing, imaging, spec, patient):
     """What is drawn, metal and medium, as bytes: as kept, or by the engines themselves."""
     source, couch = source_of(spec, patient), couch_of(spec.machine, patient)
-    grid = from_ct.calculation_grid(patient, couch, spec.numerics.grid_mm)
+    grid = medium_from_image.calculation_grid(patient, couch, spec.numerics.grid_mm)
     drawn = drawing.rasterise(patient.rois, grid)
     metal = imaging.metal_in(patient, grid, source.metal.threshold_HU)
     medium, notes = imaging.medium_of(

@@ -11,10 +11,10 @@ from dicompylercore.dvh import DVH
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.patient import Note, Notes
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dose.dose import Dose
 from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance
 from mrlinac.report.content import ReportContent
 

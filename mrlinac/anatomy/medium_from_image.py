@@ -7,37 +7,26 @@ material is that of the part with most mass. ``docs/theory/anatomy.md`` gives th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.ndimage import uniform_filter
 
-from mrlinac import spec
 from mrlinac.anatomy import materials
 from mrlinac.anatomy.contours import occupancy
 from mrlinac.anatomy.couch import CouchGeometry, add_couch
 from mrlinac.anatomy.field_of_view import cut_planes_of, described
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.materials import HuCurve, MaterialName, material_problem, short_name
+from mrlinac.anatomy.materials import HuCurve, material_problem
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.mixture import Mixture, total_cc
-from mrlinac.anatomy.patient import Note, Notes, Patient
+from mrlinac.anatomy.overrides import MetalOverride, Override
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.resample import Resampler
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
 from mrlinac.anatomy.trace import without_traces
 from mrlinac.errors import DataError, raise_all
-
-__all__ = [
-    "CouchGeometry",
-    "MetalOverride",
-    "Override",
-    "calculation_grid",
-    "medium_of",
-    "metal_in",
-    "saturation_HU",
-]
+from mrlinac.notes import Note, Notes
 
 Floats = NDArray[np.float32]
 
@@ -61,19 +50,6 @@ INSIDE = 0.5
 
 DENSE_OUTSIDE_HU = -500.0
 """What is denser than this outside the external is worth a sentence: couch, clothes, an arm."""
-
-
-class Override(spec.Spec):
-    """A density and a material that replace the CT's; may stand in a plan file."""
-
-    density_g_cm3: Annotated[float, Field(gt=0)]
-    material: MaterialName
-
-
-class MetalOverride(Override):
-    """Metal found by its CT number: the voxels at and above a threshold, by default those that are saturated."""
-
-    threshold_HU: float | None = None
 
 
 def calculation_grid(
@@ -180,7 +156,7 @@ def medium_of(
         claimed += taken
         share = resample(taken)
         mixture.add(share, override.density_g_cm3, override.material)
-        notes.append(Note("done", f"{name}: {total_cc(share, grid):.1f} cc set to {_described(override)}"))
+        notes.append(Note("done", f"{name}: {total_cc(share, grid):.1f} cc set to {override.described}"))
     if is_ct:
         notes += _add_metal(mixture, metal, table, patient, hu, body, claimed, resample)
         _add_tissue(mixture, table, hu, body, claimed, resample)
@@ -266,7 +242,7 @@ def _add_metal(
     if metal is not None:
         claimed += taken
         mixture.add(resample(taken), metal.density_g_cm3, metal.material)
-        return [Note("warning", f"metal: {found}; set to {_described(metal)}. List the beams that cross it")]
+        return [Note("warning", f"metal: {found}; set to {metal.described}. List the beams that cross it")]
     if volume_cc > UNEXPLAINED_METAL_cc:
         raise DataError(
             f"{found}, where CT numbers are saturated and no density is given. Give one: an override for a structure "
@@ -333,7 +309,3 @@ def _field_of_view_notes(external: Roi, patient: Patient) -> list[Note]:
         return []
     where = f"the external is cut by the field of view ({described(cut)})"
     return [Note("warning", f"{where}: what lies beyond it is air to the beam")]
-
-
-def _described(override: Override) -> str:
-    return f"{short_name(override.material)}, {override.density_g_cm3:g} g/cm³"

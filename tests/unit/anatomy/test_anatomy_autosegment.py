@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrlinac.anatomy.autosegment import DERIVABLE, with_derived
 from mrlinac.anatomy.contours import occupancy, rasterise
-from mrlinac.anatomy.derive import DERIVABLE, with_derived
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.patient import Patient
-from mrlinac.anatomy.phantom import thorax
 from mrlinac.dicom import read_patient
 from mrlinac.errors import DataError, SpecError
+from mrlinac.phantoms import thorax
 
 ROOT = Path(__file__).parents[3]
 

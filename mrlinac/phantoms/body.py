@@ -1,7 +1,7 @@
 """The frame of the thorax: skin, chest wall, ribs, sternum, spine, shoulder girdle.
 
 Body coordinates: x left of the midline, y posterior, z above the carina, mm, for a body of average size.
-Every function takes a :class:`~mrlinac.anatomy.phantom.shapes.Plane` and gives signed distances on it.
+Every function takes a :class:`~mrlinac.phantoms.shapes.Plane` and gives signed distances on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrlinac.anatomy.phantom.shapes import (
+from mrlinac.phantoms.shapes import (
     Ellipsoid,
     FAR_mm,
     Field,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrlinac.anatomy.phantom.body import Build, Frame, Spine, cavity_size, spine_y
-from mrlinac.anatomy.phantom.shapes import Ellipsoid, Field, Plane, Tube, frame_along, soft_max, soft_min, table
+from mrlinac.phantoms.body import Build, Frame, Spine, cavity_size, spine_y
+from mrlinac.phantoms.shapes import Ellipsoid, Field, Plane, Tube, frame_along, soft_max, soft_min, table
 
 APEX_mm = 84.0
 

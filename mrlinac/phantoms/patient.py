@@ -9,14 +9,15 @@ from threadpoolctl import threadpool_limits
 
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.patient import Note, Notes, Patient
-from mrlinac.anatomy.phantom.make import Body, LENGTH_mm, back_mm, make_body
-from mrlinac.anatomy.phantom.scan import COLOURS, scan
+from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.structures import Roi
+from mrlinac.notes import Note, Notes
+from mrlinac.phantoms.make import Body, LENGTH_mm, back_mm, make_body
+from mrlinac.phantoms.scan import COLOURS, scan
 from mrlinac.provenance import dicom_uid
 from mrlinac.spec import read_toml
 
-DATA = Path(__file__).resolve().parents[2] / "data" / "thorax.toml"
+DATA = Path(__file__).resolve().parents[1] / "data" / "thorax.toml"
 
 
 def thorax(

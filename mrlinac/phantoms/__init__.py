@@ -6,6 +6,6 @@ Shapes are analytic, so that image and contours agree at any spacing; sizes stan
 
 from __future__ import annotations
 
-from mrlinac.anatomy.phantom.patient import structure_names, thorax
+from mrlinac.phantoms.patient import structure_names, thorax
 
 __all__ = ["structure_names", "thorax"]

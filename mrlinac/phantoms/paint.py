@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from mrlinac.anatomy.phantom.body import Frame, Spine, rib_height
-from mrlinac.anatomy.phantom.organs import Organs
-from mrlinac.anatomy.phantom.shapes import Field, occupancy
+from mrlinac.phantoms.body import Frame, Spine, rib_height
+from mrlinac.phantoms.organs import Organs
+from mrlinac.phantoms.shapes import Field, occupancy
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
-from mrlinac.anatomy.phantom.shapes import Ellipsoid, FAR_mm, Field, Plane
+from mrlinac.phantoms.shapes import Ellipsoid, FAR_mm, Field, Plane
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import pytest
 import shapely
 from scipy.ndimage import map_coordinates
 
-from mrlinac.anatomy.phantom import thorax
-from mrlinac.anatomy.phantom.patient import DATA, _body
-from mrlinac.anatomy.phantom.shapes import Ellipsoid, Noise, Plane, Tube, superellipse
-from mrlinac.anatomy.phantom.targets import true_distance
-from mrlinac.anatomy.phantom.trees import grow
+from mrlinac.phantoms import thorax
+from mrlinac.phantoms.patient import DATA, _body
+from mrlinac.phantoms.shapes import Ellipsoid, Noise, Plane, Tube, superellipse
+from mrlinac.phantoms.targets import true_distance
+from mrlinac.phantoms.trees import grow
 from mrlinac.spec import read_toml
 
 SEEDS = (1, 2, 3)

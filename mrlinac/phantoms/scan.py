@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.anatomy.phantom import paint
-from mrlinac.anatomy.phantom import targets as tg
-from mrlinac.anatomy.phantom.body import BACK_Y
-from mrlinac.anatomy.phantom.make import Body, Section, section
-from mrlinac.anatomy.phantom.shapes import FAR_mm, Field, Noise, occupancy
 from mrlinac.anatomy.structures import Contour, Role
+from mrlinac.phantoms import paint
+from mrlinac.phantoms import targets as tg
+from mrlinac.phantoms.body import BACK_Y
+from mrlinac.phantoms.make import Body, Section, section
+from mrlinac.phantoms.shapes import FAR_mm, Field, Noise, occupancy
 
 COLOURS: dict[str, tuple[Role, tuple[int, int, int]]] = {
     "External": ("external", (0, 200, 80)),

@@ -16,10 +16,12 @@ from scipy import ndimage
 from mrlinac.anatomy import regions
 from mrlinac.anatomy.contours import contours_of, occupancy, polygon_volume_cc
 from mrlinac.anatomy.field_of_view import leaving
-from mrlinac.anatomy.patient import Note, Notes, Patient, lies_on
+from mrlinac.anatomy.patient import Patient
+from mrlinac.anatomy.position import lies_on
 from mrlinac.anatomy.regions import Mask
 from mrlinac.anatomy.structures import Roi, Role
 from mrlinac.errors import DataError, SpecError
+from mrlinac.notes import Note, Notes
 
 BODY_HU, COUCH_HU, LUNG_HU, BONE_HU = -300.0, -700.0, -400.0, 180.0
 """Half-way between air and tissue (a little below, for fat); shells and foam; lung against tissue; cortical bone."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.phantom.shapes import Field, Plane
+from mrlinac.phantoms.shapes import Field, Plane
 
 Points = NDArray[np.float64]
 

@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 
 from mrlinac.anatomy.contours import rasterise
-from mrlinac.anatomy.from_ct import (
-    CouchGeometry,
-    MetalOverride,
-    Override,
-    calculation_grid,
-    medium_of,
-    metal_in,
-    saturation_HU,
-)
+from mrlinac.anatomy.couch import CouchGeometry
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.materials import hu_curve, known_materials
+from mrlinac.anatomy.medium_from_image import calculation_grid, medium_of, metal_in, saturation_HU
+from mrlinac.anatomy.overrides import MetalOverride, Override
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.resample import Resampler
 from mrlinac.anatomy.structures import Contour, Roi

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Triple
-from mrlinac.anatomy.phantom import paint
-from mrlinac.anatomy.phantom import targets as tg
-from mrlinac.anatomy.phantom.body import BACK_Y, Build, Frame, Spine, frame, girdle, muscles, ribs, spine, sternum
-from mrlinac.anatomy.phantom.organs import Organs, Plumbing, organs
-from mrlinac.anatomy.phantom.shapes import Ellipsoid, Field, Plane
-from mrlinac.anatomy.phantom.trees import Tree, grow
+from mrlinac.phantoms import paint
+from mrlinac.phantoms import targets as tg
+from mrlinac.phantoms.body import BACK_Y, Build, Frame, Spine, frame, girdle, muscles, ribs, spine, sternum
+from mrlinac.phantoms.organs import Organs, Plumbing, organs
+from mrlinac.phantoms.shapes import Ellipsoid, Field, Plane
+from mrlinac.phantoms.trees import Tree, grow
 
 LENGTH_mm = (-195.0, 105.0)
 """Ends of the image, above the carina."""

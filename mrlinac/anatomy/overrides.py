@@ -1,0 +1,28 @@
+"""What replaces the image's densities: overrides of structures, and of metal by its CT number."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mrlinac import spec
+from mrlinac.anatomy.materials import MaterialName, short_name
+
+
+class Override(spec.Spec):
+    """A density and a material that replace the CT's; may stand in a plan file."""
+
+    density_g_cm3: Annotated[float, Field(gt=0)]
+    material: MaterialName
+
+    @property
+    def described(self) -> str:
+        """Material and density in a few words."""
+        return f"{short_name(self.material)}, {self.density_g_cm3:g} g/cm³"
+
+
+class MetalOverride(Override):
+    """Metal found by its CT number: the voxels at and above a threshold, by default those that are saturated."""
+
+    threshold_HU: float | None = None
