@@ -151,7 +151,7 @@ def said(name: str, solution: optimise.Solution) -> str:
 def real(words: list[str]) -> None:
     """Print what the solver costs on a plan's own problem, and again after its dearest limit was tightened by 3 %."""
     import mrlinac as mr
-    from mrlinac.recipe.stored import influence_of
+    from mrlinac.recipe.influence import influence_of
     from mrlinac.store import Store
 
     parser = argparse.ArgumentParser()

@@ -18,6 +18,7 @@ import numpy as np
 import mrlinac as mr
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
+from mrlinac.machine.delivery import Openings
 from mrlinac.transport import columns, cpu, run, source, tables
 from mrlinac.transport.source import Emission
 
@@ -78,8 +79,10 @@ class Scene:
         assert case is not None, found.problems
         emission = Emission.of_machine(spec.machine)
         lower = np.array(case.medium.grid.lower_xyz_mm)
-        rows = np.concatenate([source.beamlet_rows(m, spec.machine, emission, lower, False) for m in case.maps])
-        share = run.photons_of(case.maps, spec.machine, emission)
+        rows = np.concatenate(
+            [source.source_rows(Openings.of_beamlets(m), spec.machine, emission, lower, False) for m in case.maps]
+        )
+        share = run.photons_of([Openings.of_beamlets(m) for m in case.maps], spec.machine, emission)
         return cls(case.medium, rows, share, emission, case.field_xyz_T)
 
     def run(self, photons: int, threads: int) -> tuple[float, float, run.Outcome]:

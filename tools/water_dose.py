@@ -21,7 +21,8 @@ from mrlinac import transport
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.machine import model
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence, field_xyz_T
+from mrlinac.machine.beams import Beam, BeamletMap, field_xyz_T
+from mrlinac.machine.delivery import Fluence
 from mrlinac.transport import materials
 
 Array = NDArray[np.float64]

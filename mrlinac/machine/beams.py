@@ -56,6 +56,8 @@ class Beam:
         IEC 61217; the beamlet axes (u, v) turn with it.
     position : str
         DICOM patient position.
+    couch_deg : float
+        IEC 61217 patient support angle: counter-clockwise seen from above.
     """
 
     gantry_deg: float
@@ -63,6 +65,7 @@ class Beam:
     sad_mm: float
     collimator_deg: float = 0.0
     position: str = "HFS"
+    couch_deg: float = 0.0
 
     def axes_xyz(self) -> NDArray[np.float64]:
         """Rows u, v, w in LPS: the IEC beam-limiting-device axes X, Y, and Z (towards the source).
@@ -74,6 +77,9 @@ class Beam:
         x, y, z = np.array([cos, 0, -sin]), np.array([0.0, 1.0, 0.0]), np.array([sin, 0, cos])
         sin, cos = _exact_sin_cos(collimator)
         rows = np.stack([cos * x + sin * y, -sin * x + cos * y, z])
+        if self.couch_deg:  # the patient turns with the couch: in the couch's frame the beam turns the other way
+            sin, cos = _exact_sin_cos(np.deg2rad(self.couch_deg))
+            rows = rows @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
         return rows @ fixed_to_patient(self.position).T
 
     def source_xyz_mm(self) -> NDArray[np.float64]:
@@ -130,98 +136,3 @@ class BeamletMap:
     def area_cm2(self) -> float:
         """Area of one beamlet at the isocentre."""
         return self.size_uv_mm[0] * self.size_uv_mm[1] / 100.0
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What a solver proved about a fluence.
-
-    Attributes
-    ----------
-    solver, status : str
-        An inexact status is never called solved.
-    objective, dual_bound : float
-        Value reached and the proven lower bound; equal within ``relative_gap`` when optimal.
-    worst_violation : float
-        Largest violation of a constraint, in the constraint's unit.
-    iterations : int
-    """
-
-    solver: str
-    status: str
-    objective: float
-    dual_bound: float
-    worst_violation: float
-    iterations: int = 0
-
-    @property
-    def relative_gap(self) -> float:
-        """(objective − bound) / max(|objective|, 1e-12)."""
-        return (self.objective - self.dual_bound) / max(abs(self.objective), 1e-12)
-
-
-@dataclass(frozen=True)
-class Fluence:
-    """MU per beamlet, of one fraction. Relative until it is segmented.
-
-    Attributes
-    ----------
-    maps : tuple of BeamletMap
-    mu : tuple of float64 arrays, one (n,) per map, read-only, not negative
-    certificate : Certificate or None
-    """
-
-    maps: tuple[BeamletMap, ...]
-    mu: tuple[NDArray[np.float64], ...]
-    certificate: Certificate | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.maps) != len(self.mu):
-            raise ValueError("one array of MU per beamlet map")
-        arrays = tuple(
-            frozen(np.asarray(a), np.float64, "mu", (len(m),)) for m, a in zip(self.maps, self.mu, strict=True)
-        )
-        if any(not np.all(a >= 0) for a in arrays):
-            raise ValueError("MU must be numbers not below zero")
-        object.__setattr__(self, "mu", arrays)
-
-    @classmethod
-    def from_vector(
-        cls, maps: tuple[BeamletMap, ...], vector: NDArray[np.float64], certificate: Certificate | None = None
-    ) -> Fluence:
-        """Split one vector, in the influence's column order, into the maps' arrays."""
-        edges = np.cumsum([len(m) for m in maps])[:-1]
-        return cls(maps, tuple(np.split(np.asarray(vector, float), edges)), certificate)
-
-    @property
-    def vector(self) -> NDArray[np.float64]:
-        """All MU in the influence's column order."""
-        return np.concatenate(self.mu) if self.mu else np.zeros(0)
-
-    def times(self, factor: float) -> Fluence:
-        """The fluence scaled."""
-        return Fluence(self.maps, tuple(a * factor for a in self.mu), self.certificate)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One step of a step-and-shoot beam.
-
-    Attributes
-    ----------
-    beam : Beam
-    leaf_mm : float64 array, shape (pairs, 2), read-only
-        Positions of the two banks on the isocentre plane, along leaf travel.
-    diaphragm_mm : tuple of float
-        Edges across leaf travel.
-    mu : float
-    """
-
-    beam: Beam
-    leaf_mm: NDArray[np.float64]
-    diaphragm_mm: tuple[float, float]
-    mu: float
-
-    def __post_init__(self) -> None:
-        leaves = np.asarray(self.leaf_mm)
-        object.__setattr__(self, "leaf_mm", frozen(leaves, np.float64, "leaf_mm", (len(leaves), 2)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mrlinac import spec
@@ -45,7 +47,7 @@ class Spectrum(spec.Spec):
         return self
 
 
-class Fluence(spec.Spec):
+class FluenceProfile(spec.Spec):
     """Photon number fluence on the isocentre plane against the distance from the axis, 1 on the axis."""
 
     radius_mm: tuple[NotNegative, ...]
@@ -53,7 +55,7 @@ class Fluence(spec.Spec):
     source: str
 
     @model_validator(mode="after")
-    def _consistent(self) -> Fluence:
+    def _consistent(self) -> FluenceProfile:
         if len(self.radius_mm) != len(self.relative) or len(self.radius_mm) < 2:
             raise ValueError("radius_mm and relative need the same length, at least 2")
         if any(b <= a for a, b in zip(self.radius_mm, self.radius_mm[1:], strict=False)) or self.radius_mm[0] != 0:
@@ -65,7 +67,7 @@ class PhotonSource(spec.Spec):
     """A Gaussian spot at the target, seen through ideal edges in the collimator's plane."""
 
     spectrum: Spectrum
-    fluence: Fluence
+    fluence: FluenceProfile
     spot_sigma_uv_mm: tuple[NotNegative, NotNegative]
     collimator_mm: Positive  # distance of the beam-limiting plane from the source
     softening_per_100mm: float = 0.0  # every energy is multiplied by 1 − softening · r/100 mm, r at the isocentre
@@ -90,6 +92,11 @@ class Mlc(spec.Spec):
     travel: Literal["u", "v"]
     half_field_uv_mm: tuple[Positive, Positive]
     source: str
+
+    @property
+    def leaf_edges_mm(self) -> NDArray[np.float64]:
+        """Edges (pairs + 1) of the leaves on the isocentre plane, across their travel."""
+        return np.asarray((np.arange(self.pairs + 1) - self.pairs / 2) * self.leaf_width_mm, np.float64)
 
     def beamlet_size_uv_mm(self, travel_step_mm: float) -> tuple[float, float]:
         """Beamlet size du, dv: one step along travel, one leaf across it."""

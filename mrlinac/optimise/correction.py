@@ -18,7 +18,7 @@ from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.beams import Fluence
+from mrlinac.machine.delivery import Fluence
 from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import PRICE_PER_Gy
 from mrlinac.optimise.planner import Planner, Progress, Solver

@@ -23,7 +23,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import SpecError
-from mrlinac.machine.beams import Fluence
+from mrlinac.machine.delivery import Fluence
 from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import Held
 from mrlinac.optimise.planner import Planner, Progress, Solver

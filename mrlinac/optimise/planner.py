@@ -17,7 +17,7 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import SolverError
-from mrlinac.machine.beams import Fluence
+from mrlinac.machine.delivery import Fluence
 from mrlinac.optimise import canonical, cut, hidden, interior
 from mrlinac.optimise.canonical import Held, Programme
 from mrlinac.optimise.ceiling import Ceiling

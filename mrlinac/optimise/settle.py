@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mrlinac.dose.noise import Figure
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.beams import Fluence
+from mrlinac.machine.delivery import Fluence
 from mrlinac.protocol import kinds, verdicts
 from mrlinac.protocol.escalation import Escalation
 from mrlinac.protocol.model import Constraint, Protocol

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.machine.beams import Certificate, Fluence
+from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.optimise.canonical import Held
 from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.rows import Thinning

@@ -15,16 +15,17 @@ from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.beams import Fluence, field_xyz_T
+from mrlinac.machine.beams import field_xyz_T
+from mrlinac.machine.delivery import Fluence
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint, versions
 from mrlinac.recipe import isotoxic, judge
 from mrlinac.recipe.case import Case, source_of
 from mrlinac.recipe.check import check
+from mrlinac.recipe.influence import influence_of
 from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.recipe.stages import Progress, Stages, silent
-from mrlinac.recipe.stored import influence_of
 from mrlinac.store import Store
 
 CONTAMINATED_T = 0.05

@@ -30,7 +30,8 @@ from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.dvh import histogram
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError, DiskError, SpecError, check_place, writing
-from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.notes import Note, Notes
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance

@@ -17,7 +17,7 @@ from mrlinac.anatomy.structures import Roi, StructureSet
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, raise_all
-from mrlinac.machine.beams import Certificate, Fluence
+from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.notes import Notes
 
 GOAL_COLUMNS = ("structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "source")

@@ -16,7 +16,8 @@ from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import PhysicsError, SpecError, raise_all
 from mrlinac.jit import cuda_device
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Delivery, Openings
 from mrlinac.machine.model import Machine
 from mrlinac.provenance import Provenance, fingerprint
 from mrlinac.transport import columns, cpu, source, stack, tables, to_water, voxels
@@ -155,7 +156,7 @@ def simulate(
     Parameters
     ----------
     rows : array (n, source.COLUMNS)
-        Sources, in coordinates from the grid's lower corner (:func:`mrlinac.transport.source.beamlet_rows`).
+        Sources, in coordinates from the grid's lower corner (:func:`mrlinac.transport.source.source_rows`).
     share : array (n,)
         Share of the primaries that each source gets; normalised here.
     photons : int
@@ -294,16 +295,16 @@ def mass_g(medium: Medium) -> Array:
     return np.where(density >= NEGLIGIBLE_g_cm3, density, 0.0) * medium.grid.voxel_cc
 
 
-def photons_of(maps: Sequence[BeamletMap], machine: Machine, emission: Emission) -> Array:
-    """Photons per MU of each beamlet, in column order, at the fluence of its centre."""
+def photons_of(beams: Sequence[Openings], machine: Machine, emission: Emission) -> Array:
+    """Photons per MU of each opening, in order, at the fluence of its centre."""
     per_mm2 = machine.calibration.photons_per_MU_per_mm2
-    parts = [m.size_uv_mm[0] * m.size_uv_mm[1] * per_mm2 * emission.fluence_at(m.centre_uv_mm) for m in maps]
+    parts = [openings.area_mm2 * per_mm2 * emission.fluence_at(openings.centre_uv_mm) for openings in beams]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def dose(
     medium: Medium,
-    fluence: Fluence,
+    delivery: Delivery,
     machine: Machine,
     *,
     field_xyz_T: Sequence[float],
@@ -323,8 +324,8 @@ def dose(
     Parameters
     ----------
     medium : Medium
-    fluence : Fluence
-        MU per beamlet of one fraction.
+    delivery : Delivery
+        MU of one fraction: a fluence, or segments.
     machine : Machine
         Its source and calibration. Contaminant electrons are followed from the collimator, through the field.
     field_xyz_T : sequence of three floats
@@ -354,13 +355,16 @@ def dose(
     if batches < MIN_BATCHES:
         raise PhysicsError(f"batches must be at least {MIN_BATCHES}, not {batches}: they give the uncertainty")
     emission = _emission_of(machine, settings)
-    rows = _rows(fluence.maps, machine, emission, medium)
-    amount = photons_of(fluence.maps, machine, emission) * fluence.vector
+    beams = delivery.openings()
+    _refuse_turned_couch(beams, field_xyz_T)
+    rows = _rows(beams, machine, emission, medium)
+    mu = np.concatenate([openings.mu for openings in beams]) if beams else np.zeros(0)
+    amount = photons_of(beams, machine, emission) * mu
     if photons is None:
         if target_rel_sigma is None:
             raise PhysicsError("give photons= or target_rel_sigma=")
         # Twice the usual need (a million per cm² of aperture at 1 % and 3 mm voxels): it stops in time.
-        area_cm2 = sum(m.area_cm2 * int(np.count_nonzero(mu)) for m, mu in zip(fluence.maps, fluence.mu, strict=True))
+        area_cm2 = sum(float(openings.area_mm2[openings.mu > 0].sum()) for openings in beams) / 100
         need = 1e6 * max(area_cm2, 1.0) * (0.01 / target_rel_sigma) ** 2 * (0.027 / medium.grid.voxel_cc)
         photons, batches = int(2 * need) + batches * 1000, 2 * batches
     outcome = simulate(
@@ -395,7 +399,7 @@ def dose(
         if reached > target_rel_sigma:
             notes += (f"stopped at a mean relative standard deviation of {100 * reached:.2g} %, short of the aim",)
     field = list(map(float, field_xyz_T))
-    made = fingerprint("dose", medium, fluence.maps, list(fluence.mu), machine, field, photons // batches)
+    made = fingerprint("dose", medium, list(beams), machine, field, photons // batches)
     if to == "water":
         made = fingerprint(made, to)
     if device != "cpu":  # equal within statistics, not bit for bit
@@ -456,8 +460,10 @@ def influence(
         raise PhysicsError(f"photons_per_beamlet must be at least 1, not {photons_per_beamlet}")
     maps = tuple(maps)
     emission = _emission_of(machine, settings)
-    rows = _rows(maps, machine, emission, medium)
-    per_MU = photons_of(maps, machine, emission)
+    beams = tuple(Openings.of_beamlets(beamlets) for beamlets in maps)
+    _refuse_turned_couch(beams, field_xyz_T)
+    rows = _rows(beams, machine, emission, medium)
+    per_MU = photons_of(beams, machine, emission)
     mass = mass_g(medium)
     gray_per_MeV = np.divide(Gy_PER_MeV_PER_g, mass, out=np.zeros_like(mass), where=mass > 0).astype(np.float32)
     table = tables.load(medium.materials, settings)
@@ -531,15 +537,25 @@ def estimate(
 def beamlet_words(beamlets: BeamletMap) -> NDArray[np.int64]:
     """The part of a beamlet's stream name that says which it is: beam, lattice indices."""
     beam: Beam = beamlets.beam
-    which = int(fingerprint(beam.gantry_deg, beam.collimator_deg, beam.position, list(beamlets.size_uv_mm))[:8], 16)
+    turned = [beam.couch_deg] if beam.couch_deg else []
+    angles = (beam.gantry_deg, beam.collimator_deg, *turned)
+    which = int(fingerprint(*angles, beam.position, list(beamlets.size_uv_mm))[:8], 16)
     lattice = beamlets.lattice_uv.astype(np.int64)
     return np.concatenate([np.full((len(lattice), 1), which), lattice], 1)
 
 
-def _rows(maps: Sequence[BeamletMap], machine: Machine, emission: Emission, medium: Medium) -> Array:
-    """Source rows of all maps, in column order."""
+def _refuse_turned_couch(beams: Sequence[Openings], field_xyz_T: Sequence[float]) -> None:
+    """One field in patient coordinates is for a couch at 0: a patient who turns sees the magnet turn."""
+    if np.any(np.asarray(field_xyz_T, float)) and any(openings.beam.couch_deg for openings in beams):
+        raise PhysicsError(
+            "a beam with a couch angle and a magnetic field: the field is given for a couch at 0 degrees"
+        )
+
+
+def _rows(beams: Sequence[Openings], machine: Machine, emission: Emission, medium: Medium) -> Array:
+    """Source rows of all openings, in order."""
     lower = np.array(medium.grid.lower_xyz_mm)
-    parts = [source.beamlet_rows(m, machine, emission, lower, True) for m in maps]
+    parts = [source.source_rows(openings, machine, emission, lower, True) for openings in beams]
     return np.concatenate(parts) if parts else np.zeros((0, source.COLUMNS))
 
 

@@ -1,4 +1,4 @@
-"""Where photons start: a Gaussian spot seen through a beamlet's rectangle."""
+"""Where photons start: a Gaussian spot seen through a rectangle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrlinac.errors import PhysicsError
 from mrlinac.jit import device
-from mrlinac.machine.beams import BeamletMap
+from mrlinac.machine.delivery import Openings
 from mrlinac.machine.model import Machine
 from mrlinac.transport.electron import rotate
 from mrlinac.transport.photon import MEC2, azimuth
@@ -127,21 +127,20 @@ def alias(weight: Array) -> tuple[Array, NDArray[np.int64]]:
     return accept, other
 
 
-def beamlet_rows(
-    beamlets: BeamletMap, machine: Machine, emission: Emission, lower_xyz_mm: Array, electrons: bool
+def source_rows(
+    openings: Openings, machine: Machine, emission: Emission, lower_xyz_mm: Array, electrons: bool
 ) -> Array:
-    """Source rows of a map's beamlets, in coordinates from the grid's lower corner; shape (n, COLUMNS)."""
-    beam, photons = beamlets.beam, machine.photons
-    rows = np.zeros((len(beamlets), COLUMNS))
+    """Source rows of a beam's openings, in coordinates from the grid's lower corner; shape (n, COLUMNS)."""
+    beam, photons = openings.beam, machine.photons
+    rows = np.zeros((len(openings), COLUMNS))
     rows[:, SOURCE : SOURCE + 3] = beam.source_xyz_mm() - lower_xyz_mm
     rows[:, AXIS_U : AXIS_W + 3] = beam.axes_xyz().reshape(-1)
     rows[:, SAD], rows[:, COLLIMATOR] = beam.sad_mm, photons.collimator_mm
     rows[:, SPOT_U], rows[:, SPOT_V] = photons.spot_sigma_uv_mm
-    low = beamlets.lattice_uv * np.asarray(beamlets.size_uv_mm)
-    high = (beamlets.lattice_uv + 1) * np.asarray(beamlets.size_uv_mm)
+    low, high = openings.low_uv_mm, openings.high_uv_mm
     rows[:, U0], rows[:, V0], rows[:, U1], rows[:, V1] = low[:, 0], low[:, 1], high[:, 0], high[:, 1]
     rows[:, SOFTENING] = photons.softening_per_100mm / 100
-    rows[:, INVERSE_FLUENCE] = 1 / np.maximum(emission.fluence_at(beamlets.centre_uv_mm), 1e-9)
+    rows[:, INVERSE_FLUENCE] = 1 / np.maximum(emission.fluence_at(openings.centre_uv_mm), 1e-9)
     if electrons and machine.electrons is not None:
         e = machine.electrons
         if not e.max_energy_MeV < HIGHEST_MeV:

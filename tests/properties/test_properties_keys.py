@@ -15,7 +15,7 @@ import pytest
 from variants import changed, differing, variants
 
 import mrlinac
-from mrlinac import api, jit, provenance, transport
+from mrlinac import api, code_hash, jit, provenance, transport
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
@@ -26,10 +26,11 @@ from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dicom import write_dose, write_structures
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.gamma import Criteria, Gamma
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Fluence
 from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance, dicom_uid, fingerprint
-from mrlinac.recipe import planning, stored
+from mrlinac.recipe import influence, planning
 from mrlinac.recipe.case import Case
 from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.measuring import Subject
@@ -141,7 +142,7 @@ class Making:
     def key(self) -> str:
         none = StructureSet(GRID)
         case = Case(None, GRID, none, self.medium, (0.0, 0.0, 0.0), self.field_xyz_T, (self.beamlets,), Notes())
-        return stored._key_of(self.spec, case, self.beamlets)
+        return influence._key_of(self.spec, case, self.beamlets)
 
 
 def test_the_influences_key_holds_all_that_decides_a_column(spec):
@@ -176,10 +177,10 @@ def test_what_an_influence_is_made_with_is_in_its_key(monkeypatch, spec):
     assert set(inspect.signature(transport.influence).parameters) == known | of_the_sources | decides_nothing
     making = Making(spec, medium(), (0.0, 0.3, 1.5), beamlets())
     before = making.key
-    monkeypatch.setattr(stored, "NOISE_BEAMLETS", stored.NOISE_BEAMLETS + 1)
+    monkeypatch.setattr(influence, "NOISE_BEAMLETS", influence.NOISE_BEAMLETS + 1)
     assert making.key != before
     monkeypatch.undo()
-    monkeypatch.setattr(stored, "engine_hash", lambda: "another engine")
+    monkeypatch.setattr(influence, "engine_hash", lambda: "another engine")
     assert making.key != before
 
 
@@ -194,10 +195,11 @@ def sources(tmp_path_factory) -> Path:
     return place
 
 
-def edited(path: Path, hashed) -> bool:
+def edited(path: Path, hashed, old: str = "", new: str = "\n") -> bool:
     """Whether a hash notices an edit of a file; the file is as it was afterwards."""
     before, raw = hashed(), path.read_bytes()
-    path.write_bytes(raw + b"\n")
+    assert old.encode() in raw
+    path.write_bytes(raw.replace(old.encode(), new.encode(), 1) if old else raw + new.encode())
     try:
         return hashed() != before
     finally:
@@ -218,45 +220,86 @@ def imported(path: Path) -> dict[str, set[str]]:
     return found
 
 
-DECIDES_NO_COLUMN = {
-    "anatomy/medium.py": "its values are in the key",
-    "machine/model.py": "its values are in the key",
-    "dose/dose.py": "a container",
-    "dose/influence.py": "a container",
-    "errors.py": "words",
-    "spec.py": "checks what a file says; the definition of a material that it lets through is in the medium",
+@pytest.fixture
+def engine(monkeypatch, sources):
+    """The engine's hash, of the copy of the package."""
+    monkeypatch.setattr(code_hash, "PACKAGE", sources)
+    monkeypatch.setattr(influence, "DATA", sources / "data")
+
+    def hashed() -> str:
+        code_hash._module.cache_clear()
+        return influence.engine_hash.__wrapped__()
+
+    yield hashed
+    code_hash._module.cache_clear()
+
+
+DECIDES = {
+    "transport/photon.py": ("def klein_nishina(", "def klein_nishina(k"),  # a sampler
+    "transport/electron.py": ("return ", "return 1 * "),
+    "transport/stack.py": ("STACK = ", "STACK = 1 + "),
+    "transport/source.py": ("AIR_TURN_rad, AIR_CHORD_mm = 0.1", "AIR_TURN_rad, AIR_CHORD_mm = 0.2"),
+    "transport/columns.py": ("PARTS = ", "PARTS = 1 + "),
+    "transport/tables.py": ("PER_OCTAVE = ", "PER_OCTAVE = 2 * "),
+    "machine/beams.py": ("cos * x + sin * y", "cos * x - sin * y"),
+    "machine/delivery.py": ("size[0] * size[1]", "size[0] * size[0]"),
+    "anatomy/grid.py": ("self.origin_xyz_mm", "self.lower_xyz_mm"),
+    "constants.py": ("ELECTRON_REST_ENERGY_MeV = ", "ELECTRON_REST_ENERGY_MeV = 2 * "),
+    "provenance.py": ('"array:', '"ar:'),  # names the streams of random numbers
+    "anatomy/materials.py": ("WHOLE_WITHIN = ", "WHOLE_WITHIN = 2 * "),
+}
+DECIDES_NOT = {
+    "transport/run.py": ("need = 1e6", "need = 2e6"),  # how many photons a forward dose is given
+    "transport/gpu.py": ("class Worker", "class Labourer"),
+    "transport/to_water.py": ("def factors(", "def ratios("),
+    "transport/photon.py": ('"""', '"""In other words: '),
+    "machine/mlc_rules.py": ("1e-6", "1e-7"),
+    "machine/aperture.py": ("0.5", "0.6"),  # which beamlets there are; a column does not depend on that
+    "dose/gamma.py": ("def ", "def  "),
+    "errors.py": ("Error", "Mistake"),
 }
 
 
-def test_the_engines_hash_notices_an_edit_of_whatever_transport_is_made_of(monkeypatch, sources):
-    monkeypatch.setattr(stored.transport, "__file__", str(sources / "transport" / "__init__.py"))
-    hashed = stored.engine_hash.__wrapped__
-    own = sorted(path for path in (sources / "transport").glob("*.py"))
-    used = {f"transport/{path.name}" for path in own}
-    while more := {name for file in used - set(DECIDES_NO_COLUMN) for name in imported(PACKAGE / file)} - used:
-        used |= more  # what is imported by what is imported counts as well
-    elsewhere = sorted(name for name in used if not name.startswith("transport/"))
-    assert set(DECIDES_NO_COLUMN) <= set(elsewhere), "no longer imported: take it out of the list"
-    assert {"anatomy/grid.py", "machine/beams.py", "constants.py"} <= set(elsewhere)
-    text = "".join(path.read_text(encoding="utf-8") for path in own)
-    data = [path for path in (sources / "data").iterdir() if path.suffix == ".npz" or f'"{path.name}"' in text]
-    assert len(own) > 15
-    assert len(data) > 1
-    assert "materials.toml" in {path.name for path in data}
-    for path in [*own, *data, *(sources / name for name in elsewhere if name not in DECIDES_NO_COLUMN)]:
-        assert edited(path, hashed), f"{path.relative_to(sources)} may be edited unnoticed"
+@pytest.mark.parametrize("file", DECIDES)
+def test_an_influence_is_gone_when_the_code_that_made_it_changes(engine, sources, file):
+    assert edited(sources / file, engine, *DECIDES[file])
+
+
+@pytest.mark.parametrize("file", DECIDES_NOT)
+def test_an_influence_stays_when_other_code_changes(engine, sources, file):
+    assert not edited(sources / file, engine, *DECIDES_NOT[file])
+
+
+def test_an_influence_is_gone_when_a_table_changes(engine, sources):
+    tables = [*(sources / "data").glob("*.npz"), sources / "data" / "materials.toml"]
+    assert len(tables) > 2
+    for path in tables:
+        assert edited(path, engine)
+
+
+def test_every_function_that_is_compiled_for_the_processor_is_in_the_engines_hash():
+    reached = {name for _, name in code_hash.reached("transport.run:influence")}
+    for path in (PACKAGE / "transport").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            marks = {ast.unparse(mark) for mark in getattr(node, "decorator_list", [])}
+            if marks & {"device", "kernel", "jit.device", "jit.kernel"}:
+                assert node.name in reached or node.name in NOT_OF_AN_INFLUENCE, f"{path.name}: {node.name}"
+
+
+NOT_OF_AN_INFLUENCE: set[str] = set()
+"""Compiled functions that only forward doses use."""
 
 
 @pytest.mark.parametrize("package", ["numba", "llvmlite", "numpy"])
 def test_the_engines_hash_notices_another_compiler(monkeypatch, package):
-    before = stored.engine_hash.__wrapped__()
-    assert stored.engine_hash.__wrapped__() == before
-    really = stored.metadata.version
-    monkeypatch.setattr(stored.metadata, "version", lambda name: "0" if name == package else really(name))
-    assert stored.engine_hash.__wrapped__() != before
+    before = influence.engine_hash.__wrapped__()
+    assert influence.engine_hash.__wrapped__() == before
+    really = influence.metadata.version
+    monkeypatch.setattr(influence.metadata, "version", lambda name: "0" if name == package else really(name))
+    assert influence.engine_hash.__wrapped__() != before
     monkeypatch.undo()
-    monkeypatch.setattr(stored.platform, "machine", lambda: "abacus")
-    assert stored.engine_hash.__wrapped__() != before
+    monkeypatch.setattr(influence.platform, "machine", lambda: "abacus")
+    assert influence.engine_hash.__wrapped__() != before
 
 
 def test_the_kernels_cache_notices_an_edit_of_every_file_that_machine_code_is_made_of(monkeypatch, sources):
@@ -496,7 +539,7 @@ def test_uids_of_what_is_written_differ_where_its_content_does(tmp_path):
 
 
 FORWARD = {
-    "medium", "fluence", "machine", "field_xyz_T", "photons", "target_rel_sigma", "seed", "batches", "settings", "to",
+    "medium", "delivery", "machine", "field_xyz_T", "photons", "target_rel_sigma", "seed", "batches", "settings", "to",
     "device",
 }  # fmt: skip
 
@@ -507,12 +550,12 @@ def test_the_provenance_of_a_dose_tells_apart_what_gives_another_dose():
     fluence = Fluence((beamlets(),), (np.array([1.0, 2.0]),))
     settings = Settings()
     given = {
-        "medium": medium(), "fluence": fluence, "machine": machine, "field_xyz_T": (0.0, 0.0, 1.5), "photons": 200,
+        "medium": medium(), "delivery": fluence, "machine": machine, "field_xyz_T": (0.0, 0.0, 1.5), "photons": 200,
         "target_rel_sigma": None, "seed": 1, "batches": 12, "settings": settings, "to": "medium", "device": "cpu",
     }  # fmt: skip
     others = {
         "medium": replace(given["medium"], materials=("water", "air-dry")),
-        "fluence": fluence.times(1.5),
+        "delivery": fluence.times(1.5),
         "machine": machine.model_copy(update={"name": "another"}),
         "field_xyz_T": (0.0, 0.0, -1.5),
         "photons": 300,
@@ -527,7 +570,9 @@ def test_the_provenance_of_a_dose_tells_apart_what_gives_another_dose():
 
     def made(**changes):
         now = {**given, **changes}
-        return transport.dose(now.pop("medium"), now.pop("fluence"), now.pop("machine"), **now).provenance.fingerprint
+        return transport.dose(
+            now.pop("medium"), now.pop("delivery"), now.pop("machine"), **now
+        ).provenance.fingerprint
 
     assert made() == made(threads=1)
     found = {name: made(**{name: value}) for name, value in others.items()}

@@ -31,7 +31,7 @@ def test_tpr_of_cobalt(monkeypatch, claim):
         unit = per_photon(
             agility.model_copy(update={"electrons": None}),
             spectrum=model.Spectrum(edge_MeV=edges, weight=weight, source="nuclear data"),
-            fluence=model.Fluence(radius_mm=(0, 300), relative=(1, 1), source="point source"),
+            fluence=model.FluenceProfile(radius_mm=(0, 300), relative=(1, 1), source="point source"),
             spot_sigma_uv_mm=(0.0, 0.0),
             softening_per_100mm=0.0,
         )

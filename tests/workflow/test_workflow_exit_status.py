@@ -21,7 +21,8 @@ from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError, SolverError
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Fluence
 from mrlinac.notes import Notes
 from mrlinac.provenance import Provenance
 from mrlinac.recipe import judge

@@ -9,8 +9,8 @@ import pytest
 from conftest import checked
 
 from mrlinac import transport
-from mrlinac.recipe import stored
-from mrlinac.recipe.stored import influence_of
+from mrlinac.recipe import influence
+from mrlinac.recipe.influence import influence_of
 from mrlinac.store import Store
 
 
@@ -81,15 +81,15 @@ def test_beamlets_of_a_larger_plan_that_are_followed_again_do_not_count(cases, m
     """The first beam lacks voxels, so its larger plan's beamlets are all made again; the other beams are there."""
     store = Store(tmp_path / "one")
     (wide, large), (spec, case) = cases[7.0], cases[3.0]
-    few = stored.rows_wanted(spec.protocol, case.structures)
+    few = influence.rows_wanted(spec.protocol, case.structures)
     more = few | (case.structures["External"].occupancy > 0)
     for of_spec, of_case, wanted in (
         (spec, replace(case, maps=case.maps[1:]), more),
         (wide, replace(large, maps=large.maps[:1]), few),
     ):
-        monkeypatch.setattr(stored, "rows_wanted", lambda *_, wanted=wanted: wanted)
+        monkeypatch.setattr(influence, "rows_wanted", lambda *_, wanted=wanted: wanted)
         made((of_spec, of_case), store)
-    monkeypatch.setattr(stored, "rows_wanted", lambda *_: more)
+    monkeypatch.setattr(influence, "rows_wanted", lambda *_: more)
     notes = made((spec, case), store).provenance.notes
     assert f"{case.beamlets - len(case.maps[0])} of {case.beamlets} beamlets taken from the cache" in notes
 

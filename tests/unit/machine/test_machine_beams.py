@@ -5,7 +5,8 @@ import pytest
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.machine.aperture import beamlets_around
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence, field_xyz_T, fixed_to_patient
+from mrlinac.machine.beams import Beam, BeamletMap, field_xyz_T, fixed_to_patient
+from mrlinac.machine.delivery import Fluence
 from mrlinac.machine.model import Mlc
 
 ISO = (10.0, -20.0, 30.0)

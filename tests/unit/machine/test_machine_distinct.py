@@ -6,7 +6,8 @@ import pytest
 from mrlinac.anatomy.grid import Grid
 from mrlinac.machine import model
 from mrlinac.machine.aperture import beamlets_around
-from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence, field_xyz_T
+from mrlinac.machine.beams import Beam, BeamletMap, field_xyz_T
+from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.machine.model import BlockedSector, Mlc
 
 

@@ -11,7 +11,8 @@ from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.medium import Medium
 from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.dose import Dose
-from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.notes import Notes
 from mrlinac.provenance import Provenance
 from mrlinac.recipe.result import PlanResult

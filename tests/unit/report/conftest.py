@@ -13,7 +13,8 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dose.dose import Dose
-from mrlinac.machine.beams import Beam, BeamletMap, Certificate, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance
 from mrlinac.report.content import ReportContent

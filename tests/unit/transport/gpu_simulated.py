@@ -14,7 +14,8 @@ import test_transport_run as small
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Fluence
 from mrlinac.transport import run
 from mrlinac.transport.source import Emission
 

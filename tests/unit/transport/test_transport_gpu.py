@@ -16,7 +16,8 @@ from test_transport_run import FIELD, machine
 
 from mrlinac import jit, transport
 from mrlinac.errors import DeviceError, MissingExtraError, PhysicsError
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Fluence
 
 ROOT = Path(__file__).resolve().parents[3]
 INSTALLED = importlib.util.find_spec("numba_cuda") is not None

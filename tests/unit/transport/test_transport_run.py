@@ -9,7 +9,8 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.errors import PhysicsError, SpecError
 from mrlinac.machine import model
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Fluence, Openings
 from mrlinac.transport import columns, cpu, run, source, tables
 from mrlinac.transport.source import Emission
 
@@ -198,7 +199,9 @@ def test_a_field_beyond_those_validated_is_stated(medium, maps, field, said):
 
 def test_energy_that_enters_is_deposited_or_leaves(medium, maps):
     emission = Emission.of_machine(machine())
-    rows = source.beamlet_rows(maps[0], machine(), emission, np.array(medium.grid.lower_xyz_mm), False)
+    rows = source.source_rows(
+        Openings.of_beamlets(maps[0]), machine(), emission, np.array(medium.grid.lower_xyz_mm), False
+    )
     for field in ((0.0, 0.0, 0.0), (0.3, -0.8, 2.0)):
         out = run.simulate(medium, rows, np.ones(len(rows)), emission, field_xyz_T=field, photons=20_000)
         assert out.truncated == 0
@@ -250,7 +253,9 @@ def test_estimate_is_of_the_right_order(medium, maps):
 @pytest.mark.parametrize("field", [(0.0, 0.0, 0.0), FIELD])
 def test_roulette_and_early_ends_leave_the_dose_as_it_is(medium, maps, field):
     emission = Emission.of_machine(machine())
-    rows = source.beamlet_rows(maps[0], machine(), emission, np.array(medium.grid.lower_xyz_mm), False)
+    rows = source.source_rows(
+        Openings.of_beamlets(maps[0]), machine(), emission, np.array(medium.grid.lower_xyz_mm), False
+    )
     plain = tables.Settings(roulette_weight=1.0, rest_voxels=0.0)
     doses, sigmas = [], []
     for settings in (plain, tables.Settings()):
@@ -278,7 +283,7 @@ def test_dense_box_shortens_flights_and_leaves_the_dose(maps):
     assert box.tolist() == [[12, 18, 5], [18, 20, 25]]
     assert mask.sum() == 6 * 2 * 20
     emission = Emission.of_machine(machine())
-    rows = source.beamlet_rows(maps[0], machine(), emission, np.array(grid.lower_xyz_mm), False)
+    rows = source.source_rows(Openings.of_beamlets(maps[0]), machine(), emission, np.array(grid.lower_xyz_mm), False)
 
     def outcome():
         return run.simulate(

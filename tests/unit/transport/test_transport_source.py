@@ -10,6 +10,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.jit import kernel
 from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Openings
 from mrlinac.transport import cpu, history, rng, run, source, stack, tables
 from mrlinac.transport.source import Emission
 
@@ -77,7 +78,7 @@ def only(energy_MeV, relative=(1.0, 0.4)):
 def test_a_row_holds_the_beams_own_numbers(gantry_deg):
     made, map_ = of_machine(), beamlets((3, -2), (-1, 4), gantry_deg=gantry_deg)
     emission = only(2.0)
-    rows = source.beamlet_rows(map_, made, emission, LOWER, True)
+    rows = source.source_rows(Openings.of_beamlets(map_), made, emission, LOWER, True)
     np.testing.assert_allclose(rows[:, :3], np.tile(map_.beam.source_xyz_mm() - LOWER, (2, 1)))
     np.testing.assert_allclose(rows[:, 3:12], np.tile(map_.beam.axes_xyz().ravel(), (2, 1)))
     named = ["SAD", "COLLIMATOR", "SPOT_U", "SPOT_V", "SOFTENING"]
@@ -90,7 +91,7 @@ def test_a_row_holds_the_beams_own_numbers(gantry_deg):
     np.testing.assert_allclose(rows[:, source.INVERSE_FLUENCE], 1 / (1 - 0.003 * radius), rtol=2e-4)
     electrons = [source.ELECTRONS, source.ELECTRON_MEAN, source.ELECTRON_MAX, source.ELECTRON_SPREAD]
     np.testing.assert_allclose(rows[0, electrons], [0.05, 1.5, 6.0, 20.0])
-    assert not source.beamlet_rows(map_, made, emission, LOWER, False)[:, electrons].any()
+    assert not source.source_rows(Openings.of_beamlets(map_), made, emission, LOWER, False)[:, electrons].any()
 
 
 def test_energies_fall_off_axis_by_the_softening_of_the_isocentres_radius():
@@ -99,12 +100,12 @@ def test_energies_fall_off_axis_by_the_softening_of_the_isocentres_radius():
     found = {}
     for name, place in (("axis", (0, 0)), ("off", (17, -6))):
         map_ = beamlets(place, size=(4.0, 10.0) if name == "off" else (1e-6, 1e-6))
-        (row,) = source.beamlet_rows(map_, of_machine(), emission, LOWER, False)
+        (row,) = source.source_rows(Openings.of_beamlets(map_), of_machine(), emission, LOWER, False)
         particles = emitted(row, emission)[:, 0]
         found[name] = particles[:, 6]
         if name == "off":
             still = of_machine(spot_sigma_uv_mm=(0.0, 0.0))
-            (row,) = source.beamlet_rows(map_, still, emission, LOWER, False)
+            (row,) = source.source_rows(Openings.of_beamlets(map_), still, emission, LOWER, False)
             straight = emitted(row, emission)[:, 0]
             aim = at_distance(straight, map_.beam, SAD)
             expected = 2.0 * (1 - SOFTENING * np.hypot(*aim.T) / 100)
@@ -117,7 +118,7 @@ def test_energies_fall_off_axis_by_the_softening_of_the_isocentres_radius():
 def test_a_spot_is_seen_through_the_collimator_not_through_the_isocentre():
     """All lines cross the collimator inside the beamlet's image there; the spot widens it beyond, by leverage."""
     map_, emission = beamlets((0, 0), size=(40.0, 20.0)), only(1.0)
-    (row,) = source.beamlet_rows(map_, of_machine(), emission, LOWER, False)
+    (row,) = source.source_rows(Openings.of_beamlets(map_), of_machine(), emission, LOWER, False)
     particles = emitted(row, emission)[:, 0]
     share = COLLIMATOR / SAD
     u, v = at_distance(particles, map_.beam, COLLIMATOR).T
@@ -140,7 +141,9 @@ def test_a_spot_is_seen_through_the_collimator_not_through_the_isocentre():
 
 def test_weights_are_the_fluence_over_that_of_the_beamlets_middle():
     map_, emission = beamlets((4, 2), size=(20.0, 10.0)), only(1.0)
-    (row,) = source.beamlet_rows(map_, of_machine(spot_sigma_uv_mm=(0.0, 0.0)), emission, LOWER, False)
+    (row,) = source.source_rows(
+        Openings.of_beamlets(map_), of_machine(spot_sigma_uv_mm=(0.0, 0.0)), emission, LOWER, False
+    )
     particles = emitted(row, emission)[:, 0]
     radius = np.hypot(*at_distance(particles, map_.beam, SAD).T)
     weight = (1 - 0.003 * radius) / (1 - 0.003 * np.hypot(90, 25))
@@ -153,7 +156,7 @@ def test_contaminant_electrons_come_from_the_middle_of_the_target_blurred_at_the
     many = made.electrons.model_copy(update={"per_photon": 1.0, "spread_sigma_mm": 15.0, "max_energy_MeV": 2.0})
     made = made.model_copy(update={"electrons": many})
     map_ = beamlets((5, -3), size=(2.0, 2.0))
-    (row,) = source.beamlet_rows(map_, made, emission, LOWER, True)
+    (row,) = source.source_rows(Openings.of_beamlets(map_), made, emission, LOWER, True)
     electrons = emitted(row, emission)[:, 1]
     electrons = electrons[np.isfinite(electrons[:, 0])]
     assert len(electrons) > 0.99 * COUNT
@@ -175,7 +178,9 @@ def contaminated(field_xyz_T):
     many = made.electrons.model_copy(update={"per_photon": 1.0, "spread_sigma_mm": 0.0})
     made = made.model_copy(update={"electrons": many})
     emission = only(1.0)
-    (row,) = source.beamlet_rows(beamlets((0, 0), size=(0.002, 0.002)), made, emission, LOWER, True)
+    (row,) = source.source_rows(
+        Openings.of_beamlets(beamlets((0, 0), size=(0.002, 0.002))), made, emission, LOWER, True
+    )
     electrons = emitted(row, emission, field_xyz_T)[:, 1]
     electrons[~(np.abs(electrons[:, 3:6]).sum(1) > 0)] = np.nan
     return electrons
@@ -221,7 +226,9 @@ def test_photons_per_MU_follow_area_calibration_and_fluence():
     maps = (beamlets((0, 0), (9, 3), size=(4.0, 10.0)), beamlets((1, 1), size=(3.0, 5.0)))
     radius = np.hypot([2, 38, 4.5], [5, 35, 7.5])
     expected = np.array([40.0, 40.0, 15.0]) * 1e6 * (1 - 0.0015 * radius)
-    np.testing.assert_allclose(run.photons_of(maps, made, emission), expected, rtol=2e-4)
+    np.testing.assert_allclose(
+        run.photons_of([Openings.of_beamlets(m) for m in maps], made, emission), expected, rtol=2e-4
+    )
 
 
 @pytest.mark.parametrize(

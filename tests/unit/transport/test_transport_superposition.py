@@ -8,7 +8,8 @@ from test_transport_run import FIELD, machine
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Fluence
 from mrlinac.transport import run
 
 LATTICE = np.array([(i, j) for i in range(-1, 1) for j in range(-1, 1)], np.int32)

@@ -10,7 +10,8 @@ from test_transport_run import FIELD, machine
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.errors import PhysicsError
-from mrlinac.machine.beams import Beam, BeamletMap, Fluence
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Fluence
 from mrlinac.transport import materials, run, to_water
 from mrlinac.transport.source import Emission
 

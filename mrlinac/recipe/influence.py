@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation
 
 from mrlinac import transport
 from mrlinac.anatomy.structures import StructureSet
+from mrlinac.code_hash import reached_hash
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import BeamletMap
 from mrlinac.protocol.kinds import DoseKind
@@ -73,6 +74,7 @@ def influence_of(spec: PlanSpec, case: Case, *, tell: Tell, store: Store, thread
     return _together(beams, case, followed, spec.numerics.photons_per_beamlet * case.beamlets)
 
 
+DATA = Path(transport.__file__).parent.parent / "data"
 NOISE_BEAMLETS = 2  # of each beam, followed again to know the noise of the columns
 
 
@@ -224,15 +226,11 @@ def _together(beams: list[BeamColumns], case: Case, followed: int, histories: in
 
 @cache
 def engine_hash() -> str:
-    """Hash of all that the Monte Carlo is made of: its sources, the tables it reads, the geometry, the compiler."""
-    package = Path(transport.__file__).parent
-    data, root = package.parent / "data", package.parent
-    files = [*package.glob("*.py"), *data.glob("*.npz"), data / "materials.toml"]
-    files += [root / name for name in ("constants.py", "jit.py", "machine/beams.py", "anatomy/grid.py")]
-    files += [root / "anatomy" / "materials.py"]  # reads the definitions of materials
-    files += [root / "provenance.py"]  # names the streams of random numbers
-    compiler = [metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
-    return fingerprint([(path.name, path.read_bytes()) for path in sorted(files)], compiler, platform.machine())
+    """Hash of all that a column is made by: the code that making one reaches, the tables it reads, the compiler."""
+    tables = sorted([*DATA.glob("*.npz"), DATA / "materials.toml"])
+    compiler = [metadata.version(name) for name in ("numba", "llvmlite", "numpy", "scipy")]
+    code = reached_hash("transport.run:influence")
+    return fingerprint(code, [(path.name, path.read_bytes()) for path in tables], compiler, platform.machine())
 
 
 def rows_wanted(protocol: Protocol, structures: StructureSet) -> np.ndarray:

@@ -1,0 +1,258 @@
+"""What a machine is told to do: a fluence or segments. Every engine and every forward dose takes a delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.grid import frozen
+from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.model import Mlc
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Rectangles of the isocentre plane through which one beam is given.
+
+    Attributes
+    ----------
+    beam : Beam
+    low_uv_mm, high_uv_mm, centre_uv_mm : float64 arrays, shape (n, 2), read-only
+    area_mm2 : float64 array, shape (n,), read-only
+    mu : float64 array, shape (n,), read-only
+        MU of one fraction through each.
+    """
+
+    beam: Beam
+    low_uv_mm: Array
+    high_uv_mm: Array
+    centre_uv_mm: Array
+    area_mm2: Array
+    mu: Array
+
+    def __post_init__(self) -> None:
+        count = len(self.mu)
+        for name in ("low_uv_mm", "high_uv_mm", "centre_uv_mm"):
+            object.__setattr__(self, name, frozen(np.asarray(getattr(self, name)), np.float64, name, (count, 2)))
+        for name in ("area_mm2", "mu"):
+            object.__setattr__(self, name, frozen(np.asarray(getattr(self, name)), np.float64, name, (count,)))
+
+    def __len__(self) -> int:
+        return len(self.mu)
+
+    @classmethod
+    def of_beamlets(cls, beamlets: BeamletMap, mu: Array | None = None) -> Openings:
+        """The beamlets of a map, each with its MU (default: one)."""
+        size = np.asarray(beamlets.size_uv_mm)
+        return cls(
+            beamlets.beam,
+            beamlets.lattice_uv * size,
+            (beamlets.lattice_uv + 1) * size,
+            beamlets.centre_uv_mm,
+            np.full(len(beamlets), size[0] * size[1]),
+            np.ones(len(beamlets)) if mu is None else mu,
+        )
+
+
+class Delivery(Protocol):
+    """What engines ask of a fluence or of segments."""
+
+    @property
+    def beams(self) -> tuple[Beam, ...]:
+        """The beams, in order; a beam of several segments once."""
+        ...
+
+    @property
+    def total_mu(self) -> float:
+        """Sum of the MU of one fraction; of a fluence, of its beamlets."""
+        ...
+
+    def openings(self) -> tuple[Openings, ...]:
+        """The rectangles that transport starts photons in, beam by beam."""
+        ...
+
+    def times(self, factor: float) -> Self:
+        """The same with all MU scaled."""
+        ...
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a solver proved about a fluence.
+
+    Attributes
+    ----------
+    solver, status : str
+        An inexact status is never called solved.
+    objective, dual_bound : float
+        Value reached and the proven lower bound; equal within ``relative_gap`` when optimal.
+    worst_violation : float
+        Largest violation of a constraint, in the constraint's unit.
+    iterations : int
+    """
+
+    solver: str
+    status: str
+    objective: float
+    dual_bound: float
+    worst_violation: float
+    iterations: int = 0
+
+    @property
+    def relative_gap(self) -> float:
+        """(objective − bound) / max(|objective|, 1e-12)."""
+        return (self.objective - self.dual_bound) / max(abs(self.objective), 1e-12)
+
+
+@dataclass(frozen=True)
+class Fluence:
+    """MU per beamlet, of one fraction. Relative until it is segmented.
+
+    Attributes
+    ----------
+    maps : tuple of BeamletMap
+    mu : tuple of float64 arrays, one (n,) per map, read-only, not negative
+    certificate : Certificate or None
+    """
+
+    maps: tuple[BeamletMap, ...]
+    mu: tuple[Array, ...]
+    certificate: Certificate | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.maps) != len(self.mu):
+            raise ValueError("one array of MU per beamlet map")
+        arrays = tuple(
+            frozen(np.asarray(a), np.float64, "mu", (len(m),)) for m, a in zip(self.maps, self.mu, strict=True)
+        )
+        if any(not np.all(a >= 0) for a in arrays):
+            raise ValueError("MU must be numbers not below zero")
+        object.__setattr__(self, "mu", arrays)
+
+    @classmethod
+    def from_vector(
+        cls, maps: tuple[BeamletMap, ...], vector: Array, certificate: Certificate | None = None
+    ) -> Fluence:
+        """Split one vector, in the influence's column order, into the maps' arrays."""
+        edges = np.cumsum([len(m) for m in maps])[:-1]
+        return cls(maps, tuple(np.split(np.asarray(vector, float), edges)), certificate)
+
+    @property
+    def vector(self) -> Array:
+        """All MU in the influence's column order."""
+        return np.concatenate(self.mu) if self.mu else np.zeros(0)
+
+    @property
+    def beams(self) -> tuple[Beam, ...]:
+        """The beams, in order."""
+        return tuple(m.beam for m in self.maps)
+
+    @property
+    def total_mu(self) -> float:
+        """Sum over all beamlets."""
+        return float(self.vector.sum())
+
+    def openings(self) -> tuple[Openings, ...]:
+        """Each beamlet's rectangle."""
+        return tuple(Openings.of_beamlets(m, mu) for m, mu in zip(self.maps, self.mu, strict=True))
+
+    def times(self, factor: float) -> Fluence:
+        """The fluence scaled."""
+        return Fluence(self.maps, tuple(a * factor for a in self.mu), self.certificate)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One step of a step-and-shoot beam.
+
+    Attributes
+    ----------
+    beam : Beam
+    leaf_mm : float64 array, shape (pairs, 2), read-only
+        Positions of the two banks on the isocentre plane, along leaf travel; a closed pair has equal ones.
+    diaphragm_mm : tuple of float
+        Edges across leaf travel.
+    mu : float
+        Of one fraction.
+    """
+
+    beam: Beam
+    leaf_mm: Array
+    diaphragm_mm: tuple[float, float]
+    mu: float
+
+    def __post_init__(self) -> None:
+        leaves = np.asarray(self.leaf_mm)
+        object.__setattr__(self, "leaf_mm", frozen(leaves, np.float64, "leaf_mm", (len(leaves), 2)))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments of a plan, as the leaves of one machine form them.
+
+    Attributes
+    ----------
+    segments : tuple of Segment
+        In the order of delivery.
+    mlc : Mlc
+        Whose leaves they are.
+    """
+
+    segments: tuple[Segment, ...]
+    mlc: Mlc
+
+    @property
+    def beams(self) -> tuple[Beam, ...]:
+        """The beams, each once, in order."""
+        return tuple(dict.fromkeys(segment.beam for segment in self.segments))
+
+    @property
+    def total_mu(self) -> float:
+        """MU of one fraction."""
+        return float(sum(segment.mu for segment in self.segments))
+
+    def times(self, factor: float) -> Segments:
+        """The segments with their MU scaled."""
+        scaled = (Segment(s.beam, s.leaf_mm, s.diaphragm_mm, s.mu * factor) for s in self.segments)
+        return Segments(tuple(scaled), self.mlc)
+
+    def openings(self) -> tuple[Openings, ...]:
+        """What the leaves and diaphragms leave open, as rectangles of :data:`PIECE_mm` at most.
+
+        Leaves end straight and let nothing through.
+        """
+        return tuple(_open_part(segment, self.mlc) for segment in self.segments)
+
+
+PIECE_mm = 10.0
+"""Longest piece of an opening: over its length the fluence of the source is nearly that of its centre."""
+
+
+def _open_part(segment: Segment, mlc: Mlc) -> Openings:
+    """The rectangles between open leaf pairs and diaphragms."""
+    edges_mm = mlc.leaf_edges_mm
+    bottom = np.maximum(edges_mm[:-1], segment.diaphragm_mm[0])
+    top = np.minimum(edges_mm[1:], segment.diaphragm_mm[1])
+    low, high = [], []
+    for (left, right), across in zip(segment.leaf_mm, zip(bottom, top, strict=True), strict=True):
+        if right <= left or across[1] <= across[0]:
+            continue
+        cuts = np.linspace(left, right, int(np.ceil((right - left) / PIECE_mm)) + 1)
+        low += [(cut, across[0]) for cut in cuts[:-1]]
+        high += [(cut, across[1]) for cut in cuts[1:]]
+    along = 0 if mlc.travel == "u" else 1
+    order = [along, 1 - along]  # (travel, across) to (u, v) is its own inverse
+    low_uv, high_uv = (np.array(corner, float).reshape(-1, 2)[:, order] for corner in (low, high))
+    return Openings(
+        segment.beam,
+        low_uv,
+        high_uv,
+        (low_uv + high_uv) / 2,
+        np.prod(high_uv - low_uv, axis=1),
+        np.full(len(low_uv), segment.mu),
+    )
