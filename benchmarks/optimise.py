@@ -28,8 +28,9 @@ from threadpoolctl import threadpool_limits
 
 from mrlinac import optimise
 from mrlinac import protocol as protocols
-from mrlinac.optimise import canonical, cut
-from mrlinac.optimise.maps import Maps
+from mrlinac.optimise import canonical
+from mrlinac.optimise.solver import cut
+from mrlinac.optimise.solver.maps import Maps
 
 SIZES: dict[str, dict[str, float]] = {
     "mini": {"spacing_mm": 6.0, "target_mm": 20.0, "half_length_mm": 40.0, "noise": 0.03, "scatter": 0.03},

@@ -1,17 +1,17 @@
 """DICOM in and out: the only room that imports pydicom."""
 
 from mrlinac.dicom.anonymise import AnonymiseReport, anonymise
-from mrlinac.dicom.dose import write_dose
-from mrlinac.dicom.dose_meaning import Added, Meaning, PlanPart, added
-from mrlinac.dicom.dose_reading import DoseObject, read_dose, read_dose_object
-from mrlinac.dicom.import_report import ImportReport, import_folder
 from mrlinac.dicom.names import naming
-from mrlinac.dicom.patient import concerns_planning_alone, read_patient
 from mrlinac.dicom.patient_toml import change_patient_file, write_patient_file
-from mrlinac.dicom.plan_facts import PlanFacts, plans_in
-from mrlinac.dicom.structures_alone import frames_of_structure_set, read_structure_set
-from mrlinac.dicom.write_common import with_uids
-from mrlinac.dicom.writing import write_patient, write_structures
+from mrlinac.dicom.read.dose import DoseObject, read_dose, read_dose_object
+from mrlinac.dicom.read.dose_meaning import Added, Meaning, PlanPart, added
+from mrlinac.dicom.read.import_report import ImportReport, import_folder
+from mrlinac.dicom.read.patient import concerns_planning_alone, read_patient
+from mrlinac.dicom.read.plan_facts import PlanFacts, plans_in
+from mrlinac.dicom.read.structures_alone import frames_of_structure_set, read_structure_set
+from mrlinac.dicom.write.common import with_uids
+from mrlinac.dicom.write.dose import write_dose
+from mrlinac.dicom.write.patient import write_patient, write_structures
 
 __all__ = [
     "Added",

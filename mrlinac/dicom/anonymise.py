@@ -33,7 +33,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from mrlinac.dicom.problems import Findings, quiet_pydicom, read_dataset, tag_name, text
 from mrlinac.dicom.scan import KNOWN, Found, scan
-from mrlinac.dicom.write_common import IMPLEMENTATION_UID
+from mrlinac.dicom.write.common import IMPLEMENTATION_UID
 from mrlinac.errors import DataError, SpecError, writing
 from mrlinac.notes import Note, Notes
 from mrlinac.provenance import dicom_uid, fingerprint
@@ -110,7 +110,7 @@ def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -
     Parameters
     ----------
     folder : path
-        Anything that :func:`~mrlinac.dicom.patient.read_patient` may be given; several patients too.
+        Anything that :func:`~mrlinac.dicom.read.patient.read_patient` may be given; several patients too.
     out : path
         New or empty folder, outside ``folder``; one subfolder a patient.
     seed : int, optional

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mrlinac.optimise.correction import Correction, Normalisation, Round, correct, normalise
-from mrlinac.optimise.escalation import Escalated, EscalationRound, Highest, escalate, highest
+from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
+from mrlinac.optimise.loop.correction import Correction, Normalisation, Round, correct, normalise
+from mrlinac.optimise.loop.escalation import Escalated, EscalationRound, Highest, escalate, highest
+from mrlinac.optimise.loop.predicted_vs_forward import Promise
 from mrlinac.optimise.planner import Planner, solve
-from mrlinac.optimise.promise import Promise
-from mrlinac.optimise.settle import MOST_SCALING, Settled, settle
 from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, wishes_said
 
 __all__ = [

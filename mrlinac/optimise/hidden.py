@@ -5,7 +5,7 @@ A cube of merged voxels is one row, their mean. Of a large tail it hides little,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,6 @@ from mrlinac.dose.sampled import Sampled
 from mrlinac.optimise import canonical
 from mrlinac.optimise.row_dose import RowDose
 from mrlinac.optimise.rows import Rows
-from mrlinac.optimise.settle import organ_limits
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Constraint, Protocol
 
@@ -118,3 +117,8 @@ def _small_tails(rows: Rows, protocol: Protocol) -> Iterator[tuple[Constraint, f
 
 def _flat(dose_Gy: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(dose_Gy, dtype=np.float64).ravel()
+
+
+def organ_limits(protocol: Protocol, structures: Container[str]) -> list[Constraint]:
+    """The constraints that do not move with the prescription, of structures that are there."""
+    return [c for c in protocol.constraints if c.upper and not c.relative and c.of.structure in structures]

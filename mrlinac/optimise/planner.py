@@ -18,12 +18,8 @@ from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import SolverError
 from mrlinac.machine.delivery import Fluence
-from mrlinac.optimise import canonical, cut, hidden, interior
+from mrlinac.optimise import canonical, hidden
 from mrlinac.optimise.canonical import Held, Programme
-from mrlinac.optimise.ceiling import Ceiling
-from mrlinac.optimise.interior import Outcome
-from mrlinac.optimise.matrix import RowMatrix, morton, tiled
-from mrlinac.optimise.newton import Start
 from mrlinac.optimise.rows import select
 from mrlinac.optimise.solution import (
     Judgement,
@@ -34,6 +30,11 @@ from mrlinac.optimise.solution import (
     certified,
     infeasible,
 )
+from mrlinac.optimise.solver import cut, interior
+from mrlinac.optimise.solver.ceiling import Ceiling
+from mrlinac.optimise.solver.interior import Outcome
+from mrlinac.optimise.solver.matrix import RowMatrix, morton, tiled
+from mrlinac.optimise.solver.newton import Start
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Objective, Protocol
 
@@ -224,8 +225,9 @@ class Planner:
             Fluence at which the dose of the entries cut away is taken; the even fluence by default. Their cost is taken at
             the prices of ``start``.
         refinements : int
-            How often to solve again where that guess was wrong by more than :data:`mrlinac.optimise.cut.CUT_ERROR_Gy`, or
-            where what these entries cost at their rows' prices was not known.
+            How often to solve again where that guess was wrong by more than
+            :data:`~mrlinac.optimise.solver.cut.CUT_ERROR_Gy`, or where what these entries cost at their rows' prices was
+            not known.
         start : Solution, optional
             Of a similar problem, to begin near its fluence and multipliers; what is proven does not depend on it.
         escalate, held, wishes, objectives, shift_Gy
@@ -319,9 +321,9 @@ class Planner:
             matrix = self._row_matrix()
             return interior.solve(programme, matrix, relative_gap=relative_gap, start=near, progress=progress)
         if solver == "clarabel":
-            from mrlinac.optimise import statement  # cvxpy takes a second to import
+            from mrlinac.optimise.solver import cvxpy_reference
 
-            return statement.solve(programme)
+            return cvxpy_reference.solve(programme)
         raise SolverError(f"unknown solver '{solver}'; known: interior, clarabel")
 
     @staticmethod

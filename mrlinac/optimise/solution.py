@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.optimise.canonical import Held
-from mrlinac.optimise.interior import Outcome
 from mrlinac.optimise.rows import Thinning
+from mrlinac.optimise.solver.interior import Outcome
 
 TOLERANCE_Gy = 0.02
 """A limit exceeded by less counts as met: a hundredth of what a DVH is read to."""

@@ -16,7 +16,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Roi, Structure, StructureSet
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dicom.names import folded, naming
-from mrlinac.dicom.structure_set import plain_name
+from mrlinac.dicom.read.structure_set import plain_name
 from mrlinac.dose import gamma as gammas
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose

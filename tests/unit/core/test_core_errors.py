@@ -13,7 +13,8 @@ import pytest
 from matplotlib.figure import Figure
 from pydicom.dataset import Dataset
 
-from mrlinac.dicom import patient_toml, write_common
+from mrlinac.dicom import patient_toml
+from mrlinac.dicom.write import common
 from mrlinac.errors import DataError, DiskError, check_place, did_you_mean, writing
 from mrlinac.report import style, tables
 
@@ -95,7 +96,7 @@ def test_dicom_objects_and_patient_toml_name_their_file_and_leave_nothing(tmp_pa
     ds.SOPClassUID, ds.SOPInstanceUID, ds.PixelData = "1.2.3", "1.2.3.4", bytes(100_000)
     ds["PixelData"].VR = "OB"
     with pytest.raises(DiskError, match=r"dose\.dcm: the disk is full"):
-        write_common.save(ds, tmp_path / "dose.dcm")
+        common.save(ds, tmp_path / "dose.dcm")
     with pytest.raises(DiskError, match=r"patient\.toml: the disk is full"):
         patient_toml._save("label = 'x'", tmp_path / "patient.toml")
     assert list(tmp_path.iterdir()) == []

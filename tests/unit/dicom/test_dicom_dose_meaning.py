@@ -8,8 +8,8 @@ from nasty import Items, dose, of_plan, plan, save
 from pydicom.dataset import Dataset
 
 from mrlinac.dicom import plans_in, read_dose_object
-from mrlinac.dicom.dose_meaning import MEANINGS
-from mrlinac.dicom.plan_facts import facts_of
+from mrlinac.dicom.read.dose_meaning import MEANINGS
+from mrlinac.dicom.read.plan_facts import facts_of
 from mrlinac.errors import DataError
 from mrlinac.notes import Notes
 from mrlinac.recipe.evaluation_inputs import read_doses

@@ -42,7 +42,8 @@ from pydicom.uid import (
 from mrlinac.anatomy.contours import occupancy, polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
-from mrlinac.dicom import jpeg_lossless, read_patient
+from mrlinac.dicom import read_patient
+from mrlinac.dicom.read import jpeg_lossless
 from mrlinac.errors import DataError
 
 DATA = Path(__file__).parents[2] / "data" / "dicom"

@@ -11,11 +11,11 @@ from mrlinac.anatomy.contours import occupancy, polygon_volume_cc
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dicom import read_patient, read_structure_set
-from mrlinac.dicom.import_report import import_folder
 from mrlinac.dicom.patient_toml import write_patient_file
 from mrlinac.dicom.problems import Findings
+from mrlinac.dicom.read.import_report import import_folder
+from mrlinac.dicom.read.structures import read_structures
 from mrlinac.dicom.scan import examine
-from mrlinac.dicom.structures import read_structures
 from mrlinac.errors import DataError
 
 PLANES = (-4.0, 0.0, 4.0, 8.0)
@@ -249,7 +249,7 @@ def test_a_hole_a_little_off_its_plane_is_a_hole_with_and_without_the_image(
 
 def test_many_loops_of_a_plane_take_no_square_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Islands, and as many holes in one loop: pairs looked at grow with the number of loops, not with its square."""
-    from mrlinac.dicom import loops
+    from mrlinac.dicom.read import loops
 
     count = 20
     at = [(4.0 * i - 40, 4.0 * j - 40) for i in range(count) for j in range(count)]

@@ -15,7 +15,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dicom import read_dose, read_patient, with_uids, write_dose, write_patient, write_structures
 from mrlinac.dicom.dicompyler import modules
-from mrlinac.dicom.writing import interpreted_type
+from mrlinac.dicom.write.patient import interpreted_type
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError
 from mrlinac.provenance import Provenance
@@ -127,7 +127,7 @@ def test_failed_writing_leaves_nothing(cylinder: Patient, tmp_path: Path, monkey
     def broken(*args: object, **options: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("mrlinac.dicom.writing.write_structures", broken)
+    monkeypatch.setattr("mrlinac.dicom.write.patient.write_structures", broken)
     with pytest.raises(OSError, match="disk full"):
         write_patient(cylinder, tmp_path / "a")
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from test_optimise_solve import forward_of, protocol_of, thorax_protocol, tiny
 from mrlinac import optimise
 from mrlinac import protocol as protocols
 from mrlinac.dose.dose import Dose
-from mrlinac.optimise import correction, escalation
+from mrlinac.optimise.loop import correction, escalation
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.provenance import Provenance
 

@@ -13,9 +13,9 @@ from mrlinac.dose.dose import Dose
 from mrlinac.dose.metrics import metric
 from mrlinac.errors import SpecError
 from mrlinac.optimise import canonical
-from mrlinac.optimise.ceiling import Ceiling
-from mrlinac.optimise.maps import Point
-from mrlinac.optimise.newton import Method
+from mrlinac.optimise.solver.ceiling import Ceiling
+from mrlinac.optimise.solver.maps import Point
+from mrlinac.optimise.solver.newton import Method
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.provenance import Provenance
 

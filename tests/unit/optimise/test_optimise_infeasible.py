@@ -6,7 +6,7 @@ from test_optimise_solve import SOLVERS, protocol_of, tiny
 
 from mrlinac import optimise
 from mrlinac.errors import SolverError
-from mrlinac.optimise import interior
+from mrlinac.optimise.solver import interior
 
 ONE = {"T": (0, 1, 2), "A": (0,), "B": (1,), "C": (2,)}
 

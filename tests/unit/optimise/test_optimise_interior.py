@@ -8,8 +8,8 @@ from test_optimise_solve import protocol_of, thorax_protocol, tiny
 
 from mrlinac import optimise
 from mrlinac.optimise import canonical
-from mrlinac.optimise.maps import Point
-from mrlinac.optimise.newton import Method, slacks
+from mrlinac.optimise.solver.maps import Point
+from mrlinac.optimise.solver.newton import Method, slacks
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from test_optimise_solve import ABOUT_10, SOLVERS, optimum, protocol_of, tiny
 from mrlinac import optimise
 from mrlinac.dose import metrics
 from mrlinac.errors import SpecError
-from mrlinac.optimise import statement
-from mrlinac.optimise.norms import Norm, Norms
+from mrlinac.optimise.solver import cvxpy_reference
+from mrlinac.optimise.solver.norms import Norm, Norms
 from mrlinac.protocol import kinds
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.protocol.model import Constraint, Prescription
@@ -43,7 +43,7 @@ def test_number_and_expression_agree_and_are_convex(kind):
         a, b = rng.uniform(4, 12, (2, 12))
         values = []
         for dose_Gy in (a, b, (a + b) / 2):
-            expression = statement.expression(of, cp.Constant(dose_Gy), weights, 10.0, FRACTIONS)
+            expression = cvxpy_reference.expression(of, cp.Constant(dose_Gy), weights, 10.0, FRACTIONS)
             problem = cp.Problem(cp.Maximize(expression) if of.curvature == "concave" else cp.Minimize(expression))
             problem.solve(solver="CLARABEL")
             values.append(float(problem.value))

@@ -8,10 +8,11 @@ from synthetic import thorax
 from mrlinac import optimise
 from mrlinac import protocol as protocols
 from mrlinac.errors import SolverError
-from mrlinac.optimise import canonical, interior, screening
-from mrlinac.optimise.matrix import KeptGram, RowMatrix
-from mrlinac.optimise.newton import Method
-from mrlinac.optimise.screening import Screened
+from mrlinac.optimise import canonical
+from mrlinac.optimise.solver import interior, screening
+from mrlinac.optimise.solver.matrix import KeptGram, RowMatrix
+from mrlinac.optimise.solver.newton import Method
+from mrlinac.optimise.solver.screening import Screened
 
 SRC = {"source": "test"}
 

@@ -14,11 +14,13 @@ from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import DataError, SolverError
 from mrlinac.machine.beams import Beam, BeamletMap
-from mrlinac.optimise import canonical, correction, rows, statement
-from mrlinac.optimise import matrix as solver_matrix
-from mrlinac.optimise.matrix import RowMatrix, morton, tiled
-from mrlinac.optimise.promise import Promise
+from mrlinac.optimise import canonical, rows
+from mrlinac.optimise.loop import correction
+from mrlinac.optimise.loop.predicted_vs_forward import Promise
 from mrlinac.optimise.solution import Judgement, LimitState, certified
+from mrlinac.optimise.solver import cvxpy_reference
+from mrlinac.optimise.solver import matrix as solver_matrix
+from mrlinac.optimise.solver.matrix import RowMatrix, morton, tiled
 from mrlinac.protocol import kinds
 from mrlinac.provenance import Provenance
 
@@ -153,9 +155,12 @@ def test_fluence_is_never_negative(solver):
 
 def test_every_kind_is_registered():
     for kind in kinds.KINDS:
-        over_dose, over_fluence = statement.expression.dispatch(kind), statement.fluence_expression.dispatch(kind)
-        stated = (over_dose is not statement.expression.dispatch(object)) or (
-            over_fluence is not statement.fluence_expression.dispatch(object)
+        over_dose, over_fluence = (
+            cvxpy_reference.expression.dispatch(kind),
+            cvxpy_reference.fluence_expression.dispatch(kind),
+        )
+        stated = (over_dose is not cvxpy_reference.expression.dispatch(object)) or (
+            over_fluence is not cvxpy_reference.fluence_expression.dispatch(object)
         )
         assert stated, f"{kind.__name__} has no cvxpy expression"
     assert set(kinds.KINDS) == set(kinds.OBJECTIVE_KINDS) | set(kinds.LIMIT_KINDS)
@@ -207,7 +212,7 @@ def test_certificate_bounds_every_other_fluence(coarse):
 @pytest.mark.parametrize("limits", [0, 1])
 def test_entries_cut_away_leave_the_optimum_where_it_is(seed, limits, monkeypatch):
     """Half of the entries become an offset in dose and a price in cost: the optimum is that of the whole matrix."""
-    monkeypatch.setattr("mrlinac.optimise.cut.CUT_ERROR_Gy", 1e-9)
+    monkeypatch.setattr("mrlinac.optimise.solver.cut.CUT_ERROR_Gy", 1e-9)
     rng = np.random.default_rng(seed)
     large = rng.uniform(0, 3, (40, 12)) * (rng.uniform(0, 1, (40, 12)) < 0.5)
     patient = tiny(large + rng.uniform(0, 0.08, (40, 12)), {"T": range(15), "O": range(15, 40)})
@@ -227,7 +232,7 @@ def test_entries_cut_away_leave_the_optimum_where_it_is(seed, limits, monkeypatc
     assert found.fluence.certificate.objective == pytest.approx(whole.judgement.objective, rel=1e-6)
     assert found.feasible
     if not limits:  # the offset alone ends somewhere else
-        monkeypatch.setattr("mrlinac.optimise.cut.cost_of", lambda *_: np.zeros(12))
+        monkeypatch.setattr("mrlinac.optimise.solver.cut.cost_of", lambda *_: np.zeros(12))
         assert planner.solve(**solve).judgement.objective > whole.judgement.objective * (1 + 1e-4)
 
 
@@ -249,7 +254,7 @@ def test_missing_structure_is_named(coarse):
 
 
 def test_an_unfinished_solve_is_not_called_solved(coarse):
-    from mrlinac.optimise import interior
+    from mrlinac.optimise.solver import interior
 
     planner = optimise.Planner(*coarse, thorax_protocol(), oar_rows=1000)
     programme = canonical.build(planner.rows, planner.protocol)
@@ -441,7 +446,7 @@ def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeyp
 
     monkeypatch.setattr("mrlinac.optimise.hidden.beyond_rows", lambda *_: {})  # rows alone, as the promises have them
     aimed = np.mean([cord_Gy(seed) for seed in range(4)])
-    monkeypatch.setattr("mrlinac.optimise.correction._below", lambda *_: {})
+    monkeypatch.setattr("mrlinac.optimise.loop.correction._below", lambda *_: {})
     plain = np.mean([cord_Gy(seed) for seed in range(4)])
     assert plain > 9.0 + 0.15  # the limit
     assert aimed < 9.0 + 0.5 * (plain - 9.0)

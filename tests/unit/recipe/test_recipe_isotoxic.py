@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mrlinac import optimise
-from mrlinac.optimise.settle import OrganLimit
+from mrlinac.optimise.loop.allowed_prescription import OrganLimit
 from mrlinac.protocol.escalation import Escalation
 from mrlinac.recipe import isotoxic
 

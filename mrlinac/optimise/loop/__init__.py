@@ -1,0 +1,1 @@
+"""Rounds with the forward dose: plan, compute the dose, give the difference back, plan again; the isotoxic prescription."""

@@ -1,0 +1,442 @@
+"""Isotoxic planning: the highest prescription that the organs' limits allow, and a good plan there.
+
+Each round asks three convex questions. How high may the prescription be, DVH statements replaced by the mean tails that
+imply them (the convex bound)? How high, once the voxels with least room are freed (the second pass)? What is the best
+plan a stated slip below that? The forward dose of that plan decides what may be prescribed (`settle`), and what it had
+beyond the influence enters the next round as an offset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Dose
+from mrlinac.dose.influence import Influence
+from mrlinac.dose.sampled import Sampled
+from mrlinac.errors import SpecError
+from mrlinac.machine.delivery import Fluence
+from mrlinac.optimise import hidden
+from mrlinac.optimise.canonical import Held
+from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
+from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
+from mrlinac.optimise.planner import Planner, Progress, Solver
+from mrlinac.optimise.row_dose import RowDose
+from mrlinac.optimise.solution import Solution
+from mrlinac.protocol import kinds
+from mrlinac.protocol.escalation import Escalation
+from mrlinac.protocol.model import Constraint, Prescription, Protocol
+
+SAME_Gy = 0.02
+"""The number of fractions is found when the prescription moves by less."""
+FAIR = 2e-2
+"""Gap to which a solution is fair enough to see where it would be hot."""
+ROOM = 0.98
+"""Of the volume of a condition at the floor that a plan is made for: it is all or nothing, and rows are not voxels."""
+REFINEMENTS = 2
+"""How often the convex bound's problem is solved again, at most, until its bound is near for the whole matrix."""
+FINER = 2
+"""How often in a round rows are made finer, at most."""
+FREE = 1e-2
+"""A price below this (Gy of prescription per Gy of a limit) counts as none: at the gap that the highest prescription is
+known to, a limit with a Gy of room can have a thousandth."""
+
+
+@dataclass(frozen=True)
+class Highest:
+    """How high the prescription may be, by the model.
+
+    Attributes
+    ----------
+    bound_Gy : float
+        No plan that keeps the mean tails reaches more: a dual bound for the rows and the whole influence. By ``clarabel``
+        for the entries that are not cut away only.
+    restricted_Gy : float
+        A plan that keeps them reaches this.
+    second_pass_Gy : float
+        A plan that keeps the DVH statements themselves reaches this.
+    prices : dict
+        By limit: Gy of prescription that a Gy more of it would allow, all else held.
+    solution : Solution
+        Of the second pass.
+    """
+
+    bound_Gy: float
+    restricted_Gy: float
+    second_pass_Gy: float
+    prices: dict[str, float]
+    solution: Solution
+
+
+@dataclass(frozen=True)
+class EscalationRound:
+    """One round: what the model allows, what was aimed at, and what the forward dose allows."""
+
+    highest: Highest
+    aimed_Gy: float
+    aimed_fractions: int
+    settled: Settled
+    target_met: bool
+    promises: tuple[Promise, ...] = ()
+
+
+@dataclass(frozen=True)
+class Escalated:
+    """The result of the loop.
+
+    Attributes
+    ----------
+    fluence : Fluence
+        Of one fraction, scaled to the prescription.
+    sampled : Sampled
+        Forward dose of the course, in the structures.
+    unscaled : Fluence
+        As it was planned, for another forward dose.
+    solution : Solution
+        The solve that the fluence came from.
+    history : tuple of EscalationRound
+    chosen : int
+    """
+
+    fluence: Fluence
+    sampled: Sampled
+    unscaled: Fluence
+    solution: Solution
+    history: tuple[EscalationRound, ...]
+    chosen: int
+
+    @property
+    def dose(self) -> Dose:
+        """Forward dose of the course."""
+        return self.sampled.dose
+
+    @property
+    def round(self) -> EscalationRound:
+        """The round that the result is of."""
+        return self.history[self.chosen]
+
+
+def highest(
+    planner: Planner,
+    *,
+    offset_Gy: NDArray[np.floating] | None = None,
+    shift_Gy: Mapping[str, float] | None = None,
+    solver: Solver = "interior",
+    relative_gap: float = 1e-3,
+    start: Solution | None = None,
+    guess_mu: NDArray[np.float64] | None = None,
+    progress: Progress | None = None,
+) -> Highest:
+    """The highest prescription by the model, in both passes.
+
+    Where fractions are added, EQD2 depends on their number n too, D²/n being convex in both. For a given n the problem
+    is the same as with fixed fractions; where the n found is the n put in, its multipliers, divided by 1 - dp/dn over the
+    dose of a fraction, are those of the joint problem, which is thereby solved.
+    """
+    protocol = planner.protocol
+    rx, escalation = protocol.prescription, protocol.escalation
+    if escalation is None:
+        raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
+    depends = escalation.by == "fractions" and any(isinstance(c.of, kinds.MeanEQD2) for c in protocol.constraints)
+
+    def at(count: float, held: Held | None, near: Solution | None) -> Solution:
+        one = planner.at(count * rx.fraction_Gy, count) if depends else planner
+        return one.once(
+            escalate=True, held=held, start=near, relax=True, offset_Gy=offset_Gy, shift_Gy=shift_Gy, solver=solver,
+            progress=progress,
+            relative_gap=relative_gap, guess_mu=guess_mu if near is None or near is start else near.fluence.vector,
+            refinements=REFINEMENTS if held is None else 0, ceiling=held is None,
+        )  # fmt: skip
+
+    def joint(count: float, held: Held | None, near: Solution | None) -> tuple[Solution, float, float]:
+        """The solution, its number of fractions, and dp/dn over the dose of a fraction."""
+        found, slope = at(count, held, near), 0.0
+        for _ in range(8 if depends else 0):
+            p_Gy = float(found.prescription_Gy or 0)
+            if abs(p_Gy - count * rx.fraction_Gy) < SAME_Gy:
+                break
+            # Newton's step with the slope of the last two, which is small: more fractions allow a little more dose.
+            next_count = (p_Gy / rx.fraction_Gy - slope * count) / (1 - slope)
+            before, before_Gy = count, p_Gy
+            count = float(np.clip(next_count, 1.0, 1.2 * escalation.cap_Gy / rx.fraction_Gy))
+            found = at(count, held, found)
+            if abs(count - before) > 1e-6:
+                slope = (float(found.prescription_Gy or 0) - before_Gy) / (count - before) / rx.fraction_Gy
+                slope = float(np.clip(slope, 0.0, 0.9))
+        return found, count, slope
+
+    first, count, slope = joint(rx.fractions, None, start)
+    second = first
+    if held := planner.held_by(first.row_dose_Gy):
+        second, count, again = joint(count, held, first)
+        slope = again or slope  # where the number was right at once, the first pass knows it
+    certificate = first.fluence.certificate
+    assert certificate is not None
+    bound_Gy = -certificate.dual_bound if first.ceiling_Gy is None else first.ceiling_Gy
+    return Highest(
+        min(bound_Gy, escalation.cap_Gy),
+        float(first.prescription_Gy or 0),
+        max(float(second.prescription_Gy or 0), float(first.prescription_Gy or 0)),
+        {limit.name: limit.dual_per_Gy / (1 - slope) for limit in second.limits},
+        second,
+    )
+
+
+def escalate(
+    influence: Influence,
+    structures: StructureSet,
+    protocol: Protocol,
+    forward: Callable[[Fluence], Dose],
+    *,
+    rounds: int = 1,
+    planner: Planner | None = None,
+    solver: Solver = "interior",
+    relative_gap: float = 1e-3,
+    progress: Progress | None = None,
+) -> Escalated:
+    """Find the isotoxic prescription and a plan for it, with forward doses in the loop.
+
+    Parameters
+    ----------
+    influence, structures, protocol
+        As for :func:`mrlinac.optimise.solve`; the protocol has a table ``escalation``.
+    forward : callable
+        The dose of one fraction of a fluence.
+    rounds : int
+        Most corrections after the first plan; one more if the forward dose then allows less than 99 % of what was aimed
+        at. None after a forward dose that keeps the model's promise and allows as much as the model, within its noise,
+        and hardly more.
+
+    Returns
+    -------
+    Escalated
+        Of the round with the highest prescription, among those whose target is as asked for.
+    """
+    planner = planner or Planner(influence, structures, protocol)
+    escalation, rx = protocol.escalation, protocol.prescription
+    if escalation is None:
+        raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
+    offset: NDArray[np.float32] | None = None
+    shift: dict[str, float] = {}
+    best: Highest | None = None
+    given: list[_Given] = []
+    one: Sampled | None = None
+    most_Gy, most_rounds = np.inf, rounds + 1
+    while len(given) < most_rounds:
+        common: dict[str, Any] = {"offset_Gy": offset, "solver": solver, "progress": progress}
+        if best is None:
+            planner, near = _finer_at_the_highest(planner, rx, **common)
+            guess = near.fluence.vector
+        else:
+            near, guess = best.solution, given[-1].solution.fluence.vector
+        best = highest(
+            planner, shift_Gy=shift, relative_gap=max(relative_gap, 2e-3), guess_mu=guess, start=near, **common
+        )
+        aim = _rounded_aim(best, escalation, rx, most_Gy)
+        plan = _planned(protocol, planner, structures, best, aim, relative_gap=relative_gap, **common)
+        planner = plan.planner.at(rx.dose_Gy, rx.fractions).asking(protocol)
+        one = Sampled(forward(plan.fluence), structures, like=one)
+        given.append(_give(protocol, best, plan, one))
+        if _as_promised(protocol, plan, one, given[-1].round, offset):
+            break
+        course = one.course(plan.fractions)
+        difference = course.dose.dose_Gy - planner.model_Gy(plan.solution.fluence)
+        offset = difference if offset is None else offset + (difference - offset) / np.float32(len(given))
+        shift = hidden.beyond_rows(plan.planner.rows, plan.planner.protocol, course)
+        allowed_Gy = given[-1].round.settled.allowed_Gy
+        too_high = plan.aimed_Gy > rx.dose_Gy and allowed_Gy < (1 - MOST_SCALING) * plan.aimed_Gy
+        if too_high and len(given) == rounds + 1:
+            most_Gy, most_rounds = allowed_Gy, rounds + 2
+    chosen = max(range(len(given)), key=lambda i: _rank(given[i].round))
+    it, history = given[chosen], tuple(one.round for one in given)
+    return Escalated(it.fluence, it.sampled, it.unscaled, it.solution, history, chosen)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A plan by the model for one fraction of a prescription; the planner is at this prescription."""
+
+    planner: Planner
+    aimed_Gy: float
+    fractions: int
+    solution: Solution
+
+    @property
+    def fluence(self) -> Fluence:
+        """The rows are of the floor's fractions: so many more of them share the course's fluence."""
+        floor = self.planner.rows_fractions
+        return self.solution.fluence.times(floor / self.fractions)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What is kept of a round: its plan as it was planned, and at the prescription that its forward dose allows."""
+
+    solution: Solution
+    unscaled: Fluence
+    fluence: Fluence
+    sampled: Sampled
+    round: EscalationRound
+
+
+def _planned(
+    protocol: Protocol,
+    planner: Planner,
+    structures: StructureSet,
+    best: Highest,
+    aim: tuple[float, int],
+    *,
+    relative_gap: float,
+    **common: Any,
+) -> _Plan:
+    """The best plan for a prescription (Gy, fractions), on rows that are made finer where it is too hot between them."""
+    highest_Gy = planner.model_Gy(best.solution.fluence, common["offset_Gy"])
+    by_model = planner.sampled(best.solution.fluence, structures, common["offset_Gy"])
+    there, start = planner.at(*aim).asking(with_conditions(protocol, planner)), best.solution
+    plan: _Plan | None = None
+    for again in range(1 + FINER):
+        solution = there.solve(
+            shift_Gy=hidden.beyond_rows(there.rows, there.protocol, by_model), relax=True,
+            held=there.held_by(there.rows.on_rows(highest_Gy)), relative_gap=relative_gap,
+            guess_mu=start.fluence.vector, refinements=1, start=start, **common,
+        )  # fmt: skip
+        if plan is not None and plan.solution.feasible and not solution.feasible:
+            break  # such rows make it infeasible: back to the cubes
+        plan = _Plan(there, *aim, solution)
+        finer = there if again == FINER else there.finer_where(there.model_Gy(solution.fluence, common["offset_Gy"]))
+        if finer is there:
+            break
+        there, start = finer, solution
+    assert plan is not None
+    return plan
+
+
+def _give(protocol: Protocol, best: Highest, plan: _Plan, one: Sampled) -> _Given:
+    """Settle a plan's prescription on its forward dose, and say what of the model's promise that dose keeps."""
+    course = one.dose.course(plan.fractions)
+    fluence, sampled, settled = settle(protocol, plan.fluence, one, plan.aimed_Gy)
+    factor = plan.aimed_Gy / plan.fractions / one.metric(protocol.prescription.target, "D50%", scatter=False).value
+    said = promises(plan.planner, plan.solution, course, factor if abs(factor - 1) <= MOST_SCALING else 1.0)
+    met = _target_met(plan.planner, sampled.dose)
+    done = EscalationRound(best, plan.aimed_Gy, plan.fractions, settled, met, said)
+    return _Given(plan.solution, plan.fluence, fluence, sampled, done)
+
+
+def _as_promised(
+    protocol: Protocol,
+    plan: _Plan,
+    one: Sampled,
+    said: EscalationRound,
+    offset_Gy: NDArray[np.floating] | None,
+) -> bool:
+    """Whether a forward dose keeps the model's promise and allows as much as the model's dose of the same plan."""
+    if not kept(plan.solution, said.promises):
+        return False
+    assert one.structures is not None
+    course = plan.planner.sampled(plan.solution.fluence, one.structures, offset_Gy, like=one)
+    model = course.times(1 / plan.fractions, fractions=1)
+    by_model = settle(protocol, plan.fluence, model, plan.aimed_Gy)[2]
+    sigma_Gy = said.settled.limits[0].sigma_Gy if said.settled.limits else math.nan
+    return _as_much(by_model.allowed_Gy, said.settled.allowed_Gy, sigma_Gy)
+
+
+def _finer_at_the_highest(planner: Planner, rx: Prescription, **common: Any) -> tuple[Planner, Solution]:
+    """Rows that know the hot spots of a fair solution for the highest prescription, and that solution."""
+    near: Solution | None = None
+    coarser: tuple[Planner, Solution] | None = None
+    for _ in range(1 + FINER):
+        guess = None if near is None else near.fluence.vector
+        near = planner.once(
+            escalate=True, relax=True, relative_gap=FAIR, refinements=0, start=near, guess_mu=guess, **common
+        )
+        p_Gy = float(near.prescription_Gy or rx.dose_Gy)
+        if coarser is not None and p_Gy < rx.dose_Gy <= float(coarser[1].prescription_Gy or 0):
+            return coarser  # what single voxels of a noisy influence cannot keep is not worth the floor
+        coarser = planner, near
+        there = planner.at(p_Gy, planner.fractions_of(p_Gy))
+        finer = there.finer_where(planner.model_Gy(near.fluence, common["offset_Gy"]))
+        if finer is there:
+            break
+        planner = finer.at(rx.dose_Gy, rx.fractions)
+    assert near is not None
+    return planner, near
+
+
+def with_conditions(protocol: Protocol, planner: Planner) -> Protocol:
+    """The protocol with its conditions at the floor as limits, where they are a point of the DVH of a structure with rows.
+
+    V20 of at most 35 % at 63 Gy is D35 % of at most 20/63 of the prescription, whatever that is.
+    """
+    floor_Gy, added = protocol.prescription.dose_Gy, []
+    for goal in protocol.goals:
+        wanted = metrics.parse(goal.metric)
+        point = wanted.form == "volume_at" and wanted.unit == "%" and wanted.level_unit == "Gy"
+        if not (point and goal.at_floor and goal.structure in planner.rows.of):
+            continue
+        if goal.at_most is not None and 0 < goal.at_most < 100:
+            level_Gy = goal.for_prescription(wanted.level, protocol.prescription)
+            added.append(
+                Constraint(
+                    of=kinds.DoseAtVolume(structure=goal.structure, volume_percent=ROOM * goal.at_most),
+                    at_most_percent=100 * level_Gy / floor_Gy,
+                    source=goal.source,
+                    optional=goal.optional,
+                )
+            )
+    return protocol.model_copy(update={"constraints": (*protocol.constraints, *added)})
+
+
+def _aim(best: Highest, escalation: Escalation) -> float:
+    """What to plan for: a slip below the highest prescription, or the cap itself where no limit asks for a price there.
+
+    The slip buys freedom where an organ's limit has used it up; at a free cap there is enough.
+    """
+    at_cap = best.second_pass_Gy >= escalation.cap_Gy - SAME_Gy
+    if at_cap and max(best.prices.values(), default=0.0) < FREE:
+        return escalation.cap_Gy
+    return (1 - escalation.slip_percent / 100) * best.second_pass_Gy
+
+
+def _rounded_aim(best: Highest, escalation: Escalation, rx: Prescription, most_Gy: float) -> tuple[float, int]:
+    """Dose and fractions to plan for: the aim rounded down, at least the floor."""
+    aimed_Gy, fractions = escalation.rounded_down(min(_aim(best, escalation), most_Gy), rx.dose_Gy, rx.fractions)
+    return (aimed_Gy, fractions) if aimed_Gy >= rx.dose_Gy else (rx.dose_Gy, rx.fractions)
+
+
+def _as_much(model_Gy: float, forward_Gy: float, sigma_Gy: float) -> bool:
+    """Whether the forward dose allows what the model's does: neither less than its noise explains nor more than scaling
+    can use."""
+    if not np.isfinite([model_Gy, forward_Gy]).all():  # no limit that the dose comes near
+        return model_Gy == forward_Gy
+    spread_Gy = sigma_Gy if np.isfinite(sigma_Gy) else 0.0
+    return -max(spread_Gy, SAME_Gy) <= forward_Gy - model_Gy <= max(spread_Gy, MOST_SCALING * model_Gy)
+
+
+def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:
+    scaled = one.settled.dose_Gy / one.aimed_Gy
+    settled = one.settled
+    return settled.eligible, one.target_met, scaled >= 1 - MOST_SCALING, settled.dose_Gy, settled.allowed_Gy
+
+
+def _target_met(planner: Planner, dose: Dose) -> bool:
+    """Whether the forward dose, less the bias of its noise, keeps the limits that move with the prescription, within a
+    hundredth of it."""
+    rx, on_rows = planner.protocol.prescription, RowDose(planner.rows, dose)
+    for constraint in planner.protocol.constraints:
+        of = constraint.of
+        if not constraint.relative or of.structure not in planner.rows.of:
+            continue
+        value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
+        value_Gy = on_rows.figure(of.structure, value).value
+        limit_Gy = constraint.limit_Gy(rx)
+        if (value_Gy - limit_Gy) * (1 if constraint.upper else -1) > MOST_SCALING * rx.dose_Gy:
+            return False
+    return True
