@@ -17,7 +17,7 @@ import numpy as np
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.transport import run, source
+from mrlinac.transport import simulate, source
 from mrlinac.transport.source import Emission
 from mrlinac.transport.tables import Settings
 
@@ -148,7 +148,7 @@ def averages(medium: Medium, boxes: list, energy: np.ndarray) -> np.ndarray:
 def compute(case: str, medium: Medium, boxes: list, photons: int, seed: int, settings: Settings, threads: int | None):
     """Mean and σ of the boxes' dose, and the outcome."""
     rows, emission = beam(case, medium.grid)
-    out = run.simulate(
+    out = simulate.simulate(
         medium, rows, np.ones(1), emission, field_xyz_T=field_of(case), photons=photons, seed=seed, batches=20,
         threads=threads, settings=settings, reduce=lambda energy: averages(medium, boxes, energy),
     )  # fmt: skip
@@ -170,7 +170,7 @@ def depth_curves(
     settings: Settings = Settings(),
     threads: int | None = None,
     dz: float = 1.0,
-) -> tuple[list[Curve], run.Outcome]:
+) -> tuple[list[Curve], simulate.Outcome]:
     """Depth dose in the axis region and in the wide one."""
     rows = read(DATA / f"{case}_depthdose.csv")
     low, high = (np.array([float(r[i]) for r in rows]) * 10 for i in (0, 1))

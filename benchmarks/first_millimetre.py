@@ -18,7 +18,7 @@ import numpy as np
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.transport import run
+from mrlinac.transport import simulate
 from mrlinac.transport.tables import Settings
 
 spec = importlib.util.spec_from_file_location("benchmark_egs", Path(__file__).with_name("egs.py"))
@@ -77,7 +77,7 @@ def layer_doses(
     shares = np.stack([egs.overlap(edges, *box) for box in boxes(depths).values()])
     mass = (shares * medium.density_g_cm3[:, 0, 0]).sum(1) * layer_mm * 90
     begun = time.process_time()
-    out = run.simulate(
+    out = simulate.simulate(
         medium, rows, np.ones(1), emission, field_xyz_T=(0.0, field_T, 0.0), photons=photons, seed=seed, batches=20,
         threads=1, settings=settings, reduce=lambda energy: shares @ energy[:, 0, 0] / mass,
     )  # fmt: skip

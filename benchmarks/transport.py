@@ -19,7 +19,7 @@ import mrlinac as mr
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.machine.delivery import Openings
-from mrlinac.transport import columns, cpu, run, source, tables
+from mrlinac.transport import columns, cpu, run, simulate, source, tables
 from mrlinac.transport.source import Emission
 
 MATERIALS = ("water", "air-dry", "lung-icru")
@@ -85,10 +85,10 @@ class Scene:
         share = run.photons_of([Openings.of_beamlets(m) for m in case.maps], spec.machine, emission)
         return cls(case.medium, rows, share, emission, case.field_xyz_T)
 
-    def run(self, photons: int, threads: int) -> tuple[float, float, run.Outcome]:
+    def run(self, photons: int, threads: int) -> tuple[float, float, simulate.Outcome]:
         """CPU-seconds, seconds of the wall, outcome."""
         wall, cpu_s = time.perf_counter(), time.process_time()
-        out = run.simulate(
+        out = simulate.simulate(
             self.medium, self.rows, self.share, self.emission, field_xyz_T=self.field_xyz_T, photons=photons,
             threads=threads, batches=10,
         )  # fmt: skip
@@ -104,7 +104,7 @@ def rate(scene: Scene, photons: int, threads: int) -> str:
     few_cpu_s, few_wall_s, _ = scene.run(photons // 10, threads)
     cpu_s, wall_s, out = scene.run(photons, threads)
     more, cpu_s, wall_s = photons - photons // 10, cpu_s - few_cpu_s, wall_s - few_wall_s
-    mass = run.mass_g(scene.medium).reshape(out.energy_MeV.shape)
+    mass = simulate.mass_g(scene.medium).reshape(out.energy_MeV.shape)
     dose = np.divide(out.energy_MeV, mass, out=np.zeros_like(mass), where=mass > 0.1 * scene.medium.grid.voxel_cc)
     high = dose > 0.5 * dose.max()
     variance = (out.sigma_MeV[high] ** 2).sum() / (out.energy_MeV[high] ** 2).sum()
@@ -120,8 +120,8 @@ def influence_rate(medium: Medium, photons: int) -> str:
     rows, emission = beam(medium, 25.0, 5.0)
     table = tables.load(medium.materials)
     geometry, code = cpu.pack(medium, table, (0.0, 1.5, 0.0))
-    mass = run.mass_g(medium)
-    names = cpu.stream_names(1, run.INFLUENCE, np.stack([np.arange(len(rows))] * 3, 1))
+    mass = simulate.mass_g(medium)
+    names = cpu.stream_names(1, simulate.INFLUENCE, np.stack([np.arange(len(rows))] * 3, 1))
     gray = (1.602e-10 / mass).astype(np.float32)
     maker = columns.Maker(
         rows, np.ones(len(rows)), photons, cpu.beamline(emission), table, geometry, gray,

@@ -107,13 +107,34 @@ class Dose:
         return replace(self, grid=grid, dose_Gy=self.dose_Gy[part], rel_sigma=sigma, batches=batches)
 
     def mean_rel_sigma(self, above: float = 0.5) -> float:
-        """Mean relative standard deviation of the voxels above a share of the maximum.
-
-        The maximum is sought among voxels known to better than 50 %: a single track in air is not the maximum.
-        """
+        """Mean relative standard deviation of the voxels above a share of the maximum (:func:`mean_rel_sigma`)."""
         if self.rel_sigma is None:
             raise ValueError("this dose carries no uncertainty")
-        known = self.rel_sigma < 0.5
-        largest = float(self.dose_Gy.max(where=known, initial=0.0)) or float(self.dose_Gy.max())
-        high = known & (self.dose_Gy > above * largest) if known.any() else self.dose_Gy > above * largest
-        return float(self.rel_sigma[high].mean(dtype=np.float64))
+        return mean_rel_sigma(self.dose_Gy, self.rel_sigma, above)
+
+
+KNOWN_BELOW = 0.5
+"""A voxel whose relative standard deviation is larger is not the maximum: a single track in air gives a high dose."""
+
+
+def mean_rel_sigma(dose: NDArray[np.floating], rel_sigma: NDArray[np.floating], above: float = 0.5) -> float:
+    """Mean relative standard deviation of the voxels above a share of the maximum: the one definition.
+
+    Parameters
+    ----------
+    dose, rel_sigma : arrays of one shape
+        In any unit of dose, and its standard deviation relative to each voxel's own dose.
+    above : float
+        Share of the maximum, which is sought among voxels known to better than :data:`KNOWN_BELOW`.
+
+    Returns
+    -------
+    float
+        Infinite where there is no dose.
+    """
+    known = rel_sigma < KNOWN_BELOW
+    largest = float(dose.max(where=known, initial=0.0)) or float(dose.max(initial=0.0))
+    high = dose > above * largest
+    if known.any():
+        high &= known
+    return float(rel_sigma[high].mean(dtype=np.float64)) if high.any() else float("inf")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mrlinac.transport.run import check_device, dose, estimate, field_notes, influence, machine_problems
+    from mrlinac.transport.run import dose, estimate, field_notes, influence, machine_problems
+    from mrlinac.transport.simulate import check_device
     from mrlinac.transport.tables import Settings
 
 __all__ = ["Settings", "check_device", "dose", "estimate", "field_notes", "influence", "machine_problems"]

@@ -10,7 +10,7 @@ import pytest
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.machine import model
-from mrlinac.transport import run, source
+from mrlinac.transport import simulate, source
 from mrlinac.transport.source import Emission
 
 DENSITY = (0.1, 0.3, 0.6)
@@ -37,7 +37,7 @@ def at_interface(density: float, field_T: float, voxel_mm: float) -> tuple[float
     rows[0, source.U0 : source.V1 + 1] = [-HALF_mm, HALF_mm, -HALF_mm, HALF_mm]
     rows[0, source.INVERSE_FLUENCE] = 1
     last = int(layers[0] + layers[1]) - 1
-    out = run.simulate(
+    out = simulate.simulate(
         medium, rows, np.ones(1), Emission.of_machine(model.load("agility")), field_xyz_T=(0.0, field_T, 0.0),
         photons=3_000_000, reduce=lambda energy: energy[last, 6:10, 6:10].sum(), seed=12,
     )  # fmt: skip

@@ -15,8 +15,8 @@ import test_transport_run as small
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
 from mrlinac.machine.beams import Beam, BeamletMap
-from mrlinac.machine.delivery import Fluence
-from mrlinac.transport import run
+from mrlinac.machine.delivery import Fluence, Openings
+from mrlinac.transport import run, simulate
 from mrlinac.transport.source import Emission
 
 
@@ -38,10 +38,10 @@ def main(batches: int) -> None:
     emission = Emission.of_machine(machine)
     said: dict[str, object] = {}
     for name, field in (("1.5 T", (0.0, 0.0, 1.5)), ("0 T", (0.0, 0.0, 0.0))):
-        rows = run._rows(maps, machine, emission, medium)
+        rows = run._rows([Openings.of_beamlets(m) for m in maps], machine, emission, medium)
         share = np.linspace(0, 1, len(rows))  # of 12 primaries the beamlets get 0, 2, 4 and 4 + 2
         cpu, gpu = (
-            run.simulate(
+            simulate.simulate(
                 medium, rows, share, emission, field_xyz_T=field, photons=12 * batches, batches=batches, threads=1,
                 reduce=lambda deposit: deposit, device=device,
             )

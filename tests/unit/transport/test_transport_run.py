@@ -11,7 +11,7 @@ from mrlinac.errors import PhysicsError, SpecError
 from mrlinac.machine import model
 from mrlinac.machine.beams import Beam, BeamletMap
 from mrlinac.machine.delivery import Fluence, Openings
-from mrlinac.transport import columns, cpu, run, source, tables
+from mrlinac.transport import columns, cpu, run, simulate, source, tables
 from mrlinac.transport.source import Emission
 
 FIELD = (0.0, 0.0, 1.5)
@@ -203,7 +203,7 @@ def test_energy_that_enters_is_deposited_or_leaves(medium, maps):
         Openings.of_beamlets(maps[0]), machine(), emission, np.array(medium.grid.lower_xyz_mm), False
     )
     for field in ((0.0, 0.0, 0.0), (0.3, -0.8, 2.0)):
-        out = run.simulate(medium, rows, np.ones(len(rows)), emission, field_xyz_T=field, photons=20_000)
+        out = simulate.simulate(medium, rows, np.ones(len(rows)), emission, field_xyz_T=field, photons=20_000)
         assert out.truncated == 0
         assert out.overflow == 0
         assert out.energy_MeV.sum() + out.escaped_MeV + out.played_MeV == pytest.approx(out.emitted_MeV, rel=2e-6)
@@ -259,7 +259,7 @@ def test_roulette_and_early_ends_leave_the_dose_as_it_is(medium, maps, field):
     plain = tables.Settings(roulette_weight=1.0, rest_voxels=0.0)
     doses, sigmas = [], []
     for settings in (plain, tables.Settings()):
-        out = run.simulate(
+        out = simulate.simulate(
             medium, rows, np.ones(len(rows)), emission, field_xyz_T=field, photons=300_000, settings=settings,
             reduce=lambda energy: energy.reshape(4, 5, 24, -1).sum((1, 3)),
         )  # fmt: skip
@@ -286,7 +286,7 @@ def test_dense_box_shortens_flights_and_leaves_the_dose(maps):
     rows = source.source_rows(Openings.of_beamlets(maps[0]), machine(), emission, np.array(grid.lower_xyz_mm), False)
 
     def outcome():
-        return run.simulate(
+        return simulate.simulate(
             rods, rows, np.ones(len(rows)), emission, field_xyz_T=FIELD, photons=200_000,
             reduce=lambda energy: energy.sum((0, 2)),
         )  # fmt: skip

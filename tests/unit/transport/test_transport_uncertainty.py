@@ -8,7 +8,7 @@ from scipy import stats
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
-from mrlinac.transport import run, source
+from mrlinac.transport import simulate, source
 from mrlinac.transport.source import Emission
 
 
@@ -29,10 +29,10 @@ def slab() -> tuple[Medium, np.ndarray, Emission]:
     return Medium(grid, density, material, ("water", "lung-icru")), rows, emission
 
 
-def runs(count: int, photons: int) -> list[run.Outcome]:
+def runs(count: int, photons: int) -> list[simulate.Outcome]:
     medium, rows, emission = slab()
     return [
-        run.simulate(
+        simulate.simulate(
             medium,
             rows,
             np.ones(1),
@@ -47,7 +47,7 @@ def runs(count: int, photons: int) -> list[run.Outcome]:
     ]
 
 
-def judge(outcomes: list[run.Outcome]) -> tuple[float, float, float, float]:
+def judge(outcomes: list[simulate.Outcome]) -> tuple[float, float, float, float]:
     """Empirical over reported variance in the field with its σ, and the correlation of a run's batches with its σ.
 
     The ratio is the mean over voxels of the variance across seeds over the mean of what the runs report. Neighbouring
@@ -103,7 +103,7 @@ def test_the_mean_is_that_of_the_batches():
     """Thirty batches in twelve parts: some of two, some of three."""
     medium, rows, emission = slab()
     given = {"field_xyz_T": (0, 1.5, 0), "photons": 6000, "seed": 1, "threads": 1, "batches": 30}
-    outcome = run.simulate(medium, rows, np.ones(1), emission, **given)
+    outcome = simulate.simulate(medium, rows, np.ones(1), emission, **given)
     assert sorted(set(outcome.part_primaries)) == [400, 600]
     assert sum(outcome.part_primaries) == 6000
     weighted = np.average(outcome.part_MeV, axis=0, weights=outcome.part_primaries)
