@@ -24,15 +24,17 @@ from mrlinac.anatomy.patient import Note, Notes, Patient
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dicom import write_dose, write_structures
+from mrlinac.dicom.write_common import with_uids
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.gamma import Criteria, Gamma
 from mrlinac.machine.beams import Beam, BeamletMap, Fluence
 from mrlinac.provenance import Provenance, dicom_uid, fingerprint
-from mrlinac.recipe import planning, stored
+from mrlinac.recipe import evaluation_inputs, planning, stored
 from mrlinac.recipe.case import Case
 from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.measuring import Subject
 from mrlinac.recipe.spec import PlanSpec, load_plan
+from mrlinac.transport import run
 from mrlinac.transport.run import Settings
 
 PACKAGE = Path(mrlinac.__file__).parent
@@ -410,6 +412,40 @@ def test_recalculations_in_other_fields_or_of_other_plans_are_told_apart():
     assert planning.recalculation_fingerprint(one, 0.0) == planning.recalculation_fingerprint(one, -0.0)
 
 
+def test_recalculations_with_other_seeds_are_told_apart_and_follow_other_photons(monkeypatch):
+    """Zero is a seed; none given is the plan's own, which is 1."""
+    result, asked = result_of("unity"), []
+
+    def dose(*_, seed, **__):
+        asked.append(seed)
+        raise InterruptedError  # nothing after it is looked at
+
+    monkeypatch.setattr(planning.transport, "dose", dose)
+    result.medium = result.field_xyz_T = None
+    for seed in (None, 1, 0, 2):
+        with pytest.raises(InterruptedError):
+            planning.recalculate(result, field_T=1.0, seed=seed)
+    made = [planning.recalculation_fingerprint(result, 1.0, seed) for seed in (None, 1, 0, 2)]
+    for keys in (asked, made):
+        assert keys[0] == keys[1]
+        assert len(set(keys)) == 3
+
+
+def test_no_two_doses_of_plans_share_their_random_numbers():
+    """Seeds, purposes and rounds that a plan and its recalculation ask for."""
+    asked = [(s, p, n) for s in (0, 1, 12) for p in ("round", "final", "recalculate") for n in (0, 1, 2)]
+    assert len({planning.stream_seed(*one) for one in asked}) == len(asked)
+
+
+def test_a_beamlets_random_numbers_are_those_of_its_direction_place_and_size():
+    """Where isocentre and source lie makes no other stream: the same beamlet of another patient may have it."""
+    differing(
+        lambda map_: run.beamlet_words(map_).tobytes().hex(),
+        beamlets(),
+        without=(".beam.isocentre_xyz_mm.*", ".beam.sad_mm"),
+    )
+
+
 @pytest.mark.parametrize(
     ("machine", "position", "towards_z"), [("unity", "HFS", 1), ("agility", "HFS", 1), ("unity", "FFS", -1)]
 )
@@ -492,6 +528,32 @@ def test_uids_of_what_is_written_differ_where_its_content_does(tmp_path):
         ):  # no part of an RTSTRUCT by itself; a role may be no term of DICOM
             wrote.append(write_structures(patient, {**patient.rois, "Gas": other}, path, "f"))
     assert len(set(wrote)) == len(wrote)
+
+
+def test_a_dose_moved_on_its_grid_is_another_object(tmp_path):
+    dose = Dose(GRID, np.ones(GRID.shape_zyx, np.float32), None, 3, Provenance("made", "t"))
+    grids = [GRID, replace(GRID, origin_xyz_mm=(5.0, 6.0, 8.0)), replace(GRID, spacing_zyx_mm=(3.0, 2.0, 1.5))]
+    wrote = {write_dose(replace(dose, grid=grid), person(), tmp_path / "x.dcm", "f") for grid in grids}
+    assert len(wrote) == len(grids)
+
+
+def test_a_phantoms_own_uids_follow_every_voxel_and_no_two_slices_share_one():
+    bare = replace(person(), frame_uid="", study_uid="", series_uid="", slice_uids=())
+    images = [bare.image, *(other for path, other in variants(bare.image) if path.startswith((".grid", ".values")))]
+    made = []
+    for image in images:
+        known = with_uids(replace(bare, image=image))
+        made += [known.frame_uid, known.study_uid, known.series_uid, *known.slice_uids]
+    assert len(images) > 5
+    assert len(set(made)) == len(made)
+
+
+def test_the_label_of_structures_without_a_patient_follows_every_point():
+    roi = person().rois["Gas"]
+    contours = [roi.contours, *(other for _, other in variants(roi.contours))]
+    made = [evaluation_inputs._key({"Gas": replace(roi, contours=one)}) for one in contours]
+    assert len(made) > 3
+    assert len(set(made)) == len(made)
 
 
 FORWARD = {

@@ -288,6 +288,20 @@ def test_isodoses_are_of_the_prescription_not_of_what_is_reached():
         assert metrics.metric(dose, target, text, prescription_Gy=40.0) == pytest.approx(value), text
 
 
+@pytest.mark.parametrize("text", ["CI", "GI", "R50", "V95%[%]", "D50%[%]"])
+@pytest.mark.parametrize("body", [False, True])
+def test_a_metric_of_a_dose_scaled_for_it_is_that_of_the_scaled_dose(text, body, by_voxel):
+    """As at an escalation's floor: 64 and 48 Gy times 0.75; the isodoses stay those of 40 Gy."""
+    whole, roles = structures(), {"External": "external"} if body else {}
+    found = {name: Structure(name, role, np.ones((1, 1, 6), np.float32)) for name, role in roles.items()}
+    whole = StructureSet(GRID, {**whole.structures, **found})
+    dose = course(64, 48, 39, 30, 21, 12)
+    asked, scaled = by_voxel(dose, whole), by_voxel(dose.times(0.75), whole)
+    value = asked.metric("T", text, 40.0, times=0.75).value
+    assert value == pytest.approx(scaled.metric("T", text, 40.0).value)
+    assert value != pytest.approx(asked.metric("T", text, 40.0).value)
+
+
 def test_noise_of_the_skin_is_told_in_per_cent_of_the_prescription():
     skin = pd.DataFrame({"metric": ["D2cc"], "region": "Skin", "value": 30.0, "unit": "Gy", "sigma": 0.12})
     whole = structures()
