@@ -10,8 +10,12 @@ from test_optimise_solve import forward_of, protocol_of, thorax_protocol, tiny
 
 from mrlinac import optimise
 from mrlinac import protocol as protocols
-from mrlinac.dose.dose import Dose
-from mrlinac.optimise import correction, escalation
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Batches, Dose
+from mrlinac.dose.noise import Figure, balanced_halves
+from mrlinac.optimise import correction, escalation, promise
+from mrlinac.optimise.promise import Promise
+from mrlinac.optimise.row_dose import RowDose
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.provenance import Provenance
 
@@ -167,6 +171,87 @@ def test_the_floor_is_within_reach_by_its_own_limit_where_there_is_one(by_voxel)
 def test_fractions_are_rounded_down(dose_Gy, wanted):
     found = isotoxic([], "fractions", cap_Gy=90.0).escalation.rounded_down(dose_Gy, 61.2, 34)
     assert found == (pytest.approx(wanted[0]), wanted[1])
+
+
+# -- promises and the noise of forward doses --------------------------------------------------------------------------
+
+
+def noisy_on_rows(scale=1.0):
+    """Sixty voxels of an organ at 20 Gy with 1 Gy of noise in twelve batches, the last twelve times as long as the first."""
+    influence, structures = tiny(np.eye(63), {"T": (0, 1, 2), "O": range(3, 63)})
+    protocol = protocol_of([{"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}])
+    with_organ = {"kind": "squared_overdose", "structure": "O", "dose_Gy": 5, "weight": 1, "source": "test"}
+    protocol = protocols.from_values({**protocol.model_dump(), "objectives": [*protocol.objectives, with_organ]})
+    primaries = 100 * np.arange(1, 13)
+    spread = np.sqrt(primaries.sum() / primaries)[:, None]
+    parts = 20 + spread * np.random.default_rng(6).standard_normal((12, 63))
+    mean = np.average(parts, axis=0, weights=primaries)
+    batches = Batches((parts / mean - 1).astype(np.float16).reshape(12, 1, 1, 63), tuple(primaries.tolist()))
+    made = Dose(influence.grid, mean.astype(np.float32).reshape(1, 1, 63), None, 1, Provenance("t", "t"), batches)
+    return RowDose(optimise.Planner(influence, structures, protocol, cut=0).rows, made, scale), parts, primaries
+
+
+def hottest(dose_Gy, volume_cc):
+    return metrics.value_of(dose_Gy, volume_cc, "D5%")
+
+
+def test_numbers_on_rows_scale_with_the_dose_their_noise_too():
+    (one, _, _), (more, _, _) = noisy_on_rows(), noisy_on_rows(1.5)
+    for first, second in (
+        (one.mean("O"), more.mean("O")),
+        (one.figure("O", hottest), more.figure("O", hottest)),
+    ):
+        assert (second.value, second.raw, second.sigma) == pytest.approx(
+            (1.5 * first.value, 1.5 * first.raw, 1.5 * first.sigma), rel=1e-4
+        )
+        assert first.sigma > 0
+    tail = one.figure("O", hottest)
+    assert tail.value < tail.raw  # noise makes the hottest hotter
+
+
+def test_the_spread_of_a_mean_on_rows_weighs_batches_by_their_primaries():
+    on_rows, parts, primaries = noisy_on_rows()
+    means, squares = parts[:, 3:].mean(1), []
+    for half in balanced_halves():
+        first, second = (np.average(means[h], weights=primaries[h]) for h in (half, ~half))
+        share = primaries[half].sum() / primaries.sum()
+        squares.append((first - second) ** 2 * share * (1 - share))
+    assert on_rows.mean("O").sigma == pytest.approx(np.sqrt(np.mean(squares)), rel=0.01)  # deviations of 11 bits
+    assert on_rows.mean("O").value == pytest.approx(np.average(means, weights=primaries), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("worse", "sigma", "is_kept"), [(0.5, 0.5, True), (0.51, 0.5, False), (-3.0, 0.5, True), (0.1, np.nan, False)]
+)
+def test_a_promise_is_kept_within_one_standard_deviation(worse, sigma, is_kept):
+    said = promise._promise("O", 50.6, Figure(51.1, 51.4, sigma), worse)
+    assert said.kept is is_kept
+    assert said.forward == 51.4
+    assert said.noise_bias == pytest.approx(0.3)  # the dose with its noise is too hot
+
+
+@pytest.mark.parametrize(
+    ("forward", "below"),
+    [
+        (20.1, 0.2 + 0.2 + 0.3),  # between the rows, beyond the model, and a standard deviation
+        (19.65, 0.2 + 0.3),  # within the limit, but by less than what is hidden and the noise
+        (19.45, None),
+        (25.0, 0.2 + 0.6),  # no more than 3 % of the limit below it
+    ],
+)
+def test_the_next_round_aims_below_a_limit_by_what_this_one_had_beyond_it_without_its_noise(forward, below):
+    limits = [
+        {"kind": kind, "structure": "O", "at_most_Gy": 20.0, **more}
+        for kind, more in (("upper_tail", {"volume_percent": 50}), ("mean_dose", {}))
+    ]
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    tail, mean = (
+        Promise(name, 19.9, forward + 0.5, 0.5, 0.3, False) for name in ("O upper_tail 50 %", "O mean_dose")
+    )
+    found = correction._below(protocol_of([wish], limits), (tail, mean), {tail.name: 0.2})
+    assert found.get(tail.name) == (None if below is None else pytest.approx(below))
+    # A mean hides nothing between rows, and an offset puts it right: only its noise counts.
+    assert found.get(mean.name) == (pytest.approx(0.3) if forward + 0.3 > 20 else None)
 
 
 # -- offsets of noisy rounds ------------------------------------------------------------------------------------------

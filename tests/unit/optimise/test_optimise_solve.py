@@ -475,6 +475,8 @@ def test_a_large_difference_is_planned_again_not_scaled(coarse):
         influence, structures, thorax_protocol(), forward_of(influence, np.float32(0.95)), rounds=0, relax=True
     )
     assert len(done.history) == 2  # the first came out 5 % low
+    promised_Gy = done.history[0].predicted["D50_Gy"]
+    assert done.history[1].level_factor == pytest.approx(66 / promised_Gy)  # what the optimum itself leaves
     assert done.chosen == 1
     assert done.normalisation.applied
     assert abs(done.normalisation.factor - 1) < 0.01
