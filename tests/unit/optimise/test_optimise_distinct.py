@@ -150,6 +150,17 @@ def test_near_does_not_pass_a_condition_at_the_floor(metric_, at_most, near, eli
     assert verdict.outcome == ("pass" if eligible else "near" if near else "fail")
 
 
+def test_a_condition_at_the_floor_in_other_fractions_is_planned_for_at_its_converted_dose():
+    """20 Gy in 20 fractions, α/β 3, is D with D (D/30 + 3) = 20 · 4 in 30: 15 (√(59/3) − 3) Gy."""
+    tail = {"kind": "upper_tail", "structure": "O", "volume_percent": 50, "at_most_Gy": 60.0, "fractions": 30}
+    stated = {"structure": "O", "metric": "V20Gy[%]", "at_most": 35.0, "at_floor": True}
+    protocol = isotoxic([tail], goals=[{**stated, "fractions": 20, "alpha_beta_Gy": 3.0}])
+    planner = optimise.Planner(*tiny(np.eye(5), NAMES), protocol, cut=0)
+    added = escalation.with_conditions(protocol, planner).constraints[-1]
+    assert added.at_most_percent == pytest.approx(100 * 15 * (np.sqrt(59 / 3) - 3) / 63)
+    assert added.of.volume_percent == pytest.approx(escalation.ROOM * 35)
+
+
 def test_the_floor_is_within_reach_by_its_own_limit_where_there_is_one(by_voxel):
     """18 Gy hold for a higher prescription, 20 Gy at the floor: 63 Gy bring the organ 18.9 Gy."""
     for own, eligible in ((20.0, True), (18.5, False), (None, False)):
@@ -177,7 +188,7 @@ def test_fractions_are_rounded_down(dose_Gy, wanted):
 
 
 def noisy_on_rows(scale=1.0):
-    """Sixty voxels of an organ at 20 Gy with 1 Gy of noise in twelve batches, the last twelve times as long as the first."""
+    """Sixty voxels of an organ at 20 Gy with 1 Gy of noise in twelve batches, the last the longest by far."""
     influence, structures = tiny(np.eye(63), {"T": (0, 1, 2), "O": range(3, 63)})
     protocol = protocol_of([{"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}])
     with_organ = {"kind": "squared_overdose", "structure": "O", "dose_Gy": 5, "weight": 1, "source": "test"}

@@ -450,8 +450,9 @@ def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeyp
 def test_the_round_is_chosen_without_the_bias_of_noise():
     """A limit that only its noise exceeds counts for nothing; one that the dose exceeds costs its price."""
     limit = LimitState("cord", 51.3, 50.0, True, False, 1.3, 0.0, "")
+    promised = Judgement((), (), 70.0, 0.0)  # what a model promised decides nothing
     noisy, real = (
-        correction.Round({}, {}, 0, kept, kept, 1.0, (Promise("cord", 50, 51.3, bias_Gy, 0.1, True),))
+        correction.Round({}, {}, 0, promised, kept, 1.0, (Promise("cord", 50, 51.3, bias_Gy, 0.1, True),))
         for kept, bias_Gy in ((Judgement((), (limit,), 9.0, 1e4), 1.3), (Judgement((), (limit,), 5.0, 1e4), 0.2))
     )
     assert correction._best([real, noisy], [1.0, 1.0]) == 1
