@@ -8,10 +8,12 @@ import itertools
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from variants import changed, differing, variants
 
 import mrlinac
@@ -34,6 +36,7 @@ from mrlinac.recipe.case import Case
 from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.measuring import Subject
 from mrlinac.recipe.spec import PlanSpec, load_plan
+from mrlinac.store import Store
 from mrlinac.transport import run
 from mrlinac.transport.run import Settings
 
@@ -182,6 +185,53 @@ def test_what_an_influence_is_made_with_is_in_its_key(monkeypatch, spec):
     monkeypatch.undo()
     monkeypatch.setattr(stored, "engine_hash", lambda: "another engine")
     assert making.key != before
+
+
+def columns(lattice_uv, voxels, rel_sigma=0.1):
+    """A beam whose entries say which beamlet and voxel they are of."""
+    dense = 1 + lattice_uv @ (1, 10) + 100 * np.arange(len(voxels))[:, None]
+    matrix = sp.csc_array((dense * voxels[:, None]).astype(np.float32))
+    return stored.BeamColumns(lattice_uv, voxels, matrix, rel_sigma, Provenance("made", "t"))
+
+
+def test_a_stored_beam_is_served_grown_and_cut_as_if_it_were_made_anew(tmp_path):
+    store, followed = Store(tmp_path), []
+
+    def make(lattice_uv, voxels):
+        followed.append(len(lattice_uv))
+        return columns(lattice_uv, voxels)
+
+    first, all_, turned = (
+        np.array(uv, np.int32) for uv in ([[0, 0], [1, 0]], [[0, 0], [1, 0], [0, 1]], [[1, 0], [0, 0]])
+    )
+    low, high = np.arange(6) < 3, np.arange(6) > 1
+    asked = (
+        (first, low, 2),
+        (first, low, 0),
+        (turned, low, 0),
+        (all_, low, 1),
+        (first, high, 3),
+        (turned, low & high, 0),
+    )
+    for lattice_uv, wanted, needed in asked:
+        followed.clear()
+        found = stored._beam_of(store, "ab12", lattice_uv, wanted, make)
+        np.testing.assert_array_equal(found.matrix.toarray(), columns(lattice_uv, wanted).matrix.toarray())
+        assert sum(followed) == needed
+    assert stored._beam_of(store, "cd34", first, low, make).rel_sigma == 0.1
+    assert sum(followed) == 2  # another key is another beam
+
+
+def test_beams_together_keep_their_order_and_the_mean_of_their_noise_by_beamlets():
+    wanted, uv = np.ones(GRID.size, bool), np.array([[0, 0], [1, 0], [2, 0]], np.int32)
+    maps = tuple(replace(beamlets(), lattice_uv=uv[:count]) for count in (3, 1))
+    case = Case(None, GRID, StructureSet(GRID), medium(), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), maps, Notes())
+    beams = [columns(uv[:count], wanted, sigma) for count, sigma in ((3, 0.1), (1, 0.3))]
+    together = stored._together(list(beams), case, 1, 70)
+    np.testing.assert_array_equal(together.matrix.toarray(), np.hstack([one.matrix.toarray() for one in beams]))
+    assert together.rel_sigma == pytest.approx(0.15)
+    assert together.provenance.histories == 70
+    assert "3 of 4 beamlets taken from the cache" in together.provenance.notes
 
 
 # -- the sources behind a key ---------------------------------------------------------------------------------------
@@ -396,8 +446,6 @@ def test_what_a_plan_is_made_with_is_in_its_fingerprint_or_decides_nothing():
 
 def result_of(machine: str, fingerprint_: str = "f", position: str = "HFS"):
     """As much of a plan's result as a recalculation's fingerprint asks for."""
-    from types import SimpleNamespace
-
     beamlet_map = replace(beamlets(), beam=replace(beamlets().beam, position=position))
     fluence = Fluence((beamlet_map,), (np.ones(2),))
     return SimpleNamespace(spec=load_plan(f"{machine}-66in33"), fingerprint=fingerprint_, fluence=fluence)
@@ -435,6 +483,36 @@ def test_no_two_doses_of_plans_share_their_random_numbers():
     """Seeds, purposes and rounds that a plan and its recalculation ask for."""
     asked = [(s, p, n) for s in (0, 1, 12) for p in ("round", "final", "recalculate") for n in (0, 1, 2)]
     assert len({planning.stream_seed(*one) for one in asked}) == len(asked)
+
+
+@pytest.mark.parametrize(("rounds", "sigmas"), [(2, [0.03, 0.03, 0.03, 0.01]), (0, [0.01])])
+def test_every_forward_dose_of_a_plan_follows_other_photons(monkeypatch, rounds, sigmas):
+    """What is planned on the noise of one dose is not judged on the same noise; the engines are replaced."""
+    asked = []
+    small = {"numerics.correction_rel_sigma": 0.03, "numerics.final_rel_sigma": 0.01}
+    plan = load_plan("unity-66in33", {**small, "numerics.correction_rounds": rounds})
+    beside = SimpleNamespace(medium=None, field_xyz_T=None, structures=None, making={})
+
+    def correct(_, structures, protocol, forward, **__):
+        for _ in range(rounds + 1):
+            forward(None)
+        return SimpleNamespace(solution=SimpleNamespace(fluence=None))
+
+    def air_in(*_):
+        raise InterruptedError  # nothing after it is looked at
+
+    beside.medium = SimpleNamespace(density_g_cm3=None)
+    monkeypatch.setattr(planning, "influence_of", lambda *_, **__: None)
+    monkeypatch.setattr(planning.optimise, "Planner", lambda *_, **__: None)
+    monkeypatch.setattr(planning.optimise, "correct", correct)
+    monkeypatch.setattr(planning.judge, "air_in", air_in)
+    monkeypatch.setattr(
+        planning.transport, "dose", lambda *_, seed, target_rel_sigma, **__: asked.append((seed, target_rel_sigma))
+    )
+    with pytest.raises(InterruptedError):
+        planning.make_plan(plan, SimpleNamespace(loading={}), case=beside)
+    assert [sigma for _, sigma in asked] == sigmas
+    assert len({seed for seed, _ in asked}) == len(asked)
 
 
 def test_a_beamlets_random_numbers_are_those_of_its_direction_place_and_size():

@@ -13,7 +13,7 @@ from mrlinac import protocol as protocols
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.noise import Figure, balanced_halves
-from mrlinac.optimise import correction, escalation, promise
+from mrlinac.optimise import correction, escalation, hidden, promise, rows
 from mrlinac.optimise.promise import Promise
 from mrlinac.optimise.row_dose import RowDose
 from mrlinac.protocol.eqd2 import eqd2
@@ -229,6 +229,21 @@ def test_the_spread_of_a_mean_on_rows_weighs_batches_by_their_primaries():
         squares.append((first - second) ** 2 * share * (1 - share))
     assert on_rows.mean("O").sigma == pytest.approx(np.sqrt(np.mean(squares)), rel=0.01)  # deviations of 11 bits
     assert on_rows.mean("O").value == pytest.approx(np.average(means, weights=primaries), rel=1e-4)
+
+
+def test_what_merged_rows_hide_is_what_all_voxels_have_more(by_voxel):
+    """10 and 22 Gy in turn, two voxels a row: the hottest quarter has 22 Gy, of the rows 16."""
+    influence, structures = tiny(np.eye(9), {"O": range(8), "T": (8,)})
+    limits = [
+        {"kind": "upper_tail", "structure": "O", "volume_percent": 25, "at_most_Gy": 30.0},
+        {"kind": "mean_dose", "structure": "O", "at_most_Gy": 30.0},
+    ]
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    protocol = protocol_of([wish], limits)
+    chosen = rows.select(influence, structures, protocol, oar_rows=4)
+    gray = np.array([10, 22, 10, 22, 10, 22, 10, 22, 10], np.float32).reshape(1, 1, 9)
+    course = by_voxel(Dose(influence.grid, gray, None, 5, Provenance("t", "t")), structures)
+    assert hidden.beyond_rows(chosen, protocol, course) == {"O upper_tail 25 %": pytest.approx(6.0)}
 
 
 @pytest.mark.parametrize(
