@@ -121,6 +121,43 @@ def test_photons_of_an_annihilation_in_flight_carry_the_positrons_momentum(monke
         np.testing.assert_allclose(made[0] + made[1], momentum(kinetic) * ALONG, atol=1e-9)
 
 
+def test_photons_of_an_annihilation_at_rest_fly_apart_with_an_electrons_rest_energy_each(monkeypatch):
+    table, _, tally = scene(tables.Settings())
+    made: list[tuple[float, np.ndarray]] = []
+    monkeypatch.setattr(
+        steps, "radiate", lambda tally, top, x, y, z, u, v, w, energy, *_: made.append((energy, np.array([u, v, w])))
+    )
+    rng.start(tally.rng, 1, rng.words(6, 1, 0, 0, 0))
+    steps.rest_annihilation.py_func(0, 1.0, 1.0, 1.0, False, 1.0, table, tally)
+    assert not made  # an electron does not annihilate
+    steps.rest_annihilation.py_func(0, 1.0, 1.0, 1.0, True, 1.0, table, tally)
+    (first, there), (second, back) = made
+    assert first == second == pytest.approx(REST_MeV)
+    np.testing.assert_allclose(there, -back)
+    assert np.linalg.norm(there) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("kind", "towards_x"), [(stack.ELECTRON, 1), (stack.POSITRON, -1)])
+def test_a_field_turns_positrons_to_the_other_side(monkeypatch, kind, towards_x):
+    """Along +z in a field along +y an electron turns towards +x (``electron.rotate`` has a test of its own)."""
+    table, _, tally = scene(tables.Settings())
+    grid = Grid((20, 20, 20), (50.0,) * 3, (0.0, 0.0, 0.0))
+    medium = Medium(grid, np.ones(grid.shape_zyx, np.float32), np.zeros(grid.shape_zyx, np.uint8), ("water",))
+    geometry, _ = cpu.pack(medium, table, (0.0, 1.5, 0.0))
+    turned, rotate = [], steps.el.rotate
+
+    def recording(*given):
+        turned.append((given[0], rotate(*given)[0]))
+        return rotate(*given)
+
+    monkeypatch.setattr(steps.el, "rotate", recording)
+    rng.start(tally.rng, 1, rng.words(7, 1, 0, 0, 0))
+    tally.stack[0, :10] = [500.0, 500.0, 500.0, 0.0, 0.0, 1.0, 3.0, kind, 1.0, 0.0]
+    steps.charged.py_func(0, table, geometry, tally)
+    before, after = turned[0]
+    assert (after - before) * towards_x > 0
+
+
 HEAVY = "heavy{1.0 g/cm3;I 727.0 eV;W:1.0}"
 
 
