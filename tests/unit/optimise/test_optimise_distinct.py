@@ -1,6 +1,7 @@
 """Settling, normalising and correcting where prescription, median, fractions and rounds are all different numbers."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -278,6 +279,40 @@ def test_the_next_round_aims_below_a_limit_by_what_this_one_had_beyond_it_withou
     assert found.get(tail.name) == (None if below is None else pytest.approx(below))
     # A mean hides nothing between rows, and an offset puts it right: only its noise counts.
     assert found.get(mean.name) == (pytest.approx(0.3) if forward + 0.3 > 20 else None)
+
+
+@pytest.mark.parametrize(
+    ("forward_Gy", "sigma_Gy", "as_much"),
+    [
+        (69.5, 0.5, True),
+        (69.49, 0.5, False),  # less than a standard deviation explains
+        (70.69, 0.5, True),
+        (70.71, 0.5, False),  # more than scaling may use
+        (71.0, 1.0, True),
+        (69.99, np.nan, True),
+        (69.97, np.nan, False),
+        (np.inf, 0.5, False),
+    ],
+)
+def test_a_forward_dose_allows_as_much_as_the_model_within_its_noise(forward_Gy, sigma_Gy, as_much):
+    assert escalation._as_much(70.0, forward_Gy, sigma_Gy) is as_much
+    assert escalation._as_much(np.inf, np.inf, sigma_Gy)
+
+
+def test_rounds_rank_by_eligibility_then_the_target_then_what_scaling_may_do_then_dose():
+    def ranked(eligible, met, dose_Gy, aimed_Gy):
+        settled = SimpleNamespace(eligible=eligible, dose_Gy=dose_Gy, allowed_Gy=dose_Gy)
+        return escalation._rank(SimpleNamespace(settled=settled, target_met=met, aimed_Gy=aimed_Gy))
+
+    best_first = [
+        ranked(True, True, 70.0, 70.5),
+        ranked(True, True, 68.0, 68.0),
+        ranked(True, True, 71.0, 73.0),  # scaled down by more than 1 %
+        ranked(True, False, 72.0, 72.0),
+        ranked(False, True, 73.0, 73.0),
+        ranked(False, False, 73.0, 73.0),
+    ]
+    assert best_first == sorted(best_first, reverse=True)
 
 
 # -- offsets of noisy rounds ------------------------------------------------------------------------------------------

@@ -459,6 +459,7 @@ def test_the_round_is_chosen_without_the_bias_of_noise():
     assert correction._penalised(noisy) == 9.0
     assert correction._penalised(real) == pytest.approx(5.0 + 1.1 * canonical.PRICE_PER_Gy)
     assert correction._best([real, noisy], [1.0, 1.02]) == 0  # rule 7
+    assert correction._best([noisy, real], [1.02, 0.97]) == 1  # none may stand: the last, which knows most
 
 
 def test_an_exact_forward_dose_needs_no_correction(coarse):
@@ -502,10 +503,12 @@ def test_limits_hold_after_normalisation(coarse):
     assert 1.008 * tighter == pytest.approx(limit_Gy, abs=0.02)
 
 
-def test_correction_aims_with_the_last_rounds_normalisation_in_view(coarse, monkeypatch):
+@pytest.mark.parametrize("change", [0.994, 1.006])
+def test_correction_aims_with_the_last_rounds_normalisation_in_view(coarse, monkeypatch, change):
+    """Upwards only: a limit that a smaller dose would leave room under is not loosened."""
     influence, structures = coarse
     planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=500)
-    seen, doses, solve, low = [], [], planner.solve, forward_of(influence, np.float32(0.994))
+    seen, doses, solve, low = [], [], planner.solve, forward_of(influence, np.float32(change))
 
     def watched(**given):
         seen.append(given.get("scaled_later"))
@@ -521,7 +524,7 @@ def test_correction_aims_with_the_last_rounds_normalisation_in_view(coarse, monk
     seen = [factor for factor in seen if factor is not None]
     assert seen[0] == 1.0
     assert seen[1] == pytest.approx(min(max(first, 1.0), 1.01), rel=1e-6)
-    assert seen[1] > 1.0
+    assert (seen[1] > 1.0) == (change < 1) == (first > 1.0)
 
 
 def test_normalise_refuses_more_than_one_percent(coarse):
