@@ -222,6 +222,18 @@ def test_a_stored_beam_is_served_grown_and_cut_as_if_it_were_made_anew(tmp_path)
     assert sum(followed) == 2  # another key is another beam
 
 
+def test_rows_are_wanted_of_what_is_planned_and_two_voxels_about_it(spec):
+    """A limit is judged between voxels, by the cubic through the two on either side."""
+    grid, target = Grid((9, 9, 9), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0)), spec.protocol.prescription.target
+    inside, unasked = (np.zeros(grid.shape_zyx, np.float32) for _ in range(2))
+    inside[4, 4, 4] = unasked[0, 0, 0] = 0.01
+    names = {target: Structure(target, "target", inside), "Nobody": Structure("Nobody", "oar", unasked)}
+    wanted = stored.rows_wanted(spec.protocol, StructureSet(grid, names))
+    for line in (wanted[:, 4, 4], wanted[4, :, 4], wanted[4, 4, :]):
+        assert np.flatnonzero(line).tolist() == [2, 3, 4, 5, 6]
+    assert not wanted[0, 0, 0]
+
+
 def test_beams_together_keep_their_order_and_the_mean_of_their_noise_by_beamlets():
     wanted, uv = np.ones(GRID.size, bool), np.array([[0, 0], [1, 0], [2, 0]], np.int32)
     maps = tuple(replace(beamlets(), lattice_uv=uv[:count]) for count in (3, 1))

@@ -145,6 +145,20 @@ def test_a_mixed_voxel_has_the_material_of_its_mean_ct_number_by_mass():
     assert materials == {CURVE.materials[CURVE.material_of(np.array([by_mass], np.float32))[0]]}
 
 
+@pytest.mark.parametrize(("y0", "outside_g_cm3"), [(-32.0, 1.1), (-24.0, 0.00121)])
+def test_a_bolus_lies_on_the_body_and_an_organ_does_not_leave_the_skin(y0, outside_g_cm3):
+    """The skin lies at y = −20.5 mm: of the first most is outside it, of the second most is inside."""
+    gel = block(-12.0, y0, 12.0, -14.0, "Gel")
+    medium, notes, _ = made(
+        water_patient(gel), 1.0, couch=None, overrides={"Gel": Override(density_g_cm3=1.1, material="water")}
+    )
+    column = medium.density_g_cm3[30, :, np.argmin(abs(medium.grid.x_mm))]
+    y = medium.grid.y_mm
+    assert column[(y > y0 + 1) & (y < -21.5)] == pytest.approx(outside_g_cm3, rel=1e-3)
+    assert column[(y > -19.5) & (y < -15)] == pytest.approx(1.1, rel=1e-4)
+    assert any("as a bolus does" in text for text in notes.of("done")) is (outside_g_cm3 > 1)
+
+
 def test_of_two_parts_of_a_voxel_the_heavier_says_the_material_not_the_larger():
     grid = Grid((1, 1, 1), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))
     for order in (1, -1):

@@ -248,6 +248,46 @@ def test_what_merged_rows_hide_is_what_all_voxels_have_more(by_voxel):
 
 
 @pytest.mark.parametrize(
+    ("limit", "beyond"),
+    [
+        ({"kind": "lower_tail", "at_least_Gy": 20.0}, (0, 2, 4, 6)),
+        ({"kind": "upper_tail", "at_most_Gy": 15.0}, (1, 3, 5, 7)),
+        ({"kind": "lower_tail", "at_least_Gy": 9.9}, ()),
+    ],
+)
+def test_voxels_that_get_rows_of_their_own_are_those_on_the_wrong_side_of_the_limit(limit, beyond):
+    """10 and 22 Gy in turn, two voxels a row, which have 16: below 20 Gy are the first, above 15 the second."""
+    influence, structures = tiny(np.eye(9), {"O": range(8), "T": (8,)})
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    protocol = protocol_of([wish], [{"structure": "O", "volume_percent": 25, **limit}])
+    chosen = rows.select(influence, structures, protocol, oar_rows=4)
+    gray = np.array([10, 22, 10, 22, 10, 22, 10, 22, 10], float).reshape(1, 1, 9)
+    assert hidden.in_tails(chosen, protocol, gray, {}).get("O", np.zeros(0)).tolist() == list(beyond)
+
+
+@pytest.mark.parametrize("scale", [0.99, 1.0, 1.01])
+def test_what_is_scaled_down_to_its_prescription_is_promised_less_of_a_lower_limit(scale):
+    limits = [
+        {"kind": "mean_dose", "structure": "T", "at_least_Gy": 9.0},
+        {"kind": "mean_dose", "structure": "O", "at_most_Gy": 30.0},
+    ]
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    influence, structures = tiny(np.eye(5), NAMES)
+    planner = optimise.Planner(influence, structures, protocol_of([wish], limits), cut=0)
+    solution = planner.solve()
+    said = {one.name: one for one in promise.promises(planner, solution, forward_course(influence, solution), scale)}
+    by_model = {limit.name: limit.value_Gy for limit in solution.limits}
+    assert said["T mean_dose"].promised == pytest.approx(min(scale, 1) * by_model["T mean_dose"])
+    assert said["O mean_dose"].promised == pytest.approx(by_model["O mean_dose"])
+    assert said["T mean_dose"].forward == pytest.approx(scale * by_model["T mean_dose"], rel=1e-4)
+
+
+def forward_course(influence, solution):
+    """The dose of five fractions as the influence has it."""
+    return forward_of(influence, np.float32(1))(solution.fluence).course(5)
+
+
+@pytest.mark.parametrize(
     ("worse", "sigma", "is_kept"), [(0.5, 0.5, True), (0.51, 0.5, False), (-3.0, 0.5, True), (0.1, np.nan, False)]
 )
 def test_a_promise_is_kept_within_one_standard_deviation(worse, sigma, is_kept):
