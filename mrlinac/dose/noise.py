@@ -160,7 +160,7 @@ def noise_in(batches_Gy: Doses, volume_cc: Floats, primaries: Sequence[int]) -> 
         within = ~(sets & ~sets[number]).any(1)
         steps = [np.flatnonzero(within & (size == count)) for count in sorted({*size[within]}, reverse=True)]
         seen = np.stack([curves[step].mean(0) for step in steps])
-        scatter = curves[steps[-1]].std(0, ddof=1) / np.sqrt(len(steps[-1]))
+        scatter = _scatter(curves[steps[-1]], noise[steps[-1]])
         return _without_noise(np.array([noise[step].mean() for step in steps]), seen, scatter, levels) - seen[0]
 
     of_halves = slice(1, 1 + 2 * HALVES)
@@ -171,6 +171,19 @@ def noise_in(batches_Gy: Doses, volume_cc: Floats, primaries: Sequence[int]) -> 
         weights[of_halves].reshape(HALVES, 2, BATCHES),
         photons[of_halves][::2] / photons[0],
     )
+
+
+def _scatter(curves: Floats, noise: Floats) -> Floats:
+    """Standard deviation of the mean of curves (n, levels) by chance alone.
+
+    A batch of fewer primaries has a wider DVH: what goes with the noise of a curve is no scatter.
+    """
+    count = len(noise)
+    if np.ptp(noise) == 0:
+        return np.asarray(curves.std(0, ddof=1) / np.sqrt(count))
+    base = np.stack([np.ones(count), np.sqrt(noise)], axis=1)
+    rest = curves - base @ (np.linalg.pinv(base) @ curves)
+    return np.asarray(np.sqrt((rest**2).sum(0) / (count - 2) / count))
 
 
 def _means(weights: Floats, batches_Gy: Doses) -> Doses:

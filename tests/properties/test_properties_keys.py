@@ -8,10 +8,12 @@ import itertools
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from variants import changed, differing, variants
 
 import mrlinac
@@ -24,17 +26,20 @@ from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.anatomy.structures import Contour, Roi, Structure, StructureSet
 from mrlinac.dicom import write_dose, write_structures
+from mrlinac.dicom.write.common import with_uids
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.gamma import Criteria, Gamma
 from mrlinac.machine.beams import Beam, BeamletMap
 from mrlinac.machine.delivery import Fluence
 from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance, dicom_uid, fingerprint
-from mrlinac.recipe import influence, planning
+from mrlinac.recipe import evaluation_inputs, influence, planning
 from mrlinac.recipe.case import Case
 from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.measuring import Subject
 from mrlinac.recipe.spec import PlanSpec, load_plan
+from mrlinac.store import Store
+from mrlinac.transport import run
 from mrlinac.transport.run import Settings
 
 PACKAGE = Path(mrlinac.__file__).parent
@@ -182,6 +187,65 @@ def test_what_an_influence_is_made_with_is_in_its_key(monkeypatch, spec):
     monkeypatch.undo()
     monkeypatch.setattr(influence, "engine_hash", lambda: "another engine")
     assert making.key != before
+
+
+def columns(lattice_uv, voxels, rel_sigma=0.1):
+    """A beam whose entries say which beamlet and voxel they are of."""
+    dense = 1 + lattice_uv @ (1, 10) + 100 * np.arange(len(voxels))[:, None]
+    matrix = sp.csc_array((dense * voxels[:, None]).astype(np.float32))
+    return influence.BeamColumns(lattice_uv, voxels, matrix, rel_sigma, Provenance("made", "t"))
+
+
+def test_a_stored_beam_is_served_grown_and_cut_as_if_it_were_made_anew(tmp_path):
+    store, followed = Store(tmp_path), []
+
+    def make(lattice_uv, voxels):
+        followed.append(len(lattice_uv))
+        return columns(lattice_uv, voxels)
+
+    first, all_, turned = (
+        np.array(uv, np.int32) for uv in ([[0, 0], [1, 0]], [[0, 0], [1, 0], [0, 1]], [[1, 0], [0, 0]])
+    )
+    low, high = np.arange(6) < 3, np.arange(6) > 1
+    asked = (
+        (first, low, 2),
+        (first, low, 0),
+        (turned, low, 0),
+        (all_, low, 1),
+        (first, high, 3),
+        (turned, low & high, 0),
+    )
+    for lattice_uv, wanted, needed in asked:
+        followed.clear()
+        found = influence._beam_of(store, "ab12", lattice_uv, wanted, make)
+        np.testing.assert_array_equal(found.matrix.toarray(), columns(lattice_uv, wanted).matrix.toarray())
+        assert sum(followed) == needed
+    assert influence._beam_of(store, "cd34", first, low, make).rel_sigma == 0.1
+    assert sum(followed) == 2  # another key is another beam
+
+
+def test_rows_are_wanted_of_what_is_planned_and_two_voxels_about_it(spec):
+    """A limit is judged between voxels, by the cubic through the two on either side."""
+    grid, target = Grid((9, 9, 9), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0)), spec.protocol.prescription.target
+    inside, unasked = (np.zeros(grid.shape_zyx, np.float32) for _ in range(2))
+    inside[4, 4, 4] = unasked[0, 0, 0] = 0.01
+    names = {target: Structure(target, "target", inside), "Nobody": Structure("Nobody", "oar", unasked)}
+    wanted = influence.rows_wanted(spec.protocol, StructureSet(grid, names))
+    for line in (wanted[:, 4, 4], wanted[4, :, 4], wanted[4, 4, :]):
+        assert np.flatnonzero(line).tolist() == [2, 3, 4, 5, 6]
+    assert not wanted[0, 0, 0]
+
+
+def test_beams_together_keep_their_order_and_the_mean_of_their_noise_by_beamlets():
+    wanted, uv = np.ones(GRID.size, bool), np.array([[0, 0], [1, 0], [2, 0]], np.int32)
+    maps = tuple(replace(beamlets(), lattice_uv=uv[:count]) for count in (3, 1))
+    case = Case(None, GRID, StructureSet(GRID), medium(), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), maps, Notes())
+    beams = [columns(uv[:count], wanted, sigma) for count, sigma in ((3, 0.1), (1, 0.3))]
+    together = influence._together(list(beams), case, 1, 70)
+    np.testing.assert_array_equal(together.matrix.toarray(), np.hstack([one.matrix.toarray() for one in beams]))
+    assert together.rel_sigma == pytest.approx(0.15)
+    assert together.provenance.histories == 70
+    assert "3 of 4 beamlets taken from the cache" in together.provenance.notes
 
 
 # -- the sources behind a key ---------------------------------------------------------------------------------------
@@ -438,8 +502,6 @@ def test_what_a_plan_is_made_with_is_in_its_fingerprint_or_decides_nothing():
 
 def result_of(machine: str, fingerprint_: str = "f", position: str = "HFS"):
     """As much of a plan's result as a recalculation's fingerprint asks for."""
-    from types import SimpleNamespace
-
     beamlet_map = replace(beamlets(), beam=replace(beamlets().beam, position=position))
     fluence = Fluence((beamlet_map,), (np.ones(2),))
     return SimpleNamespace(spec=load_plan(f"{machine}-66in33"), fingerprint=fingerprint_, fluence=fluence)
@@ -452,6 +514,70 @@ def test_recalculations_in_other_fields_or_of_other_plans_are_told_apart():
     assert len(set(made)) == len(made)
     assert not {one.fingerprint, other.fingerprint} & set(made)  # nor is one the plan itself
     assert planning.recalculation_fingerprint(one, 0.0) == planning.recalculation_fingerprint(one, -0.0)
+
+
+def test_recalculations_with_other_seeds_are_told_apart_and_follow_other_photons(monkeypatch):
+    """Zero is a seed; none given is the plan's own, which is 1."""
+    result, asked = result_of("unity"), []
+
+    def dose(*_, seed, **__):
+        asked.append(seed)
+        raise InterruptedError  # nothing after it is looked at
+
+    monkeypatch.setattr(planning.transport, "dose", dose)
+    result.medium = result.field_xyz_T = None
+    for seed in (None, 1, 0, 2):
+        with pytest.raises(InterruptedError):
+            planning.recalculate(result, field_T=1.0, seed=seed)
+    made = [planning.recalculation_fingerprint(result, 1.0, seed) for seed in (None, 1, 0, 2)]
+    for keys in (asked, made):
+        assert keys[0] == keys[1]
+        assert len(set(keys)) == 3
+
+
+def test_no_two_doses_of_plans_share_their_random_numbers():
+    """Seeds, purposes and rounds that a plan and its recalculation ask for."""
+    asked = [(s, p, n) for s in (0, 1, 12) for p in ("round", "final", "recalculate") for n in (0, 1, 2)]
+    assert len({planning.stream_seed(*one) for one in asked}) == len(asked)
+
+
+@pytest.mark.parametrize(("rounds", "sigmas"), [(2, [0.03, 0.03, 0.03, 0.01]), (0, [0.01])])
+def test_every_forward_dose_of_a_plan_follows_other_photons(monkeypatch, rounds, sigmas):
+    """What is planned on the noise of one dose is not judged on the same noise; the engines are replaced."""
+    asked = []
+    small = {"numerics.correction_rel_sigma": 0.03, "numerics.final_rel_sigma": 0.01}
+    plan = load_plan("unity-66in33", {**small, "numerics.correction_rounds": rounds})
+    beside = SimpleNamespace(medium=None, field_xyz_T=None, structures=None, making={})
+
+    def correct(_, structures, protocol, forward, **__):
+        for _ in range(rounds + 1):
+            forward(None)
+        return SimpleNamespace(solution=SimpleNamespace(fluence=None))
+
+    def air_in(*_):
+        raise InterruptedError  # nothing after it is looked at
+
+    beside.medium = SimpleNamespace(density_g_cm3=None)
+    monkeypatch.setattr(planning, "influence_of", lambda *_, **__: None)
+    monkeypatch.setattr(planning.optimise, "Planner", lambda *_, **__: None)
+    monkeypatch.setattr(planning.optimise, "correct", correct)
+    monkeypatch.setattr(planning.judge, "air_in", air_in)
+    monkeypatch.setattr(
+        planning.transport, "dose", lambda *_, seed, target_rel_sigma, **__: asked.append((seed, target_rel_sigma))
+    )
+    with pytest.raises(InterruptedError):
+        planning.make_plan(plan, SimpleNamespace(loading={}), case=beside)
+    assert [sigma for _, sigma in asked] == sigmas
+    assert len({seed for seed, _ in asked}) == len(asked)
+
+
+def test_a_beamlets_random_numbers_are_those_of_its_direction_place_and_size():
+    """Where isocentre and source lie makes no other stream: the same beamlet of another patient may have it."""
+    differing(
+        lambda map_: run.beamlet_words(map_).tobytes().hex(),
+        beamlets(),
+        without=(".beam.isocentre_xyz_mm.*", ".beam.sad_mm"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -536,6 +662,32 @@ def test_uids_of_what_is_written_differ_where_its_content_does(tmp_path):
         ):  # no part of an RTSTRUCT by itself; a role may be no term of DICOM
             wrote.append(write_structures(patient, {**patient.rois, "Gas": other}, path, "f"))
     assert len(set(wrote)) == len(wrote)
+
+
+def test_a_dose_moved_on_its_grid_is_another_object(tmp_path):
+    dose = Dose(GRID, np.ones(GRID.shape_zyx, np.float32), None, 3, Provenance("made", "t"))
+    grids = [GRID, replace(GRID, origin_xyz_mm=(5.0, 6.0, 8.0)), replace(GRID, spacing_zyx_mm=(3.0, 2.0, 1.5))]
+    wrote = {write_dose(replace(dose, grid=grid), person(), tmp_path / "x.dcm", "f") for grid in grids}
+    assert len(wrote) == len(grids)
+
+
+def test_a_phantoms_own_uids_follow_every_voxel_and_no_two_slices_share_one():
+    bare = replace(person(), frame_uid="", study_uid="", series_uid="", slice_uids=())
+    images = [bare.image, *(other for path, other in variants(bare.image) if path.startswith((".grid", ".values")))]
+    made = []
+    for image in images:
+        known = with_uids(replace(bare, image=image))
+        made += [known.frame_uid, known.study_uid, known.series_uid, *known.slice_uids]
+    assert len(images) > 5
+    assert len(set(made)) == len(made)
+
+
+def test_the_label_of_structures_without_a_patient_follows_every_point():
+    roi = person().rois["Gas"]
+    contours = [roi.contours, *(other for _, other in variants(roi.contours))]
+    made = [evaluation_inputs._key({"Gas": replace(roi, contours=one)}) for one in contours]
+    assert len(made) > 3
+    assert len(set(made)) == len(made)
 
 
 FORWARD = {

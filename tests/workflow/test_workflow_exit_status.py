@@ -174,3 +174,6 @@ def test_patient_on_the_command_line_goes_before_the_same_key_set(monkeypatch, t
     words = ("check", "demo", "--set", "patient.folder=elsewhere", "--set", "numerics.seed=7", "--patient", "here")
     assert shell(words, monkeypatch) == 0
     assert asked == {"patient.folder": "here", "numerics.seed": 7}
+    asked.clear()
+    assert shell((*words, "--set", "patient.series=one", "--series", "two"), monkeypatch) == 0
+    assert asked["patient.series"] == "two"

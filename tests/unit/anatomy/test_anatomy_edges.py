@@ -58,6 +58,14 @@ def test_the_same_margin_outwards_and_inwards_of_one_structure_are_two(order):
     assert volume_mm3(found["Larger"].occupancy) == pytest.approx(outer, rel=0.03)  # edges come out blunt
 
 
+@pytest.mark.parametrize("margin_mm", [-3.0, -0.6, -0.05, 0.0, 0.05, 0.6, 3.0])
+def test_a_margin_however_small_keeps_its_sign(margin_mm):
+    found = made(drawn(A=(-12, 12, -10, 10, -9, 9)), B={"from_": "A", "margin_mm": margin_mm})["B"].occupancy
+    faces = 2 * (24 * 20 + 24 * 18 + 20 * 18)
+    # At 3 mm edges and corners add a fifth to the faces' share, or take a third of it.
+    assert volume_mm3(found) - 24 * 20 * 18 == pytest.approx(faces * margin_mm, rel=0.5, abs=1e-3)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_six_margins_outwards_and_inwards_of_one_structure_are_two(first):
     size = {"left": 2, "right": 3, "anterior": 4, "posterior": 5, "superior": 3, "inferior": 6}

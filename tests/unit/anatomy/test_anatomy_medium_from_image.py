@@ -11,6 +11,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.materials import hu_curve, known_materials
 from mrlinac.anatomy.medium_from_image import calculation_grid, medium_of, metal_in, saturation_HU
+from mrlinac.anatomy.mixture import Mixture
 from mrlinac.anatomy.overrides import MetalOverride, Override
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.resample import Resampler
@@ -109,6 +110,58 @@ def test_a_partly_filled_voxel_is_tissue_diluted_with_air():
     expected = inside * 1.018 + (1 - inside) * 0.00121
     np.testing.assert_allclose(medium.density_g_cm3, expected, atol=2e-3)
     assert np.count_nonzero((inside > 0.05) & (inside < 0.95)) > 1000
+
+
+def bar_of(hu_of_x):
+    """A body whose CT number depends on x, in whole mm; the medium's materials well inside it."""
+    hu = np.full(CT.shape_zyx, -1000.0, np.float32)
+    hu[:, 20:66, 30:93] = hu_of_x(np.rint(CT.x_mm).astype(int))[30:93]
+    medium, _, structures = made(patient_with(hu), couch=None)
+    inside = structures["External"].occupancy == 1
+    inside[:, :, 1:-1] &= inside[:, :, 2:] & inside[:, :, :-2]
+    return {medium.materials[i] for i in np.unique(medium.material[inside])}, medium.density_g_cm3[inside]
+
+
+@pytest.mark.parametrize("hu", [-700, -100, 40, 250, 1240])
+def test_a_uniform_tissue_has_the_curves_material_and_density(hu):
+    materials, density = bar_of(lambda x: np.full(len(x), hu))
+    number = CURVE.material_of(np.array([hu], np.float32))[0]
+    assert materials == {CURVE.materials[number]}
+    np.testing.assert_allclose(density, CURVE.density_of(np.array([hu], np.float32))[0], rtol=1e-5)
+
+
+def test_a_mixed_voxel_has_the_material_of_its_mean_ct_number_by_mass():
+    """Two pixels of lung and one of bone: 527 HU by mass, −133 by volume."""
+    materials, density = bar_of(lambda x: np.where(x % 3 == 0, 1000, -700))
+    lung, bone = CURVE.density_of(np.array([-700, 1000], np.float32))
+    np.testing.assert_allclose(density, (2 * lung + bone) / 3, rtol=1e-4)
+    by_mass = (2 * lung * -700 + bone * 1000) / (2 * lung + bone)
+    assert materials == {CURVE.materials[CURVE.material_of(np.array([by_mass], np.float32))[0]]}
+
+
+@pytest.mark.parametrize(("y0", "outside_g_cm3"), [(-32.0, 1.1), (-24.0, 0.00121)])
+def test_a_bolus_lies_on_the_body_and_an_organ_does_not_leave_the_skin(y0, outside_g_cm3):
+    """The skin lies at y = −20.5 mm: of the first most is outside it, of the second most is inside."""
+    gel = block(-12.0, y0, 12.0, -14.0, "Gel")
+    medium, notes, _ = made(
+        water_patient(gel), 1.0, couch=None, overrides={"Gel": Override(density_g_cm3=1.1, material="water")}
+    )
+    column = medium.density_g_cm3[30, :, np.argmin(abs(medium.grid.x_mm))]
+    y = medium.grid.y_mm
+    assert column[(y > y0 + 1) & (y < -21.5)] == pytest.approx(outside_g_cm3, rel=1e-3)
+    assert column[(y > -19.5) & (y < -15)] == pytest.approx(1.1, rel=1e-4)
+    assert any("as a bolus does" in text for text in notes.of("done")) is (outside_g_cm3 > 1)
+
+
+def test_of_two_parts_of_a_voxel_the_heavier_says_the_material_not_the_larger():
+    grid = Grid((1, 1, 1), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))
+    for order in (1, -1):
+        mixture = Mixture(grid, CURVE)
+        for share, density, name in ((0.6, 0.3, "lung-icru"), (0.2, 1.9, "water"))[::order]:
+            mixture.add(np.full((1, 1, 1), share, np.float32), density, name)
+        medium = mixture.medium()
+        assert medium.materials[medium.material[0, 0, 0]] == "water"  # 0.38 g/cm³ of it, and 0.18 of lung
+        assert medium.density_g_cm3[0, 0, 0] == pytest.approx(0.18 + 0.38 + 0.2 * 0.00121)
 
 
 def test_imaged_couch_clothes_and_noise_outside_the_external_are_air():

@@ -97,6 +97,17 @@ def test_written_cylinder_reads_back(folder: Path, cylinder: Patient) -> None:
     assert notes_with(patient, "Heart: oar, 19.6 cc")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"PatientID": "ID4712"}, True), ({"PatientName": "SECRET^P"}, False), ({}, False)]
+)
+def test_structures_of_another_patients_number_are_asked_about(
+    folder: Path, changes: dict[str, str], said: bool
+) -> None:
+    (rtstruct,) = (path for path in folder.iterdir() if pydicom.dcmread(path).Modality == "RTSTRUCT")
+    edit(rtstruct, **changes)
+    assert bool(notes_with(read_patient(folder), "Patient ID of the image and of the structure set differ")) is said
+
+
 def test_names_folders_and_order_of_files_do_not_matter(folder: Path, cylinder: Patient) -> None:
     for number, path in enumerate(sorted(folder.iterdir())):
         deep = folder / f"{number % 3}" / "x y"

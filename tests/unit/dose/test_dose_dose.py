@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.dose.dose import Dose
+from mrlinac.dose.dose import Batches, Dose
 from mrlinac.provenance import Provenance
 
 GRID = Grid((3, 4, 5), (3.0, 2.0, 1.0), (0.0, 0.0, 0.0))
@@ -36,6 +38,14 @@ def test_cropping_keeps_positions():
     assert part.rel_sigma.shape == (2, 3, 3)
     with pytest.raises(ValueError, match="touches"):
         dose().cropped((100, 0, 0), (200, 1, 1))
+
+
+def test_cropping_keeps_each_batch_and_its_primaries():
+    whole = dose()
+    deviation = np.random.default_rng(1).uniform(-0.1, 0.1, (3, *whole.grid.shape_zyx)).astype(np.float16)
+    part = replace(whole, batches=Batches(deviation, (1, 2, 3))).cropped((1.2, 2.0, 2.0), (2.6, 5.2, 5.9))
+    np.testing.assert_array_equal(part.batches.deviation, deviation[:, 1:3, 1:4, 1:4])
+    assert part.batches.primaries == (1, 2, 3)
 
 
 def test_mean_sigma_looks_at_the_high_dose_only():

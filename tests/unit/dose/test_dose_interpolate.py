@@ -1,11 +1,13 @@
 """Dose between voxels, sums of doses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.dose.dose import Dose
-from mrlinac.dose.interpolate import dose_on, resampled
+from mrlinac.dose.dose import Batches, Dose
+from mrlinac.dose.interpolate import batches_at, dose_on, resampled
 from mrlinac.dose.sampling import isodose_volume_cc
 from mrlinac.dose.summation import difference, total
 from mrlinac.provenance import Provenance
@@ -47,6 +49,23 @@ def test_a_small_step_is_as_smooth_as_noise():
     """5 Gy of 60 overshoot by less than a thirteenth of the step, as any cubic through four points."""
     fine = dose_on(made(lambda x, y, z: np.where(y > 14, 60.0, 55.0)), GRID.x_mm, np.linspace(5, 27, 61), GRID.z_mm)
     assert 60.1 < fine.max() < 60 + 5 / 13
+
+
+def test_each_batch_is_as_much_above_the_dose_as_it_deviates():
+    """In voxels each by its own deviation; between them, where a whole batch is a tenth off, by that."""
+    dose = made(quadratic)
+    deviation = np.random.default_rng(2).uniform(-0.1, 0.1, (3, *GRID.shape_zyx)).astype(np.float16)
+    index = np.array([(0, 0, 0), (4, 5, 6), (8, 9, 10), (3, 0, 7)])
+    found = batches_at(
+        replace(dose, batches=Batches(deviation, (1, 1, 1))), GRID.position_xyz_mm(index.astype(float))
+    )
+    expected = (dose.dose_Gy * (1 + deviation.astype(np.float32)))[:, *index.T]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    level = np.broadcast_to(np.array([0.1, -0.1, 0.0], np.float16)[:, None, None, None], deviation.shape)
+    points = np.array([(43.3, 9.1, -4.2), (57.7, 22.0, 10.5)])
+    found = batches_at(replace(dose, batches=Batches(level, (1, 1, 1))), points)
+    between = [dose_on(dose, *(np.array([c]) for c in point))[0, 0, 0] for point in points]
+    np.testing.assert_allclose(found, np.outer([1.1, 0.9, 1.0], between), rtol=1e-4)  # 0.1 in half precision
 
 
 def test_noise_has_no_bias_in_what_is_linear():

@@ -160,9 +160,64 @@ def test_batches_of_unequal_size_count_by_their_primaries(noisy):
     assert figure.sigma == pytest.approx(2.0 / np.sqrt(12 * voxels), rel=0.6)
 
 
+def test_halves_weigh_batches_and_themselves_by_their_primaries():
+    primaries = 100 * np.arange(1, 13)
+    known = noise.noise_in(np.random.default_rng(4).uniform(60, 66, (12, 50)), np.ones(50), primaries)
+    for half, (first, second), share in zip(noise.balanced_halves(), known.weights, known.shares, strict=True):
+        np.testing.assert_allclose(first, half * primaries / primaries[half].sum())
+        np.testing.assert_allclose(second, ~half * primaries / primaries[~half].sum())
+        assert share == pytest.approx(primaries[half].sum() / primaries.sum())
+
+
+def test_the_spread_of_unequal_halves_is_the_standard_deviation_of_the_whole():
+    """One batch has half of all primaries. The square scatters by √(2/11) at least; of 4000 its mean by 1 %."""
+    primaries, rng, squares = np.array([1100] + [100] * 11), np.random.default_rng(5), []
+    halves, share = noise.balanced_halves(), primaries / primaries.sum()
+    for values in rng.standard_normal((4000, 12)) / np.sqrt(share):  # their weighted mean has a variance of 1
+        firsts, seconds = ([np.average(values[h], weights=share[h]) for h in which] for which in (halves, ~halves))
+        squares.append(noise.spread(firsts, seconds, halves @ share) ** 2)
+    assert np.mean(squares) == pytest.approx(1, abs=5 * np.std(squares) / np.sqrt(4000))
+    assert np.std(squares) < 1.5
+
+
+@pytest.mark.parametrize("name", ["D2%", "D98%"])
+def test_the_bias_of_batches_of_unequal_size_goes_too(truth, name):
+    """Half of the batches five times as long: what their lengths do to their DVHs is no scatter of the fit."""
+    primaries, raw, value = np.array([500, 100] * 6), [], []
+    sigma_Gy = 1.5 * np.sqrt(primaries.sum() / primaries)[:, None, None, None]
+    for seed in range(4):
+        parts = TRUE_Gy + sigma_Gy * np.random.default_rng(seed).standard_normal((12, *GRID.shape_zyx))
+        mean = np.average(parts, axis=0, weights=primaries).astype(np.float32)
+        deviation = np.divide(parts, mean, out=np.ones_like(parts), where=mean > 0.6) - 1  # as a run keeps it
+        batches = Batches(deviation.astype(np.float16), tuple(primaries.tolist()))
+        sampled = Sampled(Dose(GRID, mean, None, 1, Provenance("x", "test"), batches), STRUCTURES)
+        figure = sampled.metric("PTV", name, scatter=False)
+        raw.append(figure.raw - truth[f"PTV {name}"])
+        value.append(figure.value - truth[f"PTV {name}"])
+    # A quarter: four plans have their mean to 0.06 Gy, an eighth of the smaller of the two biases.
+    assert abs(np.mean(value)) < abs(np.mean(raw)) / 4
+
+
+def test_isodoses_are_without_the_bias_of_noise_where_the_metric_is(noisy):
+    """What the target is compared with is seen as the target is."""
+    dose = noisy(GRID, TRUE_Gy, 2.0, 5)
+    body = Structure("External", "external", (RADIUS_mm < 40).astype(np.float32))
+    sampled = Sampled(dose, StructureSet(GRID, {"PTV": STRUCTURES["PTV"], "External": body}))
+    covered = sampled.number("External", lambda gray, cc: float(cc[gray >= 0.97 * 66].sum()), scatter=False)
+    target_cc = sampled.metric("PTV", "volume", scatter=False).value
+    ratio = sampled.metric("PTV", "R97", 66.0, scatter=False)
+    assert (ratio.value, ratio.raw) == pytest.approx((covered.value / target_cc, covered.raw / target_cc))
+    assert abs(ratio.value - ratio.raw) > 0.01
+
+
 def test_noise_scales_with_the_dose(noisy):
     dose = noisy(GRID, TRUE_Gy, 1.0, 4)
     once, thrice = Sampled(dose, STRUCTURES), Sampled(dose.times(3), STRUCTURES)
-    for scaled in (thrice, once.times(3)):
-        a, b = once.metric("PTV", "D2%"), scaled.metric("PTV", "D2%")
-        assert (b.value, b.raw, b.sigma) == pytest.approx((3 * a.value, 3 * a.raw, 3 * a.sigma), rel=1e-4)
+    names = ("D2%", "mean")  # of the half-runs without the bias of noise, and with it
+    figures_once = {
+        name: once.metric("PTV", name) for name in names
+    }  # seen before it is scaled, in one step or in two
+    for scaled in (thrice, once.times(3), once.times(1.5).times(2)):
+        for name, a in figures_once.items():
+            b = scaled.metric("PTV", name)
+            assert (b.value, b.raw, b.sigma) == pytest.approx((3 * a.value, 3 * a.raw, 3 * a.sigma), rel=1e-4)

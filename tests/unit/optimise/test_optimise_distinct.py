@@ -1,6 +1,7 @@
 """Settling, normalising and correcting where prescription, median, fractions and rounds are all different numbers."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,13 @@ from test_optimise_solve import forward_of, protocol_of, thorax_protocol, tiny
 
 from mrlinac import optimise
 from mrlinac import protocol as protocols
-from mrlinac.dose.dose import Dose
-from mrlinac.optimise.loop import correction, escalation
+from mrlinac.dose import metrics
+from mrlinac.dose.dose import Batches, Dose
+from mrlinac.dose.noise import Figure, balanced_halves
+from mrlinac.optimise import hidden, rows
+from mrlinac.optimise.loop import correction, escalation, predicted_vs_forward
+from mrlinac.optimise.loop.predicted_vs_forward import Promise
+from mrlinac.optimise.row_dose import RowDose
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.provenance import Provenance
 
@@ -146,6 +152,17 @@ def test_near_does_not_pass_a_condition_at_the_floor(metric_, at_most, near, eli
     assert verdict.outcome == ("pass" if eligible else "near" if near else "fail")
 
 
+def test_a_condition_at_the_floor_in_other_fractions_is_planned_for_at_its_converted_dose():
+    """20 Gy in 20 fractions, α/β 3, is D with D (D/30 + 3) = 20 · 4 in 30: 15 (√(59/3) − 3) Gy."""
+    tail = {"kind": "upper_tail", "structure": "O", "volume_percent": 50, "at_most_Gy": 60.0, "fractions": 30}
+    stated = {"structure": "O", "metric": "V20Gy[%]", "at_most": 35.0, "at_floor": True}
+    protocol = isotoxic([tail], goals=[{**stated, "fractions": 20, "alpha_beta_Gy": 3.0}])
+    planner = optimise.Planner(*tiny(np.eye(5), NAMES), protocol, cut=0)
+    added = escalation.with_conditions(protocol, planner).constraints[-1]
+    assert added.at_most_percent == pytest.approx(100 * 15 * (np.sqrt(59 / 3) - 3) / 63)
+    assert added.of.volume_percent == pytest.approx(escalation.ROOM * 35)
+
+
 def test_the_floor_is_within_reach_by_its_own_limit_where_there_is_one(by_voxel):
     """18 Gy hold for a higher prescription, 20 Gy at the floor: 63 Gy bring the organ 18.9 Gy."""
     for own, eligible in ((20.0, True), (18.5, False), (None, False)):
@@ -167,6 +184,180 @@ def test_the_floor_is_within_reach_by_its_own_limit_where_there_is_one(by_voxel)
 def test_fractions_are_rounded_down(dose_Gy, wanted):
     found = isotoxic([], "fractions", cap_Gy=90.0).escalation.rounded_down(dose_Gy, 61.2, 34)
     assert found == (pytest.approx(wanted[0]), wanted[1])
+
+
+# -- promises and the noise of forward doses --------------------------------------------------------------------------
+
+
+def noisy_on_rows(scale=1.0):
+    """Sixty voxels of an organ at 20 Gy with 1 Gy of noise in twelve batches, the last the longest by far."""
+    influence, structures = tiny(np.eye(63), {"T": (0, 1, 2), "O": range(3, 63)})
+    protocol = protocol_of([{"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}])
+    with_organ = {"kind": "squared_overdose", "structure": "O", "dose_Gy": 5, "weight": 1, "source": "test"}
+    protocol = protocols.from_values({**protocol.model_dump(), "objectives": [*protocol.objectives, with_organ]})
+    primaries = 100 * np.arange(1, 13)
+    spread = np.sqrt(primaries.sum() / primaries)[:, None]
+    parts = 20 + spread * np.random.default_rng(6).standard_normal((12, 63))
+    mean = np.average(parts, axis=0, weights=primaries)
+    batches = Batches((parts / mean - 1).astype(np.float16).reshape(12, 1, 1, 63), tuple(primaries.tolist()))
+    made = Dose(influence.grid, mean.astype(np.float32).reshape(1, 1, 63), None, 1, Provenance("t", "t"), batches)
+    return RowDose(optimise.Planner(influence, structures, protocol, cut=0).rows, made, scale), parts, primaries
+
+
+def hottest(dose_Gy, volume_cc):
+    return metrics.value_of(dose_Gy, volume_cc, "D5%")
+
+
+def test_numbers_on_rows_scale_with_the_dose_their_noise_too():
+    (one, _, _), (more, _, _) = noisy_on_rows(), noisy_on_rows(1.5)
+    for first, second in (
+        (one.mean("O"), more.mean("O")),
+        (one.figure("O", hottest), more.figure("O", hottest)),
+    ):
+        assert (second.value, second.raw, second.sigma) == pytest.approx(
+            (1.5 * first.value, 1.5 * first.raw, 1.5 * first.sigma), rel=1e-4
+        )
+        assert first.sigma > 0
+    tail = one.figure("O", hottest)
+    assert tail.value < tail.raw  # noise makes the hottest hotter
+
+
+def test_the_spread_of_a_mean_on_rows_weighs_batches_by_their_primaries():
+    on_rows, parts, primaries = noisy_on_rows()
+    means, squares = parts[:, 3:].mean(1), []
+    for half in balanced_halves():
+        first, second = (np.average(means[h], weights=primaries[h]) for h in (half, ~half))
+        share = primaries[half].sum() / primaries.sum()
+        squares.append((first - second) ** 2 * share * (1 - share))
+    assert on_rows.mean("O").sigma == pytest.approx(np.sqrt(np.mean(squares)), rel=0.01)  # deviations of 11 bits
+    assert on_rows.mean("O").value == pytest.approx(np.average(means, weights=primaries), rel=1e-4)
+
+
+def test_what_merged_rows_hide_is_what_all_voxels_have_more(by_voxel):
+    """10 and 22 Gy in turn, two voxels a row: the hottest quarter has 22 Gy, of the rows 16."""
+    influence, structures = tiny(np.eye(9), {"O": range(8), "T": (8,)})
+    limits = [
+        {"kind": "upper_tail", "structure": "O", "volume_percent": 25, "at_most_Gy": 30.0},
+        {"kind": "mean_dose", "structure": "O", "at_most_Gy": 30.0},
+    ]
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    protocol = protocol_of([wish], limits)
+    chosen = rows.select(influence, structures, protocol, oar_rows=4)
+    gray = np.array([10, 22, 10, 22, 10, 22, 10, 22, 10], np.float32).reshape(1, 1, 9)
+    course = by_voxel(Dose(influence.grid, gray, None, 5, Provenance("t", "t")), structures)
+    assert hidden.beyond_rows(chosen, protocol, course) == {"O upper_tail 25 %": pytest.approx(6.0)}
+
+
+@pytest.mark.parametrize(
+    ("limit", "beyond"),
+    [
+        ({"kind": "lower_tail", "at_least_Gy": 20.0}, (0, 2, 4, 6)),
+        ({"kind": "upper_tail", "at_most_Gy": 15.0}, (1, 3, 5, 7)),
+        ({"kind": "lower_tail", "at_least_Gy": 9.9}, ()),
+    ],
+)
+def test_voxels_that_get_rows_of_their_own_are_those_on_the_wrong_side_of_the_limit(limit, beyond):
+    """10 and 22 Gy in turn, two voxels a row, which have 16: below 20 Gy are the first, above 15 the second."""
+    influence, structures = tiny(np.eye(9), {"O": range(8), "T": (8,)})
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    protocol = protocol_of([wish], [{"structure": "O", "volume_percent": 25, **limit}])
+    chosen = rows.select(influence, structures, protocol, oar_rows=4)
+    gray = np.array([10, 22, 10, 22, 10, 22, 10, 22, 10], float).reshape(1, 1, 9)
+    assert hidden.in_tails(chosen, protocol, gray, {}).get("O", np.zeros(0)).tolist() == list(beyond)
+
+
+@pytest.mark.parametrize("scale", [0.99, 1.0, 1.01])
+def test_what_is_scaled_down_to_its_prescription_is_promised_less_of_a_lower_limit(scale):
+    limits = [
+        {"kind": "mean_dose", "structure": "T", "at_least_Gy": 9.0},
+        {"kind": "mean_dose", "structure": "O", "at_most_Gy": 30.0},
+    ]
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    influence, structures = tiny(np.eye(5), NAMES)
+    planner = optimise.Planner(influence, structures, protocol_of([wish], limits), cut=0)
+    solution = planner.solve()
+    told = predicted_vs_forward.promises(planner, solution, forward_course(influence, solution), scale)
+    said = {one.name: one for one in told}
+        one.name: one
+        for one in predicted_vs_forward.promises(planner, solution, forward_course(influence, solution), scale)
+    }
+    by_model = {limit.name: limit.value_Gy for limit in solution.limits}
+    assert said["T mean_dose"].promised == pytest.approx(min(scale, 1) * by_model["T mean_dose"])
+    assert said["O mean_dose"].promised == pytest.approx(by_model["O mean_dose"])
+    assert said["T mean_dose"].forward == pytest.approx(scale * by_model["T mean_dose"], rel=1e-4)
+
+
+def forward_course(influence, solution):
+    """The dose of five fractions as the influence has it."""
+    return forward_of(influence, np.float32(1))(solution.fluence).course(5)
+
+
+@pytest.mark.parametrize(
+    ("worse", "sigma", "is_kept"), [(0.5, 0.5, True), (0.51, 0.5, False), (-3.0, 0.5, True), (0.1, np.nan, False)]
+)
+def test_a_promise_is_kept_within_one_standard_deviation(worse, sigma, is_kept):
+    said = predicted_vs_forward._promise("O", 50.6, Figure(51.1, 51.4, sigma), worse)
+    assert said.kept is is_kept
+    assert said.forward == 51.4
+    assert said.noise_bias == pytest.approx(0.3)  # the dose with its noise is too hot
+
+
+@pytest.mark.parametrize(
+    ("forward", "below"),
+    [
+        (20.1, 0.2 + 0.2 + 0.3),  # between the rows, beyond the model, and a standard deviation
+        (19.65, 0.2 + 0.3),  # within the limit, but by less than what is hidden and the noise
+        (19.45, None),
+        (25.0, 0.2 + 0.6),  # no more than 3 % of the limit below it
+    ],
+)
+def test_the_next_round_aims_below_a_limit_by_what_this_one_had_beyond_it_without_its_noise(forward, below):
+    limits = [
+        {"kind": kind, "structure": "O", "at_most_Gy": 20.0, **more}
+        for kind, more in (("upper_tail", {"volume_percent": 50}), ("mean_dose", {}))
+    ]
+    wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
+    tail, mean = (
+        Promise(name, 19.9, forward + 0.5, 0.5, 0.3, False) for name in ("O upper_tail 50 %", "O mean_dose")
+    )
+    found = correction._below(protocol_of([wish], limits), (tail, mean), {tail.name: 0.2})
+    assert found.get(tail.name) == (None if below is None else pytest.approx(below))
+    # A mean hides nothing between rows, and an offset puts it right: only its noise counts.
+    assert found.get(mean.name) == (pytest.approx(0.3) if forward + 0.3 > 20 else None)
+
+
+@pytest.mark.parametrize(
+    ("forward_Gy", "sigma_Gy", "as_much"),
+    [
+        (69.5, 0.5, True),
+        (69.49, 0.5, False),  # less than a standard deviation explains
+        (70.69, 0.5, True),
+        (70.71, 0.5, False),  # more than scaling may use
+        (71.0, 1.0, True),
+        (69.99, np.nan, True),
+        (69.97, np.nan, False),
+        (np.inf, 0.5, False),
+    ],
+)
+def test_a_forward_dose_allows_as_much_as_the_model_within_its_noise(forward_Gy, sigma_Gy, as_much):
+    assert escalation._as_much(70.0, forward_Gy, sigma_Gy) is as_much
+    assert escalation._as_much(np.inf, np.inf, sigma_Gy)
+
+
+def test_rounds_rank_by_eligibility_then_the_target_then_what_scaling_may_do_then_dose():
+    def ranked(eligible, met, dose_Gy, aimed_Gy):
+        settled = SimpleNamespace(eligible=eligible, dose_Gy=dose_Gy, allowed_Gy=dose_Gy)
+        return escalation._rank(SimpleNamespace(settled=settled, target_met=met, aimed_Gy=aimed_Gy))
+
+    best_first = [
+        ranked(True, True, 70.0, 70.5),
+        ranked(True, True, 68.0, 68.0),
+        ranked(True, True, 71.0, 73.0),  # scaled down by more than 1 %
+        ranked(True, False, 72.0, 72.0),
+        ranked(False, True, 73.0, 73.0),
+        ranked(False, False, 73.0, 73.0),
+    ]
+    assert best_first == sorted(best_first, reverse=True)
 
 
 # -- offsets of noisy rounds ------------------------------------------------------------------------------------------

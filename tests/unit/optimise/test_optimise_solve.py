@@ -455,14 +455,16 @@ def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeyp
 def test_the_round_is_chosen_without_the_bias_of_noise():
     """A limit that only its noise exceeds counts for nothing; one that the dose exceeds costs its price."""
     limit = LimitState("cord", 51.3, 50.0, True, False, 1.3, 0.0, "")
+    promised = Judgement((), (), 70.0, 0.0)  # what a model promised decides nothing
     noisy, real = (
-        correction.Round({}, {}, 0, kept, kept, 1.0, (Promise("cord", 50, 51.3, bias_Gy, 0.1, True),))
+        correction.Round({}, {}, 0, promised, kept, 1.0, (Promise("cord", 50, 51.3, bias_Gy, 0.1, True),))
         for kept, bias_Gy in ((Judgement((), (limit,), 9.0, 1e4), 1.3), (Judgement((), (limit,), 5.0, 1e4), 0.2))
     )
     assert correction._best([real, noisy], [1.0, 1.0]) == 1
     assert correction._penalised(noisy) == 9.0
     assert correction._penalised(real) == pytest.approx(5.0 + 1.1 * canonical.PRICE_PER_Gy)
     assert correction._best([real, noisy], [1.0, 1.02]) == 0  # rule 7
+    assert correction._best([noisy, real], [1.02, 0.97]) == 1  # none may stand: the last, which knows most
 
 
 def test_an_exact_forward_dose_needs_no_correction(coarse):
@@ -480,6 +482,8 @@ def test_a_large_difference_is_planned_again_not_scaled(coarse):
         influence, structures, thorax_protocol(), forward_of(influence, np.float32(0.95)), rounds=0, relax=True
     )
     assert len(done.history) == 2  # the first came out 5 % low
+    promised_Gy = done.history[0].predicted["D50_Gy"]
+    assert done.history[1].level_factor == pytest.approx(66 / promised_Gy)  # what the optimum itself leaves
     assert done.chosen == 1
     assert done.normalisation.applied
     assert abs(done.normalisation.factor - 1) < 0.01
@@ -504,10 +508,12 @@ def test_limits_hold_after_normalisation(coarse):
     assert 1.008 * tighter == pytest.approx(limit_Gy, abs=0.02)
 
 
-def test_correction_aims_with_the_last_rounds_normalisation_in_view(coarse, monkeypatch):
+@pytest.mark.parametrize("change", [0.994, 1.006])
+def test_correction_aims_with_the_last_rounds_normalisation_in_view(coarse, monkeypatch, change):
+    """Upwards only: a limit that a smaller dose would leave room under is not loosened."""
     influence, structures = coarse
     planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=500)
-    seen, doses, solve, low = [], [], planner.solve, forward_of(influence, np.float32(0.994))
+    seen, doses, solve, low = [], [], planner.solve, forward_of(influence, np.float32(change))
 
     def watched(**given):
         seen.append(given.get("scaled_later"))
@@ -523,7 +529,7 @@ def test_correction_aims_with_the_last_rounds_normalisation_in_view(coarse, monk
     seen = [factor for factor in seen if factor is not None]
     assert seen[0] == 1.0
     assert seen[1] == pytest.approx(min(max(first, 1.0), 1.01), rel=1e-6)
-    assert seen[1] > 1.0
+    assert (seen[1] > 1.0) == (change < 1) == (first > 1.0)
 
 
 def test_normalise_refuses_more_than_one_percent(coarse):

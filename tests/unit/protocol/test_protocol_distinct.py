@@ -236,6 +236,26 @@ def test_a_floor_that_the_prescription_has_not_left_is_no_other_prescription():
     assert given.at(68.4, 38).at_floor().prescription.fractions == 34
 
 
+def test_a_condition_at_the_floor_is_judged_by_the_floors_own_dose_and_fractions(by_voxel):
+    """At 68.4 Gy in 38 the organ's hottest cc has 24 Gy, at the floor of 61.2 Gy in 34 it has 21.5: 35 % of that."""
+    stated = {"structure": "O", "at_floor": True, **SRC}
+    given = protocol(
+        61.2, 34,
+        escalation={"by": "fractions", "cap_Gy": 79.2, "slip_percent": 1.0, **SRC},
+        goals=[
+            {"metric": "D1cc[%]", "at_most": 33, **stated},
+            {"metric": "D1cc", "at_most": 20, "fractions": 20, "alpha_beta_Gy": 3, **stated},
+        ],
+    )  # fmt: skip
+    dose = course(68, 69, 24, 12, 10, 9, fractions=38)
+    relative, gray = protocols.judge(given.at(68.4, 38), by_voxel(dose, structures()), structures())
+    assert relative.value == pytest.approx(100 * 24 / 68.4)
+    assert relative.outcome == "fail"
+    assert gray.value == pytest.approx(24 * 61.2 / 68.4)
+    assert gray.limit == pytest.approx(by_hand(20, 1.0, 3, 34))
+    assert gray.limit != pytest.approx(by_hand(20, 1.0, 3, 38), rel=1e-3)
+
+
 def test_models_at_another_size_of_a_fraction(by_voxel):
     """As given at 2 Gy holds from 1.79 to 2.21 Gy, on both sides; EQD2 takes the course's own fractions."""
     mean = {"kind": "mean_eqd2", "structure": "O", "endpoint": "e", "alpha_beta_Gy": 3, **SRC}
@@ -286,6 +306,20 @@ def test_isodoses_are_of_the_prescription_not_of_what_is_reached():
     relative = {"V95%[%]": 100.0, "V100%[cc]": 2.0, "V130%[cc]": 1.0, "D50%[%]": 120.0, "mean[%]": 100 * 151 / 120}
     for text, value in relative.items():
         assert metrics.metric(dose, target, text, prescription_Gy=40.0) == pytest.approx(value), text
+
+
+@pytest.mark.parametrize("text", ["CI", "GI", "R50", "V95%[%]", "D50%[%]"])
+@pytest.mark.parametrize("body", [False, True])
+def test_a_metric_of_a_dose_scaled_for_it_is_that_of_the_scaled_dose(text, body, by_voxel):
+    """As at an escalation's floor: 64 and 48 Gy times 0.75; the isodoses stay those of 40 Gy."""
+    whole, roles = structures(), {"External": "external"} if body else {}
+    found = {name: Structure(name, role, np.ones((1, 1, 6), np.float32)) for name, role in roles.items()}
+    whole = StructureSet(GRID, {**whole.structures, **found})
+    dose = course(64, 48, 39, 30, 21, 12)
+    asked, scaled = by_voxel(dose, whole), by_voxel(dose.times(0.75), whole)
+    value = asked.metric("T", text, 40.0, times=0.75).value
+    assert value == pytest.approx(scaled.metric("T", text, 40.0).value)
+    assert value != pytest.approx(asked.metric("T", text, 40.0).value)
 
 
 def test_noise_of_the_skin_is_told_in_per_cent_of_the_prescription():

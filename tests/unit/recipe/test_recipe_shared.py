@@ -85,6 +85,19 @@ def test_only_what_the_margin_changes_is_made_again(spec, patient, monkeypatch):
     assert made == []
 
 
+def test_margins_of_one_structure_are_kept_apart_by_sign_and_side():
+    grid = Grid((7, 9, 8), (3.0, 2.0, 2.5), (0.0, 0.0, 0.0))
+    inside = np.zeros(grid.shape_zyx, np.float32)
+    inside[2:5, 2:7, 2:6] = 1
+    sides = {"left": 2, "right": 4, "anterior": 2, "posterior": 2, "superior": 3, "inferior": 3}
+    six = [margins.SixMargins(**sides, inward=inward) for inward in (False, True)]
+    wanted = (2.0, -2.0, *six, margins.SixMargins(**{**sides, "left": 4, "right": 2}), 0.0)
+    found = [shared.expand(inside, grid, margin) for margin in wanted]
+    assert len({one.tobytes() for one in found}) == len(wanted)
+    for one, margin in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, margins.expand(inside, grid, margin))
+
+
 def moved(patient):
     roi = patient.rois["CTV"]
     shifted = tuple(Contour(c.z_mm, c.points_xy_mm + 5) for c in roi.contours)

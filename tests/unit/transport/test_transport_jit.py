@@ -26,6 +26,21 @@ def test_an_edit_of_a_callee_in_another_file_is_another_cache(tmp_path, monkeypa
     callee.write_text(callee.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert jit.cache_folder() != before
     assert jit.cache_folder().parent == before.parent
+    edited = jit.cache_folder()
+    callee.rename(callee.with_name("rnh.py"))  # between the same files in the order of their names
+    assert jit.cache_folder() != edited
+
+
+def test_a_kernel_outside_the_package_is_compiled_anew_when_its_own_file_is_edited(tmp_path, monkeypatch):
+    """A kernel's name and line stay, its file and what it gives do not."""
+    monkeypatch.setenv("MRLINAC_CACHE_DIR", str(tmp_path / "cache"))
+    file, found = tmp_path / "kernel_of_mine.py", []
+    for number in (1, 2):
+        file.write_text(f"def add(x):\n    return x + {number}\n", encoding="utf-8")
+        names = {"__name__": "kernel_of_mine"}
+        exec(compile(file.read_text(encoding="utf-8"), file, "exec"), names)
+        found.append(jit.kernel(names["add"])(2))
+    assert found == [3, 4]
 
 
 def test_kernels_live_in_the_users_cache(tmp_path, monkeypatch):

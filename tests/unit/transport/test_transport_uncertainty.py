@@ -99,6 +99,15 @@ def test_reported_variance_long(claim):
     assert np.mean((chi2 < low) | (chi2 > high)) <= 2 / chi2.size
 
 
+@pytest.mark.parametrize("batches", [2, 3, 12])
+def test_the_standard_deviation_of_a_mean_is_from_one_batch_less(batches):
+    """12 batches would hide 4 % of it, two 41 %."""
+    values = np.random.default_rng(2).uniform(1, 2, (batches, 5))
+    mean, sigma = simulate._mean_sigma(values.sum(0), (values**2).sum(0), batches)
+    np.testing.assert_allclose(mean, values.mean(0))
+    np.testing.assert_allclose(sigma, values.std(0, ddof=1) / np.sqrt(batches), rtol=1e-9)  # a difference of squares
+
+
 def test_the_mean_is_that_of_the_batches():
     """Thirty batches in twelve parts: some of two, some of three."""
     medium, rows, emission = slab()
