@@ -278,9 +278,6 @@ def test_what_is_scaled_down_to_its_prescription_is_promised_less_of_a_lower_lim
     solution = planner.solve()
     told = predicted_vs_forward.promises(planner, solution, forward_course(influence, solution), scale)
     said = {one.name: one for one in told}
-        one.name: one
-        for one in predicted_vs_forward.promises(planner, solution, forward_course(influence, solution), scale)
-    }
     by_model = {limit.name: limit.value_Gy for limit in solution.limits}
     assert said["T mean_dose"].promised == pytest.approx(min(scale, 1) * by_model["T mean_dose"])
     assert said["O mean_dose"].promised == pytest.approx(by_model["O mean_dose"])
