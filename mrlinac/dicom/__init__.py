@@ -1,4 +1,7 @@
-"""DICOM in and out: the only room that imports pydicom."""
+"""DICOM in and out: the only room that imports pydicom.
+
+Comes in: folders of files. Goes out: a patient, structures, doses, notes; and files again.
+"""
 
 from mrlinac.dicom.anonymise import AnonymiseReport, anonymise
 from mrlinac.dicom.names import naming

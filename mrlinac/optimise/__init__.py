@@ -1,4 +1,8 @@
-"""Convex planning: the best fluence for a protocol, with a certificate."""
+"""Convex planning: the best fluence for a protocol, with a certificate, and the rounds with its forward dose.
+
+Comes in: an influence, structures, a protocol, and a function that gives the forward dose. Goes out: a fluence at its
+prescription, and what was proven of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Coupled photon and electron Monte Carlo in a magnetic field."""
+"""Coupled photon and electron Monte Carlo in a magnetic field.
+
+Comes in: a medium, a delivery or beamlets, a machine's source, a field. Goes out: a dose, or an influence.
+"""
 
 from __future__ import annotations
 
