@@ -1,11 +1,12 @@
-"""Plan one patient on several arms and set them side by side: machine × PTV margin, conventional or isotoxic.
+"""Plan one patient by several plans and set them side by side: machine × PTV margin, conventional or isotoxic.
 
     python benchmarks/arms.py                                    # the digital patient, seed 1
     python benchmarks/arms.py --patient FOLDER [--rtstruct FILE] # a patient's DICOM
-    python benchmarks/arms.py --set numerics=demo --arms unity-7 # fewer and coarser
-    python benchmarks/arms.py --arms agility-7-isotoxic unity-7-isotoxic unity-3-isotoxic
+    python benchmarks/arms.py --set numerics=demo --arms unity-66in33 # fewer and coarser
+    python benchmarks/arms.py --arms agility-isotoxic unity-isotoxic unity-3mm-isotoxic
 
-Writes a folder a plan, a comparison, and `arms.md` with goals, skin, cost by stage and photons per CPU-second.
+An arm is a plan file, by name or path. Writes a folder a plan, a comparison, and `arms.md` with goals, skin, cost by stage
+and photons per CPU-second.
 """
 
 from __future__ import annotations
@@ -19,17 +20,7 @@ import pandas as pd
 
 import mrlinac as mr
 
-CONVENTIONAL = {
-    "unity-7": ("unity-66in33", 7.0),
-    "unity-3": ("unity-66in33", 3.0),
-    "agility-7": ("agility-66in33", 7.0),
-}
-ISOTOXIC = {
-    "unity-7-isotoxic": ("unity-isotoxic", 7.0),
-    "unity-3-isotoxic": ("unity-3mm-isotoxic", 3.0),
-    "agility-7-isotoxic": ("agility-isotoxic", 7.0),
-}
-ARMS = {**CONVENTIONAL, **ISOTOXIC}
+CONVENTIONAL = ("unity-66in33", "unity-3mm-66in33", "agility-66in33")
 
 
 def main() -> None:
@@ -37,7 +28,7 @@ def main() -> None:
     parser.add_argument("--patient", help="folder of DICOM files")
     parser.add_argument("--rtstruct", help="structure set to use")
     parser.add_argument("--seed", type=int, default=1, help="digital patient")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(CONVENTIONAL))
+    parser.add_argument("--arms", nargs="+", metavar="PLAN", default=list(CONVENTIONAL))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("results/arms"))
     options = parser.parse_args()
@@ -47,14 +38,13 @@ def main() -> None:
     results = {}
     patient = None
     for arm in options.arms:
-        plan, margin_mm = ARMS[arm]
-        changes = {**source, "protocol.structures.PTV.margin_mm": margin_mm}
-        spec = mr.load_plan(plan, {**changes, **dict(mr.parse_set(text) for text in options.set)})
+        spec = mr.load_plan(arm, {**source, **dict(mr.parse_set(text) for text in options.set)})
         patient = patient or mr.patient_of(spec)
         print(f"{arm}: planning {patient.label}", flush=True)
         results[arm] = mr.make_plan(spec, patient)
         results[arm].save(options.out / arm, overwrite=True)
-    one_course = len({arm in ISOTOXIC for arm in results}) == 1  # doses of different fractionation do not subtract
+    # Doses of different fractionation do not subtract.
+    one_course = len({result.protocol.prescription.fractions for result in results.values()}) == 1
     if len(results) > 1 and one_course:
         mr.compare(results).save(options.out / "comparison")
     text = page(results)

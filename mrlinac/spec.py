@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mrlinac.errors import SpecError, did_you_mean, raise_all
 from mrlinac.spec_errors import sentences
 
-KINDS = {"protocols": "protocol", "machines": "machine", "plans": "plan", "studies": "study"}
+KINDS = {
+    "protocols": "protocol",
+    "techniques": "technique",
+    "machines": "machine",
+    "plans": "plan",
+    "studies": "study",
+}
 
 Model = TypeVar("Model", bound="Spec")
 
@@ -36,9 +43,9 @@ def find(kind: str, name: str | Path) -> Path:
     Parameters
     ----------
     kind : str
-        One of ``protocols``, ``machines``, ``plans``, ``studies``.
+        One of ``protocols``, ``techniques``, ``machines``, ``plans``, ``studies``.
     name : str or Path
-        A path that exists, or a bare name with or without ``.toml``.
+        A path that exists, or a name (``base/lung`` in a folder of the kind's) with or without ``.toml``.
 
     Raises
     ------
@@ -50,8 +57,8 @@ def find(kind: str, name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    bare = path.name.removesuffix(".toml")
-    if path.parent == Path("."):
+    bare = str(path).removesuffix(".toml")
+    if not path.is_absolute() and ".." not in path.parts:
         for folder in (Path(kind), packaged_folder(kind)):
             candidate = folder / f"{bare}.toml"
             if candidate.is_file():
@@ -102,16 +109,16 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any], where: str =
     """Copy of nested plain values with changes given by dotted key, e.g. ``protocol.structures.PTV.margin_mm``.
 
     A key that leads through something that is not a table is an error; whether the key is known is for
-    :func:`validate` to say. A part that is a number indexes a list.
+    :func:`validate` to say. In a list a part is a number, or the ``key`` of an item; a part with dots stands in quotes.
     """
     result: dict[str, Any] = _copied(values)
     problems: list[str] = []
     for dotted, value in changes.items():
         place: Any = result
-        *path, last = dotted.split(".")
+        *path, last = split_key(dotted)
         for part in path:
-            if isinstance(place, list) and part.isdigit() and int(part) < len(place):
-                place = place[int(part)]
+            if isinstance(place, list) and (index := _index_in(place, part)) is not None:
+                place = place[index]
             elif isinstance(place, dict):
                 place = place.setdefault(part, {})
             else:
@@ -119,12 +126,25 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any], where: str =
                 break
         if isinstance(place, dict):
             place[last] = _copied(value)  # a finer key may change it next
-        elif isinstance(place, list) and last.isdigit() and int(last) < len(place):
-            place[int(last)] = _copied(value)
+        elif isinstance(place, list) and (index := _index_in(place, last)) is not None:
+            place[index] = _copied(value)
         else:
             problems.append(f"{dotted}: there is no such table")
     raise_all(SpecError, where, problems)
     return result
+
+
+def split_key(dotted: str) -> list[str]:
+    """Parts of a dotted key; a part in double quotes may hold dots: ``goals."Cord D0.1cc".near``."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^."]+)', dotted)] or [dotted]
+
+
+def _index_in(items: list[Any], part: str) -> int | None:
+    """Place in a list of the item with a number or a ``key``."""
+    for index, item in enumerate(items):
+        if isinstance(item, Mapping) and item.get("key") == part:
+            return index
+    return int(part) if part.isdigit() and int(part) < len(items) else None
 
 
 def _copied(value: Any) -> Any:

@@ -148,8 +148,10 @@ def _place(model: type[BaseModel], values: Any, location: Sequence[Any]) -> Plac
             known, more = (), ()
             inside = [item for item in get_args(annotation) if item is not Ellipsis]
             annotation = inside[-1] if inside else None
-        key.append(str(part))
-        values = _value_at(values, (part,))
+        values, holder = _value_at(values, (part,)), values
+        # An item of a list that the file wrote as a named table goes by its name.
+        named = isinstance(holder, (list, tuple)) and isinstance(values, Mapping) and values.get("key")
+        key.append(str(named or part))
     return Place(tuple(key), annotation, known, choice)
 
 
@@ -157,8 +159,10 @@ def _value_at(values: Any, key: Iterable[Any]) -> Any:
     for part in key:
         if isinstance(values, Mapping):
             values = values.get(part)
-        elif isinstance(values, (list, tuple)) and str(part).isdigit() and int(part) < len(values):
-            values = values[int(part)]
+        elif isinstance(values, (list, tuple)):
+            by_name = [item for item in values if isinstance(item, Mapping) and item.get("key") == part]
+            whole = str(part).isdigit() and int(part) < len(values)
+            values = by_name[0] if by_name else values[int(part)] if whole else None
         else:
             return None
     return values

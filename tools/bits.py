@@ -58,8 +58,9 @@ def bits(values: np.ndarray) -> str:
 
 
 def table(values: pd.DataFrame) -> str:
-    """Twelve digits of the hash of a table with all digits of its numbers."""
-    return hashlib.sha256(values.to_csv(index=False, float_format="%.17g").encode()).hexdigest()[:12]
+    """Twelve digits of the hash of a table with all digits of its numbers; order of rows and sources do not count."""
+    rows = values.drop(columns="source").sort_values(["structure", "metric"])
+    return hashlib.sha256(rows.to_csv(index=False, float_format="%.17g").encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

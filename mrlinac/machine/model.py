@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from mrlinac import spec
+from mrlinac import inherit, spec
 from mrlinac.anatomy.materials import MaterialName
 
 Positive = Annotated[float, Field(gt=0)]
@@ -204,5 +204,5 @@ def load(name: str | Path) -> Machine:
     SpecError
         With every problem of the file.
     """
-    path = spec.find("machines", name)
-    return spec.validate(Machine, spec.read_toml(path), str(path))
+    file = inherit.read("machines", name)
+    return spec.validate(Machine, file.values, str(file.path))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mrlinac import spec
+from mrlinac import inherit, spec
 from mrlinac.anatomy.rules import StructureRule
 from mrlinac.dose import metrics
 from mrlinac.errors import SpecError, did_you_mean
@@ -117,6 +117,7 @@ class Objective(Spec):
     """
 
     of: AnyObjectiveKind
+    key: str = ""  # its name in the file
     weight: Positive
     priority: Annotated[int, Field(ge=1)] = 1
     slip_percent: NotNegative = 0.0
@@ -126,7 +127,7 @@ class Objective(Spec):
     @classmethod
     def _flat(cls, values: Any) -> Any:
         _refused(values, "an objective", kinds.NOT_AN_OBJECTIVE)
-        return _gathered(values, {"weight", "priority", "slip_percent", "source"})
+        return _gathered(values, {"key", "weight", "priority", "slip_percent", "source"})
 
     @property
     def name(self) -> str:
@@ -141,15 +142,19 @@ class Constraint(Fractionated):
     """A kind in Gy with a hard limit.
 
     ``at_floor_Gy``: where a prescription escalates, the limit that still holds at its floor (IDEAL-CRT prescribes to one
-    mean lung dose and turns patients away by another).
+    mean lung dose and turns patients away by another). A limit on a point of a DVH, or on a mean, is a goal by itself,
+    unless ``goal = false``; ``near`` is that goal's, in the unit of the limit.
     """
 
     of: AnyLimitKind
+    key: str = ""  # its name in the file
     at_most_Gy: Positive | None = None
     at_least_Gy: Positive | None = None
     at_most_percent: Positive | None = None
     at_least_percent: Positive | None = None
     at_floor_Gy: Positive | None = None
+    near: NotNegative = 0.0
+    goal: bool = True
     source: str
     optional: bool = False
 
@@ -157,7 +162,18 @@ class Constraint(Fractionated):
     @classmethod
     def _flat(cls, values: Any) -> Any:
         _refused(values, "a limit", kinds.NOT_A_LIMIT)
-        own = {*_LIMITS, "at_floor_Gy", "source", "fraction_Gy", "fractions", "alpha_beta_Gy", "optional"}
+        own = {
+            *_LIMITS,
+            "key",
+            "at_floor_Gy",
+            "near",
+            "goal",
+            "source",
+            "fraction_Gy",
+            "fractions",
+            "alpha_beta_Gy",
+            "optional",
+        }
         if isinstance(values, Mapping) and values.get("kind") == "mean_eqd2":
             own.discard("alpha_beta_Gy")  # it belongs to the kind, whose value is EQD2 already
         return _gathered(values, own)
@@ -197,6 +213,24 @@ class Constraint(Fractionated):
         return self.at_most_Gy is not None or self.at_most_percent is not None
 
     @property
+    def as_goal(self) -> Goal | None:
+        """The same limit as a goal on the finished dose; None where no metric of a DVH says it."""
+        of, percent = self.of, "[%]" if self.relative else ""
+        if isinstance(of, kinds.MeanDose):
+            metric = f"mean{percent}"
+        elif isinstance(of, kinds.UpperTail | kinds.DoseAtVolume):
+            metric = f"D{of.volume_percent:g}%" if of.volume_cc is None else f"D{of.volume_cc:g}cc"
+            metric += percent
+        else:
+            return None
+        if not self.goal:
+            return None
+        return Goal(
+            structure=of.structure, metric=metric, near=self.near, as_constraint=True, by_limit=True,
+            source=self.source, optional=self.optional,
+        )  # fmt: skip
+
+    @property
     def relative(self) -> bool:
         """Whether the limit is relative to the prescription, and so needs no fractionation."""
         return self.at_most_percent is not None or self.at_least_percent is not None
@@ -222,9 +256,10 @@ class Goal(Fractionated):
     Without a limit it is reported only. ``near`` is the band beyond the limit that counts as near, in the metric's
     unit. ``at_floor``: a condition of escalation, judged at the floor dose, wherever the prescription ends; who fails it
     there is ineligible. ``as_constraint``: the limit is that of the protocol's hard constraint on the same quantity:
-    who changes the one changes the other.
+    who changes the one changes the other. ``by_limit``: made from a limit, and made anew with it.
     """
 
+    key: str = ""  # structure and metric
     structure: str
     metric: str
     at_most: NotNegative | None = None
@@ -232,8 +267,20 @@ class Goal(Fractionated):
     near: NotNegative = 0.0
     at_floor: bool = False
     as_constraint: bool = False
+    by_limit: bool = False
     source: str
     optional: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        """In a file a goal is named by its structure and metric: ``[goals."Cord D0.1cc"]``."""
+        if not isinstance(values, Mapping):
+            return values
+        if "structure" in values and "metric" in values:
+            return {**values, "key": f"{values['structure']} {values['metric']}"}
+        structure, _, metric = str(values.get("key", "")).rpartition(" ")
+        return values if not structure else {"structure": structure, "metric": metric, **values}
 
     @model_validator(mode="after")
     def _judged(self) -> Goal:
@@ -249,6 +296,11 @@ class Goal(Fractionated):
         except SpecError as error:
             raise ValueError(str(error)) from None
         return self
+
+    @property
+    def judged(self) -> bool:
+        """Whether the goal has a limit, of its own or a constraint's."""
+        return self.as_constraint or self.at_most is not None or self.at_least is not None
 
     @property
     def names_absolute_dose(self) -> bool:
@@ -271,6 +323,28 @@ class Protocol(Spec):
     goals: tuple[Goal, ...] = ()
     models: dict[str, AnyModel] = Field(default_factory=dict)
     escalation: Escalation | None = None
+    structure_order: tuple[str, ...] = ()  # in which goals are listed; structures not named follow
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, values: Any) -> Any:
+        return listed(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _goals_of_limits(self) -> Protocol:
+        """Each limit is a goal, too, where neither a goal nor another limit stands on the same quantity."""
+        own = [goal for goal in self.goals if not goal.by_limit]
+        stated = {goal.key for goal in own}
+        more = [
+            goal
+            for c in self.constraints
+            if (goal := c.as_goal) and goal.key not in stated and len(self._same_quantity(goal)) == 1
+        ]
+        order = {name: place for place, name in enumerate(self.structure_order)}
+        place = {name: len(order) + k for k, name in enumerate(dict.fromkeys(g.structure for g in (*own, *more)))}
+        goals = sorted((*own, *more), key=lambda g: (order.get(g.structure, place[g.structure]), not g.judged))
+        object.__setattr__(self, "goals", tuple(goals) if self.structure_order else (*own, *more))
+        return self
 
     @model_validator(mode="after")
     def _fractionation(self) -> Protocol:
@@ -372,6 +446,21 @@ class Protocol(Spec):
         ]
 
 
+LISTS = ("objectives", "constraints", "goals")
+
+
+def listed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A protocol's plain values with its named tables as lists, each item with its ``key``."""
+    result = dict(values)
+    for name in LISTS:
+        table = result.get(name)
+        if isinstance(table, Mapping):
+            result[name] = [
+                {"key": key, **item} if isinstance(item, Mapping) else item for key, item in table.items()
+            ]
+    return result
+
+
 def _is_of(wanted: metrics.Metric, of: Spec) -> bool:
     """Whether a metric and a kind of limit are the same number of a DVH, or the kind's mean tail implies the metric."""
     if isinstance(of, kinds.MeanDose):
@@ -408,10 +497,10 @@ def load(name: str | Path) -> Protocol:
     SpecError
         No such file, or everything that is wrong with it.
     """
-    path = spec.find("protocols", name)
-    return from_values(spec.read_toml(path), str(path))
+    file = inherit.read("protocols", name)
+    return from_values(file.values, str(file.path))
 
 
 def from_values(values: Mapping[str, Any], where: str = "protocol") -> Protocol:
     """Build a protocol from plain values, for instance after an override."""
-    return spec.validate(Protocol, values, where)
+    return spec.validate(Protocol, listed(values), where)

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from mrlinac import notebook, spec
+from mrlinac import inherit, notebook, spec
 from mrlinac.anatomy.overrides import MetalOverride, Override
 from mrlinac.anatomy.position import Position
 from mrlinac.errors import SpecError, did_you_mean
 from mrlinac.machine.model import Machine
-from mrlinac.protocol.model import Protocol
+from mrlinac.protocol.model import Protocol, listed
 from mrlinac.provenance import fingerprint
 
 Positive = Annotated[float, Field(gt=0)]
@@ -25,7 +25,7 @@ _PLACES = ("patient.folder", "patient.rtstruct")
 _OF_FOLDER = ("rtstruct", "series", "position", "same_frame", "densities", "derive")
 """What a plan says of how its patient's folder is to be read."""
 
-NAMED = ("protocol", "machine", "numerics")  # tables that a plan file may give by name
+NAMED = ("protocol", "machine", "technique", "numerics")  # tables that a plan file may give by name
 
 
 class PatientSource(spec.Spec):
@@ -145,11 +145,12 @@ class PlanSpec(spec.Spec):
     technique: Technique
     numerics: Numerics
     applied: dict[str, Any] = Field(default_factory=dict)  # the overrides that made it what it is; already in force
+    origins: dict[str, str] = Field(default_factory=dict)  # by dotted key: the file that it came from
 
     @property
     def fingerprint(self) -> str:
         """Hash of everything that decides the result, the patient's images excepted."""
-        values = self.model_dump(mode="json", exclude={"name", "title", "applied", "patient"})
+        values = self.model_dump(mode="json", exclude={"name", "title", "applied", "origins", "patient"})
         # What decides how the folder is read decides what is read, and that is hashed with the patient.
         apart = {"folder", "identify", "density_overrides", *_OF_FOLDER}
         patient = self.patient.model_dump(mode="json", exclude=apart)
@@ -194,7 +195,7 @@ class PlanSpec(spec.Spec):
     def override(self, changes: Mapping[str, Any]) -> PlanSpec:
         """A new spec with values changed by dotted key, e.g. ``{"protocol.structures.PTV.margin_mm": 3}``.
 
-        A bare ``machine``, ``protocol`` or ``numerics`` takes a name.
+        A bare ``machine``, ``protocol``, ``technique`` or ``numerics`` takes a name.
 
         Raises
         ------
@@ -226,20 +227,26 @@ def load_plan(name: str | Path, changes: Mapping[str, Any] | None = None) -> Pla
     SpecError
         Names the file, the keys and the allowed values; all problems at once.
     """
-    path = spec.find("plans", name)
-    values = spec.read_toml(path)
-    values.setdefault("name", path.stem)
+    file = inherit.read("plans", name)
+    values = file.values
+    origins = dict(values.pop("origins", file.origins))  # a resolved plan knows where its parts came from
+    values.setdefault("name", file.path.stem)
     changes = {**values.pop("overrides", {}), **(changes or {})}
     applied = {**values.pop("applied", {}), **changes}
+    where = str(file.path)
     for key in NAMED:
         if isinstance(values.get(key), str) and key not in changes:
-            values[key] = _named(key, values[key])
-    return resolve({**_apply(values, changes, str(path)), "applied": applied}, str(path))
+            values[key] = _named(key, values[key], origins)
+    resolved = _apply(values, changes, where, origins)
+    kept = {key: label for key, label in origins.items() if spec.split_key(key)[0] in PlanSpec.model_fields}
+    return resolve({**resolved, "applied": applied, "origins": inherit.summary(kept)}, where)
 
 
-def _apply(values: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _apply(
+    values: Mapping[str, Any], changes: Mapping[str, Any], where: str, origins: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Apply overrides; a bare name of a file first, so that finer keys change what it brings in."""
-    whole = {key: _named(key, value) for key, value in changes.items() if _is_name(key, value)}
+    whole = {key: _named(key, value, origins) for key, value in changes.items() if _is_name(key, value)}
     finer = {key: value for key, value in changes.items() if key not in whole}
     return spec.override({**values, **whole}, finer, where)
 
@@ -254,11 +261,17 @@ def presets() -> dict[str, str]:
     return {name: f"{one.statement} {one.looking_only}".strip() for name, one in found.items()}
 
 
-def _named(key: str, name: str) -> dict[str, Any]:
+def _named(key: str, name: str, origins: dict[str, str] | None = None) -> dict[str, Any]:
+    """What a plan gives by name, as plain values; adds to ``origins`` where they came from."""
     if key == "numerics":
         known = presets_of_numerics()
         if name not in known:
             hint = did_you_mean(name, known)
             raise SpecError(f"numerics = '{name}': no such preset{hint} (known: {', '.join(known)})")
         return {"name": name, **known[name]}
-    return spec.read_toml(spec.find(f"{key}s", name))
+    file = inherit.read(f"{key}s", name)
+    if origins is not None:
+        for dotted in [dotted for dotted in origins if spec.split_key(dotted)[0] == key]:
+            del origins[dotted]
+        origins |= {f"{key}.{dotted}": label for dotted, label in file.origins.items()}
+    return listed(file.values) if key == "protocol" else file.values

@@ -157,7 +157,8 @@ def test_the_influences_key_holds_all_that_decides_a_column(spec):
         Making(spec, medium(), (0.0, 0.3, 1.5), beamlets()),
         without=(
             ".beamlets.lattice_uv",  # kept with the beam: what is missing is made and added
-            ".spec.name", ".spec.title", ".spec.applied*", ".spec.patient.*", ".spec.protocol.*", ".spec.technique.*",
+            ".spec.name", ".spec.title", ".spec.applied*", ".spec.origins*",
+            ".spec.patient.*", ".spec.protocol.*", ".spec.technique.*",
             *(f".spec.machine.{key}" for key in (
                 "name", "title", "sad_mm", "field_iec_T.*", "field_source", "couch.*", "isocentre.*", "blocked.*",
                 "references.*", "neglected.*")),
@@ -431,7 +432,7 @@ def test_the_plans_fingerprint_holds_all_that_decides_a_plan(spec):
         lambda plan: plan.fingerprint,
         spec.model_copy(update={"patient": overridden}),
         without=(
-            ".name", ".title", ".applied*",  # words; overrides are in force already
+            ".name", ".title", ".applied*", ".origins*",  # words; overrides are in force already
             ".patient.folder", ".patient.rtstruct", ".patient.identify",  # where the files lie, and whose they are
             # How the files are read: what that makes of them is hashed with the patient.
             *(f".patient.{key}" for key in ("series", "position", "same_frame", "densities", "derive")),

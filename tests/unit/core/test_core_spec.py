@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from mrlinac import spec
+from mrlinac import inherit, spec
 from mrlinac.errors import SpecError
 from mrlinac.protocol.model import from_values
 from mrlinac.recipe.spec import load_plan
@@ -143,16 +143,15 @@ def test_what_is_wrong_is_said_in_our_words_where_it_lies_in_the_file(values, se
 
 def test_a_flat_table_of_a_protocol_is_named_as_the_file_has_it():
     """Of an objective the file writes the keys of its kind beside its own; ``of`` stands in no file."""
-    path = spec.find("protocols", "conventional-66in33")
-    values = spec.read_toml(path)
-    values["objectives"][0] |= {"dose_percent": "much", "wieght": 2}
-    values["objectives"][1] = {"kind": "mean_dos", "structure": "Heart", "weight": 1, "source": "x"}
+    values = inherit.read("protocols", "conventional-66in33").values
+    values["objectives"]["target-dose"] |= {"dose_percent": "much", "wieght": 2}
+    values["objectives"]["rim"] = {"kind": "mean_dos", "structure": "Heart", "weight": 1, "source": "x"}
     with pytest.raises(SpecError) as caught:
         from_values(values)
     said = str(caught.value)
-    assert "objectives.0.dose_percent: must be a number (given: 'much')" in said
-    assert "objectives.0.wieght: unknown key; did you mean 'weight'?" in said
-    assert "objectives.1: no such kind 'mean_dos'; did you mean 'mean_dose'?" in said
+    assert "objectives.target-dose.dose_percent: must be a number (given: 'much')" in said
+    assert "objectives.target-dose.wieght: unknown key; did you mean 'weight'?" in said
+    assert "objectives.rim: no such kind 'mean_dos'; did you mean 'mean_dose'?" in said
     assert ".of" not in said
 
 

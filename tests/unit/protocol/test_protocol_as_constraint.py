@@ -49,22 +49,28 @@ def test_a_relative_limit_is_in_per_cent_for_a_goal_in_per_cent():
     assert limits(raised)["PTV_eval", "D2%[%]"] == ("<=", 110)
 
 
-def test_a_goal_whose_limit_was_taken_out_is_only_reported():
+def test_a_goal_goes_with_its_limit_and_one_that_was_written_is_only_reported():
     bare = mr.load_plan("unity-66in33", {"protocol.constraints": []}).protocol
-    assert limits(bare)["Cord", "D0.1cc"] == ("", None)
+    assert ("Cord", "D0.1cc") not in limits(bare)
     assert limits(bare)["Lungs-GTV", "V20Gy[%]"] == ("<=", 35)  # a limit of its own
+    written = {"structure": "Cord", "metric": "D0.1cc", "as_constraint": True, "source": "test"}
+    bare = mr.load_plan("unity-66in33", {"protocol.constraints": [], "protocol.goals": [written]}).protocol
+    assert limits(bare)["Cord", "D0.1cc"] == ("", None)
 
 
 def test_a_limit_on_another_volume_is_another_quantity():
-    moved = mr.load_plan("unity-66in33", {"protocol.constraints.0.volume_cc": 0.2}).protocol
-    assert limits(moved)["Cord", "D0.1cc"] == ("", None)
+    moved = limits(mr.load_plan("unity-66in33", {"protocol.constraints.cord.volume_cc": 0.2}).protocol)
+    assert ("Cord", "D0.1cc") not in moved
+    assert moved["Cord", "D0.2cc"] == ("<=", 50)
 
 
 def test_a_goal_has_one_limit():
-    number = [(g.structure, g.metric) for g in load("conventional-66in33").goals].index(("Cord", "D0.1cc"))
+    written = {"structure": "Cord", "metric": "D0.1cc", "as_constraint": True, "source": "test"}
     with pytest.raises(SpecError, match="not both"):
-        mr.load_plan("unity-66in33", {f"protocol.goals.{number}.at_most": 40})
+        mr.load_plan("unity-66in33", {"protocol.goals": [{**written, "at_most": 40}]})
     values = load("conventional-66in33").model_dump(mode="json", exclude_none=True)
     values["constraints"].append(values["constraints"][0])
+    assert ("Cord", "D0.1cc") not in limits(from_values(values))  # of two limits neither is a goal
+    values["goals"].append(written)
     with pytest.raises(SpecError, match=r"Cord D0\.1cc: as_constraint, but 2 constraints limit it"):
         from_values(values)
