@@ -24,7 +24,8 @@ from mrlinac.phantoms import structure_names, thorax
 from mrlinac.protocol.model import load as load_protocol
 from mrlinac.recipe import evaluate as evaluation
 from mrlinac.recipe import evaluation_inputs as inputs
-from mrlinac.recipe import planning
+from mrlinac.recipe import made_from, plan
+from mrlinac.recipe import recalculate as recalculation
 from mrlinac.recipe.check import Check, check
 from mrlinac.recipe.check import check_early as _check_early
 from mrlinac.recipe.check import planning_lacks as _planning_lacks
@@ -264,7 +265,7 @@ def _with_report(recipe: Callable[Given, PlanResult]) -> Callable[Given, PlanRes
     return made
 
 
-make_plan = _with_report(planning.make_plan)
+make_plan = _with_report(plan.make_plan)
 
 
 def recalculate(
@@ -289,7 +290,7 @@ def recalculate(
         As in :func:`make_plan`.
     """
     given: dict[str, Any] = {"progress": progress, "threads": threads, "device": device}
-    made = planning.recalculate(result, field_T=field_T, seed=seed, **given)
+    made = recalculation.recalculate(result, field_T=field_T, seed=seed, **given)
 
     def write_both(after: PlanResult, folder: Path, *, figures: bool = True) -> None:
         size_T = result.field_T if field_T is None else field_T
@@ -320,7 +321,7 @@ def check_recalculation(
     overwrite: bool = False,
 ) -> None:
     """Refuse a folder that holds something else than this result in this field and with this seed."""
-    wanted = planning.recalculation_fingerprint(result, field_T, seed)
+    wanted = recalculation.recalculation_fingerprint(result, field_T, seed)
     _check_output(Path(folder), wanted, overwrite=overwrite)
 
 
@@ -337,7 +338,7 @@ def check_output_early(plan: PlanSpec, folder: str | Path, *, overwrite: bool = 
 
 def check_output(plan: PlanSpec, patient: Patient, folder: str | Path, *, overwrite: bool = False) -> None:
     """Refuse a folder that holds something else than a result of this plan and patient."""
-    _check_output(Path(folder), planning.fingerprint_of(plan, patient), overwrite=overwrite)
+    _check_output(Path(folder), made_from.fingerprint_of(plan, patient), overwrite=overwrite)
 
 
 @dataclass(frozen=True)

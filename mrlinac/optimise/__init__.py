@@ -7,8 +7,9 @@ prescription, and what was proven of it.
 from __future__ import annotations
 
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
-from mrlinac.optimise.loop.correction import Correction, Normalisation, Round, correct, normalise
+from mrlinac.optimise.loop.correction import Correction, Round, correct, normalise
 from mrlinac.optimise.loop.escalation import Escalated, EscalationRound, Highest, escalate, highest
+from mrlinac.optimise.loop.planned import Finished, Normalisation, Planned
 from mrlinac.optimise.loop.predicted_vs_forward import Promise
 from mrlinac.optimise.planner import Planner, solve
 from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, wishes_said
@@ -18,11 +19,13 @@ __all__ = [
     "Correction",
     "Escalated",
     "EscalationRound",
+    "Finished",
     "Highest",
     "Judgement",
     "LimitState",
     "Normalisation",
     "ObjectiveState",
+    "Planned",
     "Planner",
     "Promise",
     "Round",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import singledispatch
 from typing import Any
-
-import pandas as pd
 
 from mrlinac import optimise
 from mrlinac.protocol.model import Protocol
@@ -15,19 +14,26 @@ WORTH = 1e-3
 """A price below this (Gy of prescription per Gy of a limit) is shown as none."""
 
 
-def record_of(
-    planned: optimise.Escalated, settled: optimise.Settled, protocol: Protocol, anew: bool = False
-) -> dict[str, Any]:
+@singledispatch
+def record_of(planned: optimise.Planned, finished: optimise.Finished, protocol: Protocol) -> dict[str, Any] | None:
+    """What is kept of an escalation; None where the prescription was given."""
+    return None
+
+
+@record_of.register
+def _of_escalated(planned: optimise.Escalated, finished: optimise.Finished, protocol: Protocol) -> dict[str, Any]:
     """Plain values: the prescription, the model's bound beside it, and each limit with its prices.
 
-    ``anew``: whether another forward dose than the rounds' settled the prescription. The choice among rounds favours
-    the one whose noise was kindest; a dose of its own takes that away.
+    ``settled_anew``: whether another forward dose than the rounds' settled the prescription. The choice among rounds
+    favours the one whose noise was kindest; a dose of its own takes that away.
 
     ``Gy per Gy`` is the prescription that a Gy more of the limit would allow, all else held; ``costs`` its inverse: by
     how much the limit would have to give for a further Gy. Both are of the model, at its highest prescription.
     """
-    escalation, rx, best = protocol.escalation, protocol.prescription, planned.round.highest
-    assert escalation is not None  # there is nothing to record without it
+    settled, best = finished.settled, planned.round.highest
+    escalation, rx = protocol.escalation, protocol.prescription  # the floor
+    assert escalation is not None
+    assert settled is not None  # an escalation has both
     limits = []
     for limit in settled.limits:
         price = best.prices.get(limit.name, math.nan)
@@ -44,7 +50,7 @@ def record_of(
     return {
         "by": escalation.by,
         "rounds": len(planned.history),
-        "settled_anew": anew,
+        "settled_anew": finished.anew,
         "dose_Gy": settled.dose_Gy,
         "fractions": settled.fractions,
         "eligible": settled.eligible,
@@ -61,27 +67,6 @@ def record_of(
         "below_cap_Gy": settled.below_cap_Gy,
         "limits": limits,
     }
-
-
-def rounds_table(planned: optimise.Escalated) -> pd.DataFrame:
-    """One row a round: what the model allowed, what was aimed at, what the forward dose allowed."""
-    rows = [
-        {
-            "round": number,
-            "chosen": number == planned.chosen,
-            "convex bound_Gy": one.highest.bound_Gy,
-            "mean tails_Gy": one.highest.restricted_Gy,
-            "second pass_Gy": one.highest.second_pass_Gy,
-            "aimed_Gy": one.aimed_Gy,
-            "forward allows_Gy": one.settled.allowed_Gy,
-            "prescription_Gy": one.settled.dose_Gy,
-            "driver": one.settled.driver,
-            "target as asked": one.target_met,
-            "promise kept": all(said.kept for said in one.promises),
-        }
-        for number, one in enumerate(planned.history)
-    ]
-    return pd.DataFrame(rows)
 
 
 def sentence(record: Mapping[str, Any]) -> str:

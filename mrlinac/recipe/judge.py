@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mrlinac import optimise
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
@@ -67,56 +66,6 @@ class AirVoxels:
         index = np.rint(self.grid.index_zyx(places_xyz_mm)).astype(np.int64)
         z, y, x = np.clip(index, 0, np.array(self.grid.shape_zyx) - 1).T
         return np.asarray(self.air[z, y, x])
-
-
-def rounds_table(history: Sequence[optimise.Round], chosen: int) -> pd.DataFrame:
-    """One row a figure of a round of planning and forward dose: what the model promised and what the dose kept.
-
-    ``noise_bias`` is what noise adds to the forward value, ``sigma`` its standard deviation; ``kept`` by
-    :class:`mrlinac.optimise.Promise`, empty where nothing is promised.
-    """
-    rows: list[dict[str, object]] = []
-    for number, one in enumerate(history):
-        head = {"round": number, "chosen": number == chosen}
-        unit = {"unit": "Gy"}
-        for said in one.promises:
-            values = {"promised": said.promised, "forward": said.forward, "noise_bias": said.noise_bias}
-            rows.append({**head, "figure": said.name, **values, "sigma": said.sigma, **unit, "kept": said.kept})
-        hi = {"promised": one.predicted.get("HI", np.nan), "forward": one.forward.get("HI", np.nan), "unit": ""}
-        rows.append({**head, "figure": "HI of the target", **hi})
-        rows.append({**head, "figure": "target, rms difference", "forward": one.rms_difference_Gy, **unit})
-        sums = {"promised": one.promised.objective, "forward": one.kept.objective, "unit": ""}
-        rows.append({**head, "figure": "objective", **sums})
-    columns = ["round", "chosen", "figure", "promised", "forward", "noise_bias", "sigma", "unit", "kept"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def rounds_sentence(history: Sequence[tuple[optimise.Promise, ...]], most: int) -> str:
-    """How many forward doses the corrections took, and what the last one did not keep."""
-    last = history[-1]
-    broken = [f"{p.name} {p.forward:.2f} for {p.promised:.2f} Gy (σ {p.sigma:.2f})" for p in last if not p.kept]
-    count = len(history) - 1
-    if count == 0 and most == 0:
-        done, dose = "No correction was asked for", "the forward dose"
-    elif count > most:
-        done, dose = f"Corrections: {count}, one beyond the {most} asked for", "the last round's forward dose"
-        done += " because the prescription was still missed"
-    else:
-        done, dose = f"Corrections: {count} of at most {most}", "the last round's forward dose"
-    if not broken:
-        return f"{done}; {dose} keeps the model's promise within its noise."
-    return f"{done}; {dose} does not keep {'; '.join(broken)}."
-
-
-def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Protocol) -> str:
-    """What was done about D50 = prescription."""
-    target, percent = protocol.prescription.target, 100 * (normalisation.factor - 1)
-    if normalisation.applied:
-        return f"Normalised: fluence and dose scaled by {percent:+.2f} % so that D50 of {target} is the prescription."
-    return (
-        f"Not normalised: D50 of {target} would need {percent:+.2f} %, more than the {100 * optimise.MOST_SCALING:g} % "
-        "that scaling may make good."
-    )
 
 
 GOAL_COLUMNS = (

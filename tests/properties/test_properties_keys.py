@@ -33,7 +33,7 @@ from mrlinac.machine.beams import Beam, BeamletMap
 from mrlinac.machine.delivery import Fluence
 from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance, dicom_uid, fingerprint
-from mrlinac.recipe import evaluation_inputs, influence, planning
+from mrlinac.recipe import evaluation_inputs, influence, made_from, plan, recalculate
 from mrlinac.recipe.case import Case
 from mrlinac.recipe.evaluate import Evaluation
 from mrlinac.recipe.measuring import Subject
@@ -443,7 +443,7 @@ def test_the_plans_fingerprint_holds_all_that_decides_a_plan(spec):
 def test_with_a_patient_it_holds_all_of_the_patient_but_who_it_is(spec):
     untouched = spec.model_copy(update={"applied": {}})  # else the command line goes before the patient's file
     differing(
-        lambda patient: planning.fingerprint_of(untouched, patient),
+        lambda patient: made_from.fingerprint_of(untouched, patient),
         person(),
         without=(
             ".label", ".frame_uid", ".study_uid", ".series_uid", ".slice_uids*", ".notes*", ".identifiers*",
@@ -462,7 +462,7 @@ def test_the_order_in_which_overrides_have_a_voxel_is_an_input(spec):
     assert plans[0].fingerprint != plans[1].fingerprint
     for field in ("density_overrides", "density_bands"):
         told = [PatientFile.model_validate({field: table}) for table in (both, turned)]
-        one, other = (planning.fingerprint_of(spec, replace(person(), decisions=file)) for file in told)
+        one, other = (made_from.fingerprint_of(spec, replace(person(), decisions=file)) for file in told)
         assert one != other, field
 
 
@@ -472,14 +472,14 @@ def test_who_wins_between_file_and_command_line_is_an_input(spec):
     typed = load_plan("unity-66in33", table)
     written = typed.model_copy(update={"applied": {}})
     assert typed.fingerprint == written.fingerprint  # the same plan …
-    assert planning.fingerprint_of(typed, person()) != planning.fingerprint_of(
+    assert made_from.fingerprint_of(typed, person()) != made_from.fingerprint_of(
         written, person()
     )  # … not for everybody
 
 
 def test_a_file_that_says_nothing_is_as_none(spec):
     silent = replace(person(), decisions=PatientFile(label="x", series="0123abcd"))
-    assert planning.fingerprint_of(spec, silent) == planning.fingerprint_of(spec, replace(person(), decisions=None))
+    assert made_from.fingerprint_of(spec, silent) == made_from.fingerprint_of(spec, replace(person(), decisions=None))
 
 
 def test_a_copy_of_a_plan_does_not_keep_the_fingerprint_of_the_original(spec):
@@ -492,10 +492,10 @@ def test_a_copy_of_a_plan_does_not_keep_the_fingerprint_of_the_original(spec):
 def test_what_a_plan_is_made_with_is_in_its_fingerprint_or_decides_nothing():
     """A new argument of a recipe has to be thought of here."""
     of_plans = {"spec", "patient"} | {"case", "progress", "threads", "device", "store"}
-    assert set(inspect.signature(planning.make_plan).parameters) == of_plans
-    assert set(inspect.signature(planning.fingerprint_of).parameters) == {"spec", "patient"}
-    asked = set(inspect.signature(planning.recalculate).parameters) - {"progress", "threads", "device"}
-    assert asked == set(inspect.signature(planning.recalculation_fingerprint).parameters)
+    assert set(inspect.signature(plan.make_plan).parameters) == of_plans
+    assert set(inspect.signature(made_from.fingerprint_of).parameters) == {"spec", "patient"}
+    asked = set(inspect.signature(recalculate.recalculate).parameters) - {"progress", "threads", "device"}
+    assert asked == set(inspect.signature(recalculate.recalculation_fingerprint).parameters)
 
 
 # -- recalculations, evaluations, doses, files ----------------------------------------------------------------------
@@ -511,10 +511,10 @@ def result_of(machine: str, fingerprint_: str = "f", position: str = "HFS"):
 def test_recalculations_in_other_fields_or_of_other_plans_are_told_apart():
     one, other = result_of("unity"), result_of("unity", "g")
     fields_T = (0.0, 0.35, -0.35, 1.0, 1.5, -1.5, 3.0)
-    made = [planning.recalculation_fingerprint(result, field_T) for result in (one, other) for field_T in fields_T]
+    made = [recalculate.recalculation_fingerprint(result, field_T) for result in (one, other) for field_T in fields_T]
     assert len(set(made)) == len(made)
     assert not {one.fingerprint, other.fingerprint} & set(made)  # nor is one the plan itself
-    assert planning.recalculation_fingerprint(one, 0.0) == planning.recalculation_fingerprint(one, -0.0)
+    assert recalculate.recalculation_fingerprint(one, 0.0) == recalculate.recalculation_fingerprint(one, -0.0)
 
 
 def test_recalculations_with_other_seeds_are_told_apart_and_follow_other_photons(monkeypatch):
@@ -525,12 +525,12 @@ def test_recalculations_with_other_seeds_are_told_apart_and_follow_other_photons
         asked.append(seed)
         raise InterruptedError  # nothing after it is looked at
 
-    monkeypatch.setattr(planning.transport, "dose", dose)
+    monkeypatch.setattr(plan.transport, "dose", dose)
     result.medium = result.field_xyz_T = None
     for seed in (None, 1, 0, 2):
         with pytest.raises(InterruptedError):
-            planning.recalculate(result, field_T=1.0, seed=seed)
-    made = [planning.recalculation_fingerprint(result, 1.0, seed) for seed in (None, 1, 0, 2)]
+            recalculate.recalculate(result, field_T=1.0, seed=seed)
+    made = [recalculate.recalculation_fingerprint(result, 1.0, seed) for seed in (None, 1, 0, 2)]
     for keys in (asked, made):
         assert keys[0] == keys[1]
         assert len(set(keys)) == 3
@@ -539,7 +539,7 @@ def test_recalculations_with_other_seeds_are_told_apart_and_follow_other_photons
 def test_no_two_doses_of_plans_share_their_random_numbers():
     """Seeds, purposes and rounds that a plan and its recalculation ask for."""
     asked = [(s, p, n) for s in (0, 1, 12) for p in ("round", "final", "recalculate") for n in (0, 1, 2)]
-    assert len({planning.stream_seed(*one) for one in asked}) == len(asked)
+    assert len({made_from.stream_seed(*one) for one in asked}) == len(asked)
 
 
 @pytest.mark.parametrize(("rounds", "sigmas"), [(2, [0.03, 0.03, 0.03, 0.01]), (0, [0.01])])
@@ -547,27 +547,27 @@ def test_every_forward_dose_of_a_plan_follows_other_photons(monkeypatch, rounds,
     """What is planned on the noise of one dose is not judged on the same noise; the engines are replaced."""
     asked = []
     small = {"numerics.correction_rel_sigma": 0.03, "numerics.final_rel_sigma": 0.01}
-    plan = load_plan("unity-66in33", {**small, "numerics.correction_rounds": rounds})
+    wanted = load_plan("unity-66in33", {**small, "numerics.correction_rounds": rounds})
     beside = SimpleNamespace(medium=None, field_xyz_T=None, structures=None, making={})
 
     def correct(_, structures, protocol, forward, **__):
         for _ in range(rounds + 1):
             forward(None)
-        return SimpleNamespace(solution=SimpleNamespace(fluence=None))
+        return SimpleNamespace(unscaled=None)
 
     def air_in(*_):
         raise InterruptedError  # nothing after it is looked at
 
     beside.medium = SimpleNamespace(density_g_cm3=None)
-    monkeypatch.setattr(planning, "influence_of", lambda *_, **__: None)
-    monkeypatch.setattr(planning.optimise, "Planner", lambda *_, **__: None)
-    monkeypatch.setattr(planning.optimise, "correct", correct)
-    monkeypatch.setattr(planning.judge, "air_in", air_in)
+    monkeypatch.setattr(plan, "influence_of", lambda *_, **__: None)
+    monkeypatch.setattr(plan.optimise, "Planner", lambda *_, **__: None)
+    monkeypatch.setattr(plan.optimise, "correct", correct)
+    monkeypatch.setattr(plan.judge, "air_in", air_in)
     monkeypatch.setattr(
-        planning.transport, "dose", lambda *_, seed, target_rel_sigma, **__: asked.append((seed, target_rel_sigma))
+        plan.transport, "dose", lambda *_, seed, target_rel_sigma, **__: asked.append((seed, target_rel_sigma))
     )
     with pytest.raises(InterruptedError):
-        planning.make_plan(plan, SimpleNamespace(loading={}), case=beside)
+        plan.make_plan(wanted, SimpleNamespace(loading={}), case=beside)
     assert [sigma for _, sigma in asked] == sigmas
     assert len({seed for seed, _ in asked}) == len(asked)
 
@@ -586,7 +586,7 @@ def test_a_beamlets_random_numbers_are_those_of_its_direction_place_and_size():
 )
 def test_the_field_of_a_recalculation_has_the_size_asked_for_and_the_machines_direction(machine, position, towards_z):
     for field_T in (0.35, 1.5, 3.0, -1.0):
-        found = planning._field_of(result_of(machine, position=position), field_T)
+        found = recalculate._field_of(result_of(machine, position=position), field_T)
         assert found == pytest.approx((0.0, 0.0, towards_z * field_T))
 
 
@@ -737,4 +737,4 @@ def test_the_version_that_made_a_result_is_kept():
     assert set(said) == {"python", "machine", *provenance.PACKAGES}
     assert said["mrlinac"] != "absent"
     assert all(isinstance(text, str) and text for text in said.values())
-    assert api.make_plan is not planning.make_plan  # with a report
+    assert api.make_plan is not plan.make_plan  # with a report

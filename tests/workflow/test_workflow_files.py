@@ -10,7 +10,7 @@ import mrlinac as mr
 from mrlinac import spec
 from mrlinac.machine import model
 from mrlinac.protocol import load
-from mrlinac.recipe import planning
+from mrlinac.recipe import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def test_all_public_names_exist():
 
 
 def test_the_public_recipe_is_the_recipe():
-    assert inspect.signature(mr.make_plan) == inspect.signature(planning.make_plan)
+    assert inspect.signature(mr.make_plan) == inspect.signature(plan.make_plan)
     assert "Ctrl-C" in mr.make_plan.__doc__
 
 

@@ -16,7 +16,7 @@ from dicompylercore.dvh import DVH
 import mrlinac as mr
 from mrlinac import dicom
 from mrlinac.errors import DataError, DiskError
-from mrlinac.recipe import planning
+from mrlinac.recipe import made_from
 from mrlinac.recipe.result import load_result
 
 
@@ -177,7 +177,7 @@ def test_a_replicate_shares_no_random_numbers_with_the_plan(result):
         assert 0.85 < np.sqrt((apart**2).mean()) < 1.15
     # A plan with the seed + 1 has other rounds than this one's later rounds.
     seeds = {
-        planning.stream_seed(seed, purpose, number)
+        made_from.stream_seed(seed, purpose, number)
         for seed in range(5)
         for purpose in ("round", "final", "recalculate")
         for number in range(4)

@@ -22,6 +22,7 @@ from mrlinac.machine.delivery import Fluence
 from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import PRICE_PER_Gy
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING
+from mrlinac.optimise.loop.planned import Finished, Normalisation
 from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
 from mrlinac.optimise.planner import Planner, Progress, Solver
 from mrlinac.optimise.solution import Judgement, Solution, TOLERANCE_Gy
@@ -30,22 +31,6 @@ from mrlinac.protocol.model import Protocol
 
 MOST_BELOW = 0.03
 """Of a tail's limit by which a round may aim below it: more is not the plan's fault, but a rough dose's."""
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Scaling to the prescription.
-
-    Attributes
-    ----------
-    factor : float
-        Prescription over the D50 of the target, before scaling.
-    applied : bool
-        Whether fluence and dose were scaled by it; False where it would be more than 1 %.
-    """
-
-    factor: float
-    applied: bool
 
 
 @dataclass(frozen=True)
@@ -107,6 +92,24 @@ class Correction:
     def dose(self) -> Dose:
         """Forward dose of the course."""
         return self.sampled.dose
+
+    @property
+    def unscaled(self) -> Fluence:
+        """As it was planned."""
+        return self.solution.fluence
+
+    @property
+    def promises(self) -> tuple[tuple[Promise, ...], ...]:
+        """Of each round."""
+        return tuple(one.promises for one in self.history)
+
+    def finish(self, protocol: Protocol, one: Sampled | None = None) -> Finished:
+        """Normalised to the prescription, by the loop's dose or by another of one fraction."""
+        if one is None:
+            return Finished(self.fluence, self.sampled, protocol, self.normalisation)
+        course = one.course(protocol.prescription.fractions)
+        fluence, course, normalisation = normalise(self.solution.fluence, course, protocol)
+        return Finished(fluence, course, protocol, normalisation, anew=True)
 
 
 def correct(

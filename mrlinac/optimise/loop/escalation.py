@@ -27,6 +27,7 @@ from mrlinac.machine.delivery import Fluence
 from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import Held
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
+from mrlinac.optimise.loop.planned import Finished
 from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
 from mrlinac.optimise.planner import Planner, Progress, Solver
 from mrlinac.optimise.row_dose import RowDose
@@ -122,6 +123,19 @@ class Escalated:
     def round(self) -> EscalationRound:
         """The round that the result is of."""
         return self.history[self.chosen]
+
+    @property
+    def promises(self) -> tuple[tuple[Promise, ...], ...]:
+        """Of each round."""
+        return tuple(one.promises for one in self.history)
+
+    def finish(self, protocol: Protocol, one: Sampled | None = None) -> Finished:
+        """At the prescription that the loop's dose allows, or another of one fraction."""
+        fluence, course, settled = self.fluence, self.sampled, self.round.settled
+        if one is not None:
+            fluence, course, settled = settle(protocol, self.unscaled, one, self.round.aimed_Gy)
+        at = protocol.at(settled.dose_Gy, settled.fractions)
+        return Finished(fluence, course, at, settled=settled, anew=one is not None)
 
 
 def highest(

@@ -18,7 +18,7 @@ from mrlinac.phantoms import structure_names, thorax
 from mrlinac.protocol.model import Objective
 from mrlinac.protocol.model import load as load_protocol
 from mrlinac.provenance import Provenance
-from mrlinac.recipe import case, check, judge, planning
+from mrlinac.recipe import case, check, judge, made_from
 
 
 @pytest.fixture(scope="module")
@@ -269,5 +269,5 @@ def test_the_patients_file_says_where_the_couch_is(patient):
 
 def test_what_the_patients_file_says_changes_the_fingerprint(patient):
     spec = mr.load_plan("unity-66in33")
-    plain = planning.fingerprint_of(spec, patient)
-    assert planning.fingerprint_of(spec, decided(patient, couch_top_y_mm=133.0)) != plain
+    plain = made_from.fingerprint_of(spec, patient)
+    assert made_from.fingerprint_of(spec, decided(patient, couch_top_y_mm=133.0)) != plain

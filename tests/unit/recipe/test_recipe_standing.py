@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mrlinac.recipe import judge
+from mrlinac.recipe import rounds
 from mrlinac.recipe.spec import load_plan, presets
 
 
@@ -112,7 +112,7 @@ def test_a_sentence_kept_by_an_earlier_version_is_not_repeated():
 
 
 @pytest.mark.parametrize(
-    ("rounds", "most", "said"),
+    ("count", "most", "said"),
     [
         (1, 0, "No correction was asked for; the forward dose keeps"),
         (1, 2, "Corrections: 0 of at most 2; the last round's"),
@@ -121,5 +121,5 @@ def test_a_sentence_kept_by_an_earlier_version_is_not_repeated():
         (4, 2, "Corrections: 3, one beyond the 2 asked for because the prescription was still missed; the last"),
     ],
 )
-def test_corrections_are_counted_as_they_were(rounds, most, said):
-    assert judge.rounds_sentence([()] * rounds, most).startswith(said)
+def test_corrections_are_counted_as_they_were(count, most, said):
+    assert rounds.rounds_sentence([()] * count, most).startswith(said)

@@ -1,0 +1,86 @@
+"""What rounds of planning and forward doses hand back, and a plan brought to its prescription."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from mrlinac.dose.sampled import Sampled
+from mrlinac.machine.delivery import Fluence
+from mrlinac.optimise.loop.allowed_prescription import Settled
+from mrlinac.optimise.loop.predicted_vs_forward import Promise
+from mrlinac.optimise.solution import Solution
+from mrlinac.protocol.model import Protocol
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Scaling to the prescription.
+
+    Attributes
+    ----------
+    factor : float
+        Prescription over the D50 of the target, before scaling.
+    applied : bool
+        Whether fluence and dose were scaled by it; False where it would be more than 1 %.
+    """
+
+    factor: float
+    applied: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A plan at its prescription.
+
+    Attributes
+    ----------
+    fluence : Fluence
+        Of one fraction.
+    course : Sampled
+        Forward dose of the course, in the structures.
+    protocol : Protocol
+        At the prescription.
+    normalisation : Normalisation or None
+        What was done about D50 = prescription, where the prescription was given.
+    settled : Settled or None
+        What the dose allows, where the prescription escalated.
+    anew : bool
+        Whether by another forward dose than those of the rounds.
+    """
+
+    fluence: Fluence
+    course: Sampled
+    protocol: Protocol
+    normalisation: Normalisation | None = None
+    settled: Settled | None = None
+    anew: bool = False
+
+
+class Planned(Interface):
+    """What the recipe asks of either loop."""
+
+    @property
+    def unscaled(self) -> Fluence:
+        """The fluence of one fraction as it was planned, for another forward dose."""
+        ...
+
+    @property
+    def sampled(self) -> Sampled:
+        """Forward dose of the chosen round, of the course."""
+        ...
+
+    @property
+    def solution(self) -> Solution:
+        """The solve that the fluence came from."""
+        ...
+
+    @property
+    def promises(self) -> Sequence[tuple[Promise, ...]]:
+        """Of each round."""
+        ...
+
+    def finish(self, protocol: Protocol, one: Sampled | None = None) -> Finished:
+        """The plan at its prescription, by the rounds' forward dose or by another of one fraction."""
+        ...

@@ -1,0 +1,101 @@
+"""The rounds of planning and forward dose as tables and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mrlinac import optimise
+from mrlinac.protocol.model import Protocol
+from mrlinac.recipe import isotoxic
+
+
+@singledispatch
+def rounds_table(planned: optimise.Planned) -> pd.DataFrame:
+    """One row a figure of a round, or one a round: what the model promised, what the forward dose kept or allowed."""
+    raise TypeError(f"no table of the rounds of a {type(planned).__name__}")
+
+
+@rounds_table.register
+def _of_correction(planned: optimise.Correction) -> pd.DataFrame:
+    """One row a figure of a round of planning and forward dose: what the model promised and what the dose kept.
+
+    ``noise_bias`` is what noise adds to the forward value, ``sigma`` its standard deviation; ``kept`` by
+    :class:`mrlinac.optimise.Promise`, empty where nothing is promised.
+    """
+    rows: list[dict[str, object]] = []
+    for number, one in enumerate(planned.history):
+        head = {"round": number, "chosen": number == planned.chosen}
+        unit = {"unit": "Gy"}
+        for said in one.promises:
+            values = {"promised": said.promised, "forward": said.forward, "noise_bias": said.noise_bias}
+            rows.append({**head, "figure": said.name, **values, "sigma": said.sigma, **unit, "kept": said.kept})
+        hi = {"promised": one.predicted.get("HI", np.nan), "forward": one.forward.get("HI", np.nan), "unit": ""}
+        rows.append({**head, "figure": "HI of the target", **hi})
+        rows.append({**head, "figure": "target, rms difference", "forward": one.rms_difference_Gy, **unit})
+        sums = {"promised": one.promised.objective, "forward": one.kept.objective, "unit": ""}
+        rows.append({**head, "figure": "objective", **sums})
+    columns = ["round", "chosen", "figure", "promised", "forward", "noise_bias", "sigma", "unit", "kept"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@rounds_table.register
+def _of_escalation(planned: optimise.Escalated) -> pd.DataFrame:
+    """One row a round: what the model allowed, what was aimed at, what the forward dose allowed."""
+    rows = [
+        {
+            "round": number,
+            "chosen": number == planned.chosen,
+            "convex bound_Gy": one.highest.bound_Gy,
+            "mean tails_Gy": one.highest.restricted_Gy,
+            "second pass_Gy": one.highest.second_pass_Gy,
+            "aimed_Gy": one.aimed_Gy,
+            "forward allows_Gy": one.settled.allowed_Gy,
+            "prescription_Gy": one.settled.dose_Gy,
+            "driver": one.settled.driver,
+            "target as asked": one.target_met,
+            "promise kept": all(said.kept for said in one.promises),
+        }
+        for number, one in enumerate(planned.history)
+    ]
+    return pd.DataFrame(rows)
+
+
+def rounds_sentence(history: Sequence[tuple[optimise.Promise, ...]], most: int) -> str:
+    """How many forward doses the corrections took, and what the last one did not keep."""
+    last = history[-1]
+    broken = [f"{p.name} {p.forward:.2f} for {p.promised:.2f} Gy (σ {p.sigma:.2f})" for p in last if not p.kept]
+    count = len(history) - 1
+    if count == 0 and most == 0:
+        done, dose = "No correction was asked for", "the forward dose"
+    elif count > most:
+        done, dose = f"Corrections: {count}, one beyond the {most} asked for", "the last round's forward dose"
+        done += " because the prescription was still missed"
+    else:
+        done, dose = f"Corrections: {count} of at most {most}", "the last round's forward dose"
+    if not broken:
+        return f"{done}; {dose} keeps the model's promise within its noise."
+    return f"{done}; {dose} does not keep {'; '.join(broken)}."
+
+
+def prescription_sentence(finished: optimise.Finished, record: Mapping[str, Any] | None) -> str:
+    """How the plan came to its prescription."""
+    if record is not None:
+        return isotoxic.sentence(record)
+    assert finished.normalisation is not None  # what did not escalate was normalised, or could not be
+    return normalisation_sentence(finished.normalisation, finished.protocol)
+
+
+def normalisation_sentence(normalisation: optimise.Normalisation, protocol: Protocol) -> str:
+    """What was done about D50 = prescription."""
+    target, percent = protocol.prescription.target, 100 * (normalisation.factor - 1)
+    if normalisation.applied:
+        return f"Normalised: fluence and dose scaled by {percent:+.2f} % so that D50 of {target} is the prescription."
+    return (
+        f"Not normalised: D50 of {target} would need {percent:+.2f} %, more than the {100 * optimise.MOST_SCALING:g} % "
+        "that scaling may make good."
+    )
