@@ -31,9 +31,10 @@ from mrlinac.recipe.check import check_early as _check_early
 from mrlinac.recipe.check import planning_lacks as _planning_lacks
 from mrlinac.recipe.derived import with_derived
 from mrlinac.recipe.evaluate import Evaluation
-from mrlinac.recipe.result import PlanResult, load_result
-from mrlinac.recipe.result import check_output as _check_output
-from mrlinac.recipe.result import check_output_early as _check_output_early
+from mrlinac.recipe.result import PlanResult
+from mrlinac.recipe.result_folder import check_output as _check_output
+from mrlinac.recipe.result_folder import check_output_early as _check_output_early
+from mrlinac.recipe.result_folder import load_result
 from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec, presets
 from mrlinac.recipe.stages import Progress, Stages, silent
 from mrlinac.store import Store

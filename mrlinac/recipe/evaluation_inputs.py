@@ -24,7 +24,7 @@ from mrlinac.notes import Note, Notes
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import fingerprint
 from mrlinac.recipe.measuring import Subject
-from mrlinac.recipe.result import noise_beside
+from mrlinac.recipe.result_folder import noise_beside
 
 RULES_GRID_mm = (2.0, 3.0)
 """Structures made by rule lie on cubes as large as the dose's smallest step, within these bounds ..."""

@@ -7,7 +7,7 @@ import pytest
 from conftest import COARSE
 
 import mrlinac as mr
-from mrlinac.recipe.result import load_result
+from mrlinac.recipe.result_folder import load_result
 
 
 @pytest.fixture(scope="module")

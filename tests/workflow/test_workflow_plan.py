@@ -17,7 +17,7 @@ import mrlinac as mr
 from mrlinac import dicom
 from mrlinac.errors import DataError, DiskError
 from mrlinac.recipe import made_from
-from mrlinac.recipe.result import load_result
+from mrlinac.recipe.result_folder import load_result
 
 
 def test_the_target_gets_the_prescription(result):
@@ -266,3 +266,13 @@ def test_no_identifier_leaves_the_patient(result, patient, tmp_path):
         assert (b"12345678" in raw) is told
     assert "Doe" not in repr(named)
     assert "12345678" not in repr(named)
+
+
+def test_a_result_of_a_later_format_is_refused_in_a_sentence(saved, tmp_path):
+    folder = tmp_path / "later"
+    shutil.copytree(saved, folder)
+    record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    for given in (record["format"] + 1, None):
+        (folder / "result.json").write_text(json.dumps({**record, "format": given}), encoding="utf-8")
+        with pytest.raises(DataError, match=rf"has format {given}; this version of mrlinac reads up to 1"):
+            mr.load_result(folder)

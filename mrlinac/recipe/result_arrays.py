@@ -1,0 +1,73 @@
+"""The arrays of a result as its files keep them: grids, contours, beamlets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mrlinac.anatomy.grid import Grid
+from mrlinac.anatomy.structures import Contour, Roi
+from mrlinac.recipe.result import PlanResult
+
+
+def grid_arrays(grid: Grid) -> dict[str, np.ndarray]:
+    return {
+        "shape_zyx": np.array(grid.shape_zyx),
+        "spacing_zyx_mm": np.array(grid.spacing_zyx_mm),
+        "origin_xyz_mm": np.array(grid.origin_xyz_mm),
+    }
+
+
+def grid_from(arrays: Mapping[str, np.ndarray], prefix: str = "") -> Grid:
+    keys = ("shape_zyx", "spacing_zyx_mm", "origin_xyz_mm")
+    shape, spacing, origin = (arrays[prefix + key].tolist() for key in keys)
+    return Grid(tuple(shape), tuple(spacing), tuple(origin))
+
+
+def case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
+    arrays = {
+        "ct": np.round(result.ct.values).astype(np.int16),
+        **{f"ct_{key}": value for key, value in grid_arrays(result.ct.grid).items()},
+        "density_g_cm3": result.medium.density_g_cm3,
+        "material": result.medium.material,
+        **grid_arrays(result.medium.grid),
+    }
+    for number, structure in enumerate(result.structures.structures.values()):
+        arrays[f"structure_{number}"] = structure.occupancy
+        if structure.drawn is not None:
+            arrays |= contour_arrays(structure.drawn.contours, f"drawn_{number}_")
+    for number, (beamlets, mu) in enumerate(zip(result.fluence.maps, result.fluence.mu, strict=True)):
+        arrays[f"lattice_{number}"] = beamlets.lattice_uv
+        arrays[f"mu_{number}"] = mu
+    return arrays
+
+
+def planes_of(roi: Roi) -> dict[str, Any]:
+    """What the contours of a structure stand for along z."""
+    return {"slice_spacing_mm": roi.slice_spacing_mm, "lone_slice_mm": roi.lone_slice_mm, "ends": roi.ends}
+
+
+def contour_arrays(contours: Sequence[Contour], prefix: str) -> dict[str, np.ndarray]:
+    """Planes, numbers of points, and all points one after the other."""
+    return {
+        f"{prefix}z_mm": np.array([contour.z_mm for contour in contours]),
+        f"{prefix}count": np.array([len(contour.points_xy_mm) for contour in contours]),
+        f"{prefix}points_xy_mm": np.concatenate([contour.points_xy_mm for contour in contours]),
+    }
+
+
+def contours_from(arrays: Mapping[str, np.ndarray], prefix: str) -> tuple[Contour, ...]:
+    ends = np.cumsum(arrays[f"{prefix}count"])
+    loops = np.split(arrays[f"{prefix}points_xy_mm"], ends[:-1])
+    return tuple(Contour(float(z), loop) for z, loop in zip(arrays[f"{prefix}z_mm"], loops, strict=True))
+
+
+def drawn_from(case: Mapping[str, np.ndarray], saved: Mapping[str, Any], number: int) -> Roi | None:
+    """The contours of a structure, where it was drawn."""
+    planes = saved.get("drawn")
+    if planes is None:
+        return None
+    contours = contours_from(case, f"drawn_{number}_")
+    return Roi(saved["name"], saved["role"], contours, derived=saved.get("derived", False), **planes)
