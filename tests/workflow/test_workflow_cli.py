@@ -26,8 +26,8 @@ def run(*arguments, cwd, store=None, code=0):
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(said), redirect_stderr(complained):
         patched.chdir(cwd)
         patched.setattr(sys, "argv", ["mrlinac", *map(str, arguments)])
-        patched.setattr(cli, "out", Console(width=200, no_color=True))
-        patched.setattr(cli, "err", Console(width=200, no_color=True, stderr=True))
+        patched.setattr(cli.console, "out", Console(width=200, no_color=True))
+        patched.setattr(cli.console, "err", Console(width=200, no_color=True, stderr=True))
         if store is not None:
             patched.setenv("MRLINAC_CACHE_DIR", str(store.folder.parent))
         with pytest.raises(SystemExit) as ended:

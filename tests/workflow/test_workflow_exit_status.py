@@ -148,7 +148,7 @@ def test_the_exit_status_says_how_it_went(arguments, code, instead, tmp_path, mo
 
 def test_every_command_is_asked():
     own = {one.name or one.callback.__name__ for one in cli.app.registered_commands}
-    inner = {f"cache {one.name}" for one in cli.cache.registered_commands}
+    inner = {f"cache {one.name}" for one in cli.cache.cache.registered_commands}
     assert own | inner == {name for name, *_ in CASES}
     assert {"plan", "recalculate", "evaluate"} == {name for name, code, *_ in CASES if code == 3}
     for name in own - {"list"}:
