@@ -83,7 +83,7 @@ def prepare(spec: PlanSpec, patient: Patient) -> Case:
     medium, medium_notes = shared.medium_of(
         patient, grid, drawn, couch=couch, overrides=source.density_overrides, metal=source.metal
     )
-    isocentre = isocentre_of(spec.machine, structures, couch)
+    isocentre = source.isocentre_xyz_mm or isocentre_of(spec.machine, structures, couch)
     maps = beams_of(spec, structures, isocentre, patient.position)
     field = field_xyz_T(spec.machine.field_iec_T, patient.position)
     return Case(
@@ -176,16 +176,24 @@ def isocentre_of(machine: Machine, structures: StructureSet, couch: CouchGeometr
     Where the table is fixed, only the longitudinal coordinate is free: the middle of the CTV's extent, so that the
     longest target that the field can cover is covered.
     """
-    x, y, z = structures.centroid_xyz_mm("CTV")
-    if machine.isocentre.rule == "fixed-table":
-        height_mm, top_mm = machine.isocentre.height_above_table_mm, couch.top_mm
-        assert height_mm is not None  # the schema refuses a rule without it
-        assert top_mm is not None
+    fixed = fixed_xy_mm(machine, couch)
+    if fixed is not None:
         planes_mm = structures.grid.z_mm[structures["CTV"].occupancy.any((1, 2))]
-        axis, sign = couch.below
-        above_mm, z = top_mm - sign * height_mm, float(np.round((planes_mm[0] + planes_mm[-1]) / 2))
-        return (couch.midline_mm, above_mm, z) if axis == 1 else (above_mm, couch.midline_mm, z)
+        return (*fixed, float(np.round((planes_mm[0] + planes_mm[-1]) / 2)))
+    x, y, z = structures.centroid_xyz_mm("CTV")
     return (float(np.round(x)), float(np.round(y)), float(np.round(z)))
+
+
+def fixed_xy_mm(machine: Machine, couch: CouchGeometry) -> tuple[float, float] | None:
+    """Where the isocentre lies across the table on a machine whose table moves along the bore only; else None."""
+    if machine.isocentre.rule != "fixed-table":
+        return None
+    height_mm, top_mm = machine.isocentre.height_above_table_mm, couch.top_mm
+    assert height_mm is not None  # the schema refuses a rule without it
+    assert top_mm is not None
+    axis, sign = couch.below
+    above_mm = top_mm - sign * height_mm
+    return (couch.midline_mm, above_mm) if axis == 1 else (above_mm, couch.midline_mm)
 
 
 def beams_of(

@@ -19,7 +19,7 @@ from mrlinac.anatomy.structures import StructureSet
 from mrlinac.errors import DataError, MrlinacError, did_you_mean, raise_all
 from mrlinac.protocol.kinds import DoseKind
 from mrlinac.protocol.model import Protocol
-from mrlinac.recipe.case import Case, beams_of, prepare, rules_of
+from mrlinac.recipe.case import Case, beams_of, couch_of, fixed_xy_mm, prepare, rules_of
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.recipe.stages import Stages
 from mrlinac.spec import Spec
@@ -92,7 +92,7 @@ def check(spec: PlanSpec, patient: Patient) -> Check:
         return Check(tuple(problems), (), (), None)
     problems += spec.protocol.problems(case.structures)
     problems += flawed_structure_problems(spec.protocol, case.structures)
-    problems += field_size_problems(spec, case)
+    problems += [*field_size_problems(spec, case), *isocentre_problems(spec, case)]
     return Check(tuple(problems), tuple(map(str, case.notes.entries)), tuple(estimates(spec, case)), case)
 
 
@@ -102,6 +102,29 @@ def gantry_problems(spec: PlanSpec) -> list[str]:
         f"gantry {gantry_deg:g}°: {reason}; choose another angle in technique.gantry_deg"
         for gantry_deg in spec.technique.gantry_deg
         if (reason := spec.machine.blocked_reason(gantry_deg))
+    ]
+
+
+TABLE_TOLERANCE_mm = 0.5
+"""An isocentre is given to the millimetre; half of one is rounding."""
+
+
+def isocentre_problems(spec: PlanSpec, case: Case) -> list[str]:
+    """A given isocentre that the machine's table cannot bring to the beam's axis (rule 9), or that lies off the grid."""
+    given = spec.patient.isocentre_xyz_mm
+    if given is None:
+        return []
+    shown = "({:g}, {:g}, {:g}) mm".format(*given)
+    inside = zip(case.grid.lower_xyz_mm, given, case.grid.upper_xyz_mm, strict=True)
+    if not all(lower <= x <= upper for lower, x, upper in inside):
+        return [f"patient.isocentre_xyz_mm: {shown} lies outside the patient"]
+    fixed = fixed_xy_mm(spec.machine, couch_of(spec.machine, case.patient))
+    if fixed is None or max(abs(a - b) for a, b in zip(fixed, given, strict=False)) <= TABLE_TOLERANCE_mm:
+        return []
+    asked = "({:g}, {:g}, any z)".format(*fixed)
+    return [
+        f"patient.isocentre_xyz_mm: {shown}; the table of {spec.machine.name} moves along the bore only, so that the "
+        f"isocentre lies at {asked} mm. Change z alone, or leave the key out"
     ]
 
 

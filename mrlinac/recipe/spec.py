@@ -43,6 +43,7 @@ class PatientSource(spec.Spec):
     phantom_seed: Annotated[int, Field(ge=0)] = 1  # the digital patient, used where no folder is given
     density_overrides: dict[str, Override] = Field(default_factory=dict)
     metal: MetalOverride | None = None
+    isocentre_xyz_mm: tuple[float, float, float] | None = None  # LPS; by the machine's rule where not given
     identify: bool = False  # write the patient's name and ID into the DICOM output
 
     @model_validator(mode="after")

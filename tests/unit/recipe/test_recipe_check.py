@@ -271,3 +271,31 @@ def test_what_the_patients_file_says_changes_the_fingerprint(patient):
     spec = mr.load_plan("unity-66in33")
     plain = made_from.fingerprint_of(spec, patient)
     assert made_from.fingerprint_of(spec, decided(patient, couch_top_y_mm=133.0)) != plain
+
+
+def at_isocentre(patient, plan, shift_xyz_mm):
+    """The check of a plan whose isocentre is given: the machine's own, shifted."""
+    few = {"numerics.grid_mm": 10, "technique.gantry_deg": [20], "technique.travel_step_mm": 20}
+    by_rule = mr.check(mr.load_plan(plan, few), patient).case.isocentre_xyz_mm
+    wanted = [a + b for a, b in zip(by_rule, shift_xyz_mm, strict=True)]
+    return wanted, mr.check(mr.load_plan(plan, {**few, "patient.isocentre_xyz_mm": wanted}), patient)
+
+
+@pytest.mark.parametrize(
+    ("plan", "shift_xyz_mm", "says"),
+    [
+        ("agility-66in33", (7.0, -5.0, 12.0), None),
+        ("unity-66in33", (0.0, 0.0, 12.0), None),
+        ("unity-66in33", (2.0, 0.0, 0.0), "moves along the bore only"),
+        ("unity-66in33", (0.0, 3.0, 0.0), "any z"),
+        ("agility-66in33", (0.0, 0.0, 2000.0), "outside"),
+    ],
+)
+def test_an_isocentre_can_be_given_where_the_machines_table_reaches_it(patient, plan, shift_xyz_mm, says):
+    wanted, found = at_isocentre(patient, plan, shift_xyz_mm)
+    if says is None:
+        assert found.problems == ()
+        assert list(found.case.isocentre_xyz_mm) == wanted
+        assert {beam.beam.isocentre_xyz_mm for beam in found.case.maps} == {tuple(wanted)}
+    else:
+        assert any(says in problem for problem in found.problems)
