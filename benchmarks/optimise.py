@@ -16,10 +16,12 @@ import argparse
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit" / "optimise"))
+
+from typing import Any
 
 import numpy as np
 from scipy import optimize
@@ -28,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from mrlinac import optimise
 from mrlinac import protocol as protocols
-from mrlinac.optimise import canonical
+from mrlinac.optimise import Problem, SolverOptions, WarmStart, canonical
 from mrlinac.optimise.solver import cut
 from mrlinac.optimise.solver.maps import Maps
 
@@ -107,11 +109,10 @@ def isotoxic(lungs_Gy: float = 12) -> protocols.Protocol:
 def penalised(planner: optimise.Planner, escalate: bool) -> tuple[float, float, float]:
     """L-BFGS-B with limits as quadratic penalties: objective reached, worst excess, CPU-seconds."""
     began = time.process_time()
-    programme = canonical.build(planner.rows, planner.protocol, escalate=escalate)
+    programme = canonical.build(planner.rows, planner.protocol, Problem(escalate=escalate))
     # What was cut from the matrix comes back at the same guess as in `Planner.once`.
-    programme.offset = programme.offset + cut.dose_Gy(
-        planner.rows, np.full(planner.rows.beamlets, planner.rows.reference_mu)
-    )
+    guess_mu = np.full(planner.rows.columns, planner.rows.reference_mu)
+    programme = programme.moved(cut.dose_Gy(planner.rows, guess_mu), np.zeros(planner.rows.columns), 0.0)
     maps = Maps(programme, planner._row_matrix())
     z, penalty, reached, over = np.ones(maps.n + maps.tails), 1.0, 0.0, np.zeros(maps.m)
     z[maps.n :] = programme.prescription_Gy
@@ -141,7 +142,7 @@ def penalised(planner: optimise.Planner, escalate: bool) -> tuple[float, float, 
 
 def said(name: str, solution: optimise.Solution) -> str:
     """One line about a solve."""
-    proof = solution.fluence.certificate
+    proof = solution.delivery.certificate
     assert proof is not None
     return (
         f"   {name}: {solution.cpu_s:.1f} CPU-s, {proof.iterations} iterations, {proof.status}, "
@@ -174,16 +175,17 @@ def real(words: list[str]) -> None:
     size = {"oar_rows": numerics.oar_rows, "target_rows": numerics.target_rows}
     planner = optimise.Planner(influence, case.structures, spec.protocol, **size)
     rows = planner.rows
+    voxels = sum(thinning.voxels for thinning in rows.nominal.thinning)
     print(
-        f"{spec.protocol.name}: {rows.beamlets} beamlets, {sum(t.voxels for t in rows.thinning)} rows before merging, "
+        f"{spec.protocol.name}: {rows.columns} beamlets, {voxels} rows before merging, "
         f"{rows.full.shape[0]} after ({rows.cut.nnz / 1e6:.1f} M of {rows.full.nnz / 1e6:.1f} M entries), "
         f"rows in {time.process_time() - began:.1f} CPU-s"
     )
-    how: dict[str, Any] = {"relax": True, "escalate": escalate}
-    planner.once(**how, relative_gap=0.5)  # compiles, and prepares the rows
-    solution = planner.once(**how)
+    problem, options = Problem(escalate=escalate), SolverOptions(relax=True)
+    planner.once(problem, replace(options, relative_gap=0.5))  # compiles, and prepares the rows
+    solution = planner.once(problem, options)
     print(said("interior, gap 1e-3", solution))
-    print(said("interior, gap 1e-2", planner.once(**how, relative_gap=1e-2)))
+    print(said("interior, gap 1e-2", planner.once(problem, replace(options, relative_gap=0.01))))
     limits = spec.protocol.constraints
     absolute = {c.name: n for n, c in enumerate(limits) if c.at_most_Gy is not None}
     dearest = max(solution.limits, key=lambda limit: limit.dual_per_Gy if limit.name in absolute else -1.0)
@@ -195,9 +197,9 @@ def real(words: list[str]) -> None:
         other.__dict__.update(
             planner.__dict__, protocol=spec.protocol.model_copy(update={"constraints": constraints})
         )
-        print(said(f"{dearest.name} 3 % less, anew", other.once(**how)))
+        print(said(f"{dearest.name} 3 % less, anew", other.once(problem, options)))
         # as correction rounds do: its fluence says what the entries cut away give, its prices what they cost
-        again = other.once(**how, start=solution, guess_mu=solution.fluence.vector)
+        again = other.once(problem, options, WarmStart(solution))
         print(said(f"{dearest.name} 3 % less, from the solution", again))
     print(f"   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB", flush=True)
 
@@ -219,21 +221,21 @@ def main(words: list[str]) -> None:
                 f"{size} {name}: {influence.matrix.shape[1]} beamlets, {rows.full.shape[0]} rows "
                 f"({rows.cut.nnz / 1e6:.1f} M entries), rows in {time.process_time() - began:.1f} CPU-s"
             )
-            how: dict[str, Any] = {"relax": True, "refinements": 0, "escalate": escalate}
-            planner.once(**how, relative_gap=0.5)  # compiles, and prepares the rows
-            solution = planner.once(**how)
+            problem, options = Problem(escalate=escalate), SolverOptions(relax=True, refinements=0)
+            planner.once(problem, replace(options, relative_gap=0.5))  # compiles, and prepares the rows
+            solution = planner.once(problem, options)
             print(said("interior, gap 1e-3", solution))
-            print(said("interior, gap 1e-2", planner.once(**how, relative_gap=1e-2)))
+            print(said("interior, gap 1e-2", planner.once(problem, replace(options, relative_gap=0.01))))
             other = optimise.Planner.__new__(optimise.Planner)
             other.__dict__.update(planner.__dict__, protocol=changed)
-            print(said("a limit changed, anew", other.once(**how)))
-            print(said("a limit changed, from the solution", other.once(**how, start=solution)))
+            print(said("a limit changed, anew", other.once(problem, options)))
+            print(said("a limit changed, from the solution", other.once(problem, options, WarmStart(solution))))
             if "penalty" in words:
                 with threadpool_limits(limits=1, user_api="blas"):
                     reached, excess, cpu_s = penalised(planner, escalate)
                 print(f"   L-BFGS-B: {cpu_s:.1f} CPU-s, objective {reached:.4f}, worst violation {excess:.1e} Gy")
             if "clarabel" in words:
-                print(said("clarabel", planner.once(**how, solver="clarabel")))
+                print(said("clarabel", planner.once(problem, replace(options, solver="clarabel"))))
             print(f"   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB", flush=True)
 
 

@@ -104,6 +104,8 @@ def solve(path: Path, gap: float, oar_rows: int | None, cut: float, refinements:
     from mrlinac.anatomy.structures import Structure, StructureSet
     from mrlinac.dose.influence import Influence
     from mrlinac.machine.beams import Beam, BeamletMap
+    from mrlinac.machine.delivery import Beamlets
+    from mrlinac.optimise import SolverOptions
     from mrlinac.provenance import Provenance
 
     with np.load(path) as file:
@@ -120,7 +122,9 @@ def solve(path: Path, gap: float, oar_rows: int | None, cut: float, refinements:
     maps = (
         BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), lattice, (5.0, 5.0)),
     )  # no neighbours: nothing is smoothed
-    influence = Influence(grid, sp.csc_array(matrix, dtype=np.float32), maps, 0.0, Provenance("pyRadPlan", "pencil"))
+    influence = Influence(
+        grid, sp.csc_array(matrix, dtype=np.float32), Beamlets(maps), 0.0, Provenance("pyRadPlan", "pencil")
+    )
 
     def structure(name: str, voxels: np.ndarray, role: str) -> Structure:
         occupancy = np.zeros(grid.size, np.float32)
@@ -165,9 +169,9 @@ def solve(path: Path, gap: float, oar_rows: int | None, cut: float, refinements:
     for what, constraints in asked.values() if what_for == "both" else [asked[what_for]]:
         began = time.process_time()
         planner = optimise.Planner(influence, structures, protocol(constraints), oar_rows=oar_rows, cut=cut)
-        solution = planner.solve(relative_gap=gap, relax=True, refinements=refinements)
+        solution = planner.solve(options=SolverOptions(relative_gap=gap, relax=True, refinements=refinements))
         taken = time.process_time() - began
-        dose_Gy, certificate = matrix @ solution.fluence.vector, solution.fluence.certificate
+        dose_Gy, certificate = matrix @ solution.delivery.vector, solution.delivery.certificate
         assert certificate is not None
         print(f"{what}: objective {value(objectives, members, dose_Gy):.3f}, {taken:.1f} CPU-s with the rows' making "
               f"({solution.cpu_s:.1f} the last solve), {certificate.iterations} iterations, {certificate.status}, "

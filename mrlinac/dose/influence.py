@@ -1,4 +1,4 @@
-"""Dose per MU of each beamlet."""
+"""Dose per MU of each column: beamlets, or segments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
-from mrlinac.machine.beams import BeamletMap
+from mrlinac.machine.delivery import Columns
 from mrlinac.provenance import Provenance
 
 
@@ -21,9 +21,9 @@ class Influence:
     ----------
     grid : Grid
         Row i is the voxel with flat index i of this grid.
-    matrix : scipy.sparse.csc_array, float32, shape (grid.size, beamlets)
-        Column j is beamlet j: the maps' rows one after another.
-    maps : tuple of BeamletMap
+    matrix : scipy.sparse.csc_array, float32, shape (grid.size, columns)
+    columns : Columns
+        What each column is the dose of.
     rel_sigma : float
         Mean relative standard deviation of the entries above half of their column's maximum.
     provenance : Provenance
@@ -31,17 +31,17 @@ class Influence:
 
     grid: Grid
     matrix: sp.csc_array
-    maps: tuple[BeamletMap, ...]
+    columns: Columns
     rel_sigma: float
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        beamlets = sum(len(m) for m in self.maps)
-        if self.matrix.shape != (self.grid.size, beamlets):
-            raise ValueError(f"influence is {self.matrix.shape}, expected {(self.grid.size, beamlets)}")
+        expected = (self.grid.size, len(self.columns))
+        if self.matrix.shape != expected:
+            raise ValueError(f"influence is {self.matrix.shape}, expected {expected}")
         if self.matrix.dtype != np.float32:
             raise ValueError("an influence is float32")
 
     def dose_Gy(self, mu: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Dose [z, y, x] of one fraction for MU per beamlet."""
+        """Dose [z, y, x] of one fraction for the MU of each column, shape (columns,)."""
         return (self.matrix @ np.asarray(mu, dtype=np.float32)).reshape(self.grid.shape_zyx)

@@ -136,3 +136,22 @@ class BeamletMap:
     def area_cm2(self) -> float:
         """Area of one beamlet at the isocentre."""
         return self.size_uv_mm[0] * self.size_uv_mm[1] / 100.0
+
+
+def tile_keys(lattices_uv: Sequence[NDArray[np.integer]]) -> NDArray[np.int64]:
+    """A key by which beamlets follow each other in tiles of four by two, beam after beam.
+
+    Parameters
+    ----------
+    lattices_uv : sequence of int arrays, shape (n, 2)
+        One a beam.
+
+    Returns
+    -------
+    int64 array, shape (beamlets,)
+    """
+    key = []
+    for beam, lattice_uv in enumerate(lattices_uv):
+        u, v = (lattice_uv - lattice_uv.min(axis=0, initial=0)).astype(np.int64).T
+        key.append((((beam << 16 | u // 4) << 16 | v // 2) << 3) | (u % 4) << 1 | v % 2)
+    return np.concatenate(key)

@@ -1,18 +1,23 @@
-"""What a machine is told to do: a fluence or segments. Every engine and every forward dose takes a delivery."""
+"""What a machine is told to do: a fluence or segments. Every engine and every forward dose takes a delivery.
+
+Planning chooses the MU of *columns*: beamlets, or segments whose dose is known. :class:`Columns` says what the planner
+asks of them, and turns their MU into a delivery.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import frozen
-from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.beams import Beam, BeamletMap, tile_keys
 from mrlinac.machine.model import Mlc
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,42 @@ class Delivery(Protocol):
         """Sum of the MU of one fraction; of a fluence, of its beamlets."""
         ...
 
+    @property
+    def vector(self) -> Array:
+        """MU of one fraction of each column, shape (columns,)."""
+        ...
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What a solver proved about it, if one made it."""
+        ...
+
     def openings(self) -> tuple[Openings, ...]:
         """The rectangles that transport starts photons in, beam by beam."""
         ...
 
     def times(self, factor: float) -> Self:
         """The same with all MU scaled."""
+        ...
+
+
+class Columns(Protocol):
+    """What the planner asks of the columns of an influence: each is something whose dose per MU is known."""
+
+    def __len__(self) -> int:
+        """Number of columns."""
+        ...
+
+    def neighbours(self) -> Index:
+        """Pairs of columns whose MU should differ little, shape (pairs, 2)."""
+        ...
+
+    def tile_keys(self) -> Index:
+        """A key of each column, shape (columns,): sorted by it, columns that reach the same voxels follow each other."""
+        ...
+
+    def delivery(self, mu: Array, certificate: Certificate | None = None) -> Delivery:
+        """The delivery of an MU of each column, shape (columns,)."""
         ...
 
 
@@ -107,6 +142,45 @@ class Certificate:
     def relative_gap(self) -> float:
         """(objective − bound) / max(|objective|, 1e-12)."""
         return (self.objective - self.dual_bound) / max(abs(self.objective), 1e-12)
+
+
+@dataclass(frozen=True)
+class Beamlets:
+    """Columns that are beamlets: the maps' rows one after another.
+
+    Attributes
+    ----------
+    maps : tuple of BeamletMap
+    """
+
+    maps: tuple[BeamletMap, ...]
+
+    def __len__(self) -> int:
+        return sum(len(beamlets) for beamlets in self.maps)
+
+    def neighbours(self) -> Index:
+        """Pairs of beamlets that share an edge, along u and along v, within each beam; shape (pairs, 2)."""
+        pairs = [np.zeros((0, 2), np.int64)]
+        first = 0
+        for beamlets in self.maps:
+            column_at = {(int(u), int(v)): first + i for i, (u, v) in enumerate(beamlets.lattice_uv)}
+            adjacent = [
+                (column, other)
+                for (u, v), column in column_at.items()
+                for other in (column_at.get((u + 1, v)), column_at.get((u, v + 1)))
+                if other is not None
+            ]
+            pairs.append(np.array(adjacent, np.int64).reshape(-1, 2))
+            first += len(beamlets)
+        return np.concatenate(pairs)
+
+    def tile_keys(self) -> Index:
+        """By which beamlets follow each other in tiles of four by two, beam after beam; shape (beamlets,)."""
+        return tile_keys([beamlets.lattice_uv for beamlets in self.maps])
+
+    def delivery(self, mu: Array, certificate: Certificate | None = None) -> Fluence:
+        """The fluence of an MU of each beamlet."""
+        return Fluence.from_vector(self.maps, mu, certificate)
 
 
 @dataclass(frozen=True)
@@ -193,7 +267,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments of a plan, as the leaves of one machine form them.
+    """Segments of a plan, as the leaves of one machine form them; columns of an influence, too.
 
     Attributes
     ----------
@@ -201,10 +275,15 @@ class Segments:
         In the order of delivery.
     mlc : Mlc
         Whose leaves they are.
+    certificate : Certificate or None
     """
 
     segments: tuple[Segment, ...]
     mlc: Mlc
+    certificate: Certificate | None = None
+
+    def __len__(self) -> int:
+        return len(self.segments)
 
     @property
     def beams(self) -> tuple[Beam, ...]:
@@ -218,8 +297,26 @@ class Segments:
 
     def times(self, factor: float) -> Segments:
         """The segments with their MU scaled."""
-        scaled = (Segment(s.beam, s.leaf_mm, s.diaphragm_mm, s.mu * factor) for s in self.segments)
-        return Segments(tuple(scaled), self.mlc)
+        return self.delivery(self.vector * factor, self.certificate)
+
+    @property
+    def vector(self) -> Array:
+        """MU of one fraction of each segment."""
+        return np.array([segment.mu for segment in self.segments], np.float64)
+
+    def neighbours(self) -> Index:
+        """No pairs: segments have no neighbours."""
+        return np.zeros((0, 2), np.int64)
+
+    def tile_keys(self) -> Index:
+        """In the order of delivery."""
+        return np.arange(len(self.segments), dtype=np.int64)
+
+    def delivery(self, mu: Array, certificate: Certificate | None = None) -> Segments:
+        """The same segments with other MU."""
+        given = zip(self.segments, np.asarray(mu, float), strict=True)
+        segments = tuple(replace(segment, mu=float(segment_mu)) for segment, segment_mu in given)
+        return Segments(segments, self.mlc, certificate)
 
     def openings(self) -> tuple[Openings, ...]:
         """What the leaves and diaphragms leave open, as rectangles of :data:`PIECE_mm` at most.

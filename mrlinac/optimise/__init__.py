@@ -9,10 +9,11 @@ from __future__ import annotations
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
 from mrlinac.optimise.loop.correction import Correction, Round, correct, normalise
 from mrlinac.optimise.loop.escalation import Escalated, EscalationRound, Highest, escalate, highest
-from mrlinac.optimise.loop.planned import Finished, Normalisation, Planned
+from mrlinac.optimise.loop.planned import Finished, Forward, Normalisation, Planned
 from mrlinac.optimise.loop.predicted_vs_forward import Promise
-from mrlinac.optimise.planner import Planner, solve
-from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, wishes_said
+from mrlinac.optimise.planner import Planner
+from mrlinac.optimise.problem import Problem, SolverOptions, WarmStart
+from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, priority_sentences
 
 __all__ = [
     "MOST_SCALING",
@@ -20,6 +21,7 @@ __all__ = [
     "Escalated",
     "EscalationRound",
     "Finished",
+    "Forward",
     "Highest",
     "Judgement",
     "LimitState",
@@ -27,15 +29,17 @@ __all__ = [
     "ObjectiveState",
     "Planned",
     "Planner",
+    "Problem",
     "Promise",
     "Round",
     "Settled",
     "Solution",
+    "SolverOptions",
+    "WarmStart",
     "correct",
     "escalate",
     "highest",
     "normalise",
+    "priority_sentences",
     "settle",
-    "solve",
-    "wishes_said",
 ]

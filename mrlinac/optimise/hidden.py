@@ -19,15 +19,16 @@ from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Constraint, Protocol
 
 HIDDEN_Gy = 0.1
-"""By so much more may all voxels exceed a limit than the rows do, before its tail's voxels get rows of their own."""
+"""The voxels of a limit's tail get rows of their own when the value on all voxels is further beyond the limit than that on
+the rows by more than this."""
 BAND = 0.05
-"""They are the voxels beyond the limit, and those nearer to it than this share of it."""
+"""These voxels are those beyond the limit, and those within this share of it."""
 MOST = 3000
-"""So many at a time at most, and no tail that is larger."""
+"""At most this many voxels at a time; larger tails are left as they are."""
 
 
 def beyond_rows(rows: Rows, protocol: Protocol, course: Sampled) -> dict[str, float]:
-    """By organ limit: its value as it is judged (:mod:`mrlinac.dose.sampled`) less that on the rows.
+    """By organ limit: its value as it is judged (:mod:`mrlinac.dose.sampled`) less that on the nominal scenario's rows.
 
     Rows are voxels or cubes of them; a limit is judged between voxels too, where a steep dose is hotter than any voxel of
     an organ's edge.
@@ -44,19 +45,20 @@ def beyond_rows(rows: Rows, protocol: Protocol, course: Sampled) -> dict[str, fl
     dict
         Gy by name of the limit; without those on means, which are exact.
     """
-    rx, on_rows, found = protocol.prescription, RowDose(rows, course.dose), {}
+    nominal, rx, beyond_Gy = rows.nominal, protocol.prescription, {}
+    on_rows = RowDose(nominal, course.dose)
     limits = [
         constraint
         for constraint in organ_limits(protocol, course)
-        if constraint.of.structure in rows.of and not isinstance(constraint.of, kinds.MeanDose)
+        if constraint.of.structure in nominal.of and not isinstance(constraint.of, kinds.MeanDose)
     ]
     course.prepare(dict.fromkeys(constraint.of.structure for constraint in limits), scatter=False)
     for constraint in limits:
         of = constraint.of
         value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
         judged = course.number(of.structure, value, scatter=False).value
-        found[constraint.name] = judged - on_rows.figure(of.structure, value, scatter=False).value
-    return found
+        beyond_Gy[constraint.name] = judged - on_rows.figure(of.structure, value, scatter=False).value
+    return beyond_Gy
 
 
 def in_tails(
@@ -77,18 +79,19 @@ def in_tails(
     Returns
     -------
     dict of int arrays
-        These and what was found.
+        These and the voxels of the tails.
     """
-    found, on_rows, flat = dict(alone), rows.on_rows(dose_Gy), _flat(dose_Gy)
+    nominal, tails = rows.nominal, dict(alone)
+    on_rows, flat = nominal.on_rows(dose_Gy), _flat(dose_Gy)
     for constraint, limit_Gy in _small_tails(rows, protocol):
         of, rx = constraint.of, protocol.prescription
-        mine, (voxel, share) = rows.of[of.structure], rows.occupancy[of.structure]
+        structure_rows, (voxel, share) = nominal.of[of.structure], nominal.occupancy[of.structure]
         sign = 1 if constraint.upper else -1
         whole, known = (
             sign * of.value(dose, volume_cc, rx.dose_Gy, rx.fractions)
             for dose, volume_cc in (
-                (flat[voxel], share * mine.weights.sum()),
-                (on_rows[mine.rows], mine.weights),
+                (flat[voxel], share * structure_rows.weights.sum()),
+                (on_rows[structure_rows.index], structure_rows.weights),
             )
         )
         if whole - max(known, sign * limit_Gy) <= HIDDEN_Gy:
@@ -96,23 +99,26 @@ def in_tails(
         beyond_Gy = sign * (flat[voxel] - limit_Gy) + BAND * limit_Gy
         worst = np.argsort(-beyond_Gy, kind="stable")[:MOST]
         of_tail = voxel[worst[beyond_Gy[worst] > 0]]
-        found[of.structure] = np.union1d(found.get(of.structure, np.zeros(0, np.int64)), of_tail)
-    return found
+        tails[of.structure] = np.union1d(tails.get(of.structure, np.zeros(0, np.int64)), of_tail)
+    return tails
 
 
 def _small_tails(rows: Rows, protocol: Protocol) -> Iterator[tuple[Constraint, float]]:
     """Limits on tails of at most MOST voxels of merged structures, each in Gy of the course."""
-    merged = {thinning.structure for thinning in rows.thinning if thinning.block > 1}
-    for constraint, limit_Gy in canonical.limits_of(protocol, rows):
-        of = constraint.of
-        if not isinstance(of, kinds.UpperTail | kinds.LowerTail | kinds.DoseAtVolume) or of.structure not in merged:
+    nominal = rows.nominal
+    merged = {thinning.structure for thinning in nominal.thinning if thinning.block > 1}
+    for limit in canonical.limits_of(protocol, rows):
+        constraint, of = limit.constraint, limit.constraint.of
+        if limit.scenario is not nominal or of.structure not in merged:
             continue
-        volume_cc = rows.occupancy[of.structure][1] * rows.of[of.structure].weights.sum()
+        if not isinstance(of, kinds.UpperTail | kinds.LowerTail | kinds.DoseAtVolume):
+            continue
+        volume_cc = nominal.occupancy[of.structure][1] * nominal.of[of.structure].weights.sum()
         share = of.share(volume_cc)
         if isinstance(of, kinds.DoseAtVolume) and not constraint.upper:
             share = 1 - share  # what the volume that is to be covered leaves
-        if share * volume_cc.sum() <= MOST * rows.grid.voxel_cc:
-            yield constraint, limit_Gy
+        if share * volume_cc.sum() <= MOST * nominal.grid.voxel_cc:
+            yield constraint, limit.limit_Gy
 
 
 def _flat(dose_Gy: NDArray[np.floating]) -> NDArray[np.float64]:

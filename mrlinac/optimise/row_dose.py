@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from mrlinac.dose import noise
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.noise import Figure, Noise
-from mrlinac.optimise.rows import Rows, StructureRows
+from mrlinac.optimise.rows import ScenarioRows, StructureRows
 
 
 class RowDose:
-    """A forward dose on the solver's rows, with its noise, made structure by structure when asked for."""
+    """A forward dose on the rows of its scenario, with its noise, made structure by structure when asked for."""
 
-    def __init__(self, rows: Rows, dose: Dose, scale: float = 1.0) -> None:
+    def __init__(self, rows: ScenarioRows, dose: Dose, scale: float = 1.0) -> None:
         self.rows, self.scale = rows, scale
         self.dose_Gy = scale * rows.on_rows(dose.dose_Gy)
         self._dose = dose
@@ -31,18 +31,18 @@ class RowDose:
         scatter: bool = True,
     ) -> Figure:
         """A number that is read off the rows' doses (Gy) and volumes (cc) of a structure, and its scatter if wanted."""
-        mine = self.rows.of[structure]
-        raw = of(self.dose_Gy[mine.rows], mine.weights)
+        rows = self.rows.of[structure]
+        raw = of(self.dose_Gy[rows.index], rows.weights)
         if structure not in self._known:
-            self._known[structure] = self._noise(mine)
+            self._known[structure] = self._noise(rows)
         known = self._known[structure]
         if known is None:
             return Figure(raw, raw)
-        value = of(known.without(self.dose_Gy[mine.rows], mine.weights), mine.weights)
+        value = of(known.without(self.dose_Gy[rows.index], rows.weights), rows.weights)
         if not scatter:
             return Figure(value, raw)
-        pairs = known.halves(self._batches_on_rows[:, mine.rows], mine.weights)
-        halves = [[of(dose_Gy, mine.weights[order]) for dose_Gy, _, order in pair] for pair in pairs]
+        pairs = known.halves(self._batches_on_rows[:, rows.index], rows.weights)
+        halves = [[of(dose_Gy, rows.weights[order]) for dose_Gy, _, order in pair] for pair in pairs]
         first, second = zip(*halves, strict=True)
         return Figure(value, raw, noise.spread(first, second, known.shares))
 
@@ -61,11 +61,11 @@ class RowDose:
         first, second = zip(*pairs, strict=True)
         return Figure(value, value, noise.spread(first, second, [part.sum() for part in halves]))
 
-    def _noise(self, mine: StructureRows) -> Noise | None:
+    def _noise(self, rows: StructureRows) -> Noise | None:
         batches = self._dose.batches
         if batches is None:
             return None
-        return noise.noise_in(self._batches_on_rows[:, mine.rows], mine.weights, batches.primaries)
+        return noise.noise_in(self._batches_on_rows[:, rows.index], rows.weights, batches.primaries)
 
     @cached_property
     def _batches_on_rows(self) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The rows of the influence that a solver sees: all voxels, or blocks of voxels, of each structure.
+"""The rows of the influences that a solver sees: all voxels, or blocks of voxels, of each structure, scenario by scenario.
 
 Structures that only ask for a mean dose become one exact row. Others keep every voxel, unless that is more than a
 number of rows asked for: then neighbouring voxels *of the same structure* are merged into cubes, each row being the
@@ -10,7 +10,7 @@ out to be a structure's hot spot can be given rows of their own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Structure, StructureSet
-from mrlinac.dose.influence import Influence
+from mrlinac.dose.scenarios import Scenario
 from mrlinac.errors import DataError
 from mrlinac.protocol.kinds import DoseKind, MeanDose
 from mrlinac.protocol.model import Protocol
@@ -55,51 +55,56 @@ class Thinning:
 class StructureRows:
     """Which dose rows belong to a structure, and the volume (cc) each stands for."""
 
-    rows: NDArray[np.int64]
+    index: NDArray[np.int64]
     weights: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The dose of the course on the rows: ``full @ mu``; the solver works on ``cut`` plus an offset.
+class ScenarioRows:
+    """The rows of one scenario: one after another in the matrices of :class:`Rows`, from ``first`` on.
 
     Attributes
     ----------
+    name : str
+    share : float
+        Of the objectives; the shares of all scenarios sum to 1.
+    number, first : int
+        Place among the scenarios, and of the first row among all rows.
+    grid : Grid
     pick : csr (rows, voxels)
-        Takes a flat dose on the grid to the rows.
-    full, cut : csr float32 (rows, beamlets)
-        Gy of the course per MU of one fraction.
-    of : dict
-        By structure that has rows.
-    mean : dict of float64 (beamlets,)
+        Takes a flat dose on the grid to these rows.
+    of : dict of StructureRows
+        By structure that has rows; numbered from 0 within the scenario.
+    mean : dict of float64 arrays (columns,)
         Exact mean of every structure named, Gy of the course per MU.
     occupancy : dict of (flat index, share of the structure)
         To take the mean of a dose on the grid.
     thinning : tuple of Thinning
-    reference_mu : float
-        Even fluence that gives the prescription to the target on average.
-    pairs : int array (p, 2)
-        Columns of neighbouring beamlets.
     """
 
+    name: str
+    share: float
+    number: int
+    first: int
     grid: Grid
     pick: sp.csr_array
-    full: sp.csr_array
-    cut: sp.csr_array
     of: dict[str, StructureRows]
     mean: dict[str, NDArray[np.float64]]
     occupancy: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
     thinning: tuple[Thinning, ...]
-    reference_mu: float
-    pairs: NDArray[np.int64]
 
     @property
-    def beamlets(self) -> int:
-        """Number of columns."""
-        return int(self.full.shape[1])
+    def part(self) -> slice:
+        """Where its rows are among all rows."""
+        return slice(self.first, self.first + int(self.pick.shape[0]))
+
+    def stacked(self, structure: str) -> StructureRows:
+        """A structure's rows, numbered among all rows."""
+        rows = self.of[structure]
+        return StructureRows(rows.index + self.first, rows.weights)
 
     def on_rows(self, dose_Gy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """A dose on the grid [z, y, x], on the rows."""
+        """A dose on the grid [z, y, x], on these rows."""
         return np.asarray(self.pick @ np.asarray(dose_Gy, dtype=np.float64).ravel())
 
     def mean_of(self, name: str, dose_Gy: NDArray[np.floating]) -> float:
@@ -108,36 +113,110 @@ class Rows:
         return float(np.asarray(dose_Gy, dtype=np.float64).ravel()[voxel] @ share)
 
 
-def select(
-    influence: Influence,
-    structures: StructureSet,
-    protocol: Protocol,
-    *,
-    oar_rows: int = 5000,
-    target_rows: int | None = None,
-    cut: float = CUT,
-    alone: Mapping[str, NDArray[np.int64]] | None = None,
-) -> Rows:
-    """Choose the rows for a protocol and take them out of the influence.
+@dataclass(frozen=True)
+class Rows:
+    """The dose of the course on the rows of all scenarios: ``full @ mu``; the solver works on ``cut`` plus an offset.
 
-    Parameters
+    Attributes
     ----------
-    influence : Influence
-    structures : StructureSet
-        On the influence's grid, with the protocol's derived structures.
-    protocol : Protocol
+    scenarios : tuple of ScenarioRows
+        The first is the nominal one: forward doses are of it.
+    full, cut : csr float32 (rows, columns)
+        Gy of the course per MU of one fraction.
+    reference_mu : float
+        MU of every column that gives the prescription to the target on average.
+    pairs : int array (p, 2)
+        Columns whose MU should differ little.
+    """
+
+    scenarios: tuple[ScenarioRows, ...]
+    full: sp.csr_array
+    cut: sp.csr_array
+    reference_mu: float
+    pairs: NDArray[np.int64]
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return int(self.full.shape[1])
+
+    @property
+    def nominal(self) -> ScenarioRows:
+        """The first scenario's."""
+        return self.scenarios[0]
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """How voxels become rows.
+
+    Attributes
+    ----------
     oar_rows, target_rows : int or None
         Most rows of one structure that is not, or is, a target; None keeps every voxel.
     cut : float
         See :data:`CUT`.
-    alone : mapping of int arrays, optional
-        By structure: flat indices of voxels that are not merged with others.
+    alone : mapping of int arrays
+        By structure: flat indices of voxels of the nominal scenario that are not merged with others.
+    """
+
+    oar_rows: int | None = 5000
+    target_rows: int | None = None
+    cut: float = CUT
+    alone: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+def select(scenarios: Sequence[Scenario], protocol: Protocol, choice: RowChoice | None = None) -> Rows:
+    """Choose the rows for a protocol and take them out of the influences.
+
+    Parameters
+    ----------
+    scenarios : sequence of Scenario
+        At least one; their structures include the protocol's derived ones.
+    protocol : Protocol
+    choice : RowChoice, optional
+
+    Returns
+    -------
+    Rows
 
     Raises
     ------
     DataError
-        A structure is missing or empty, or the target receives no dose at all.
+        A structure is missing or empty, the target receives no dose at all, or the scenarios have other columns.
     """
+    choice = choice or RowChoice()
+    columns = {len(scenario.influence.columns) for scenario in scenarios}
+    if len(columns) != 1:
+        raise DataError(f"the influences of the scenarios have different numbers of columns: {sorted(columns)}")
+    total = sum(scenario.weight for scenario in scenarios)
+    parts: list[ScenarioRows] = []
+    matrices = []
+    for number, scenario in enumerate(scenarios):
+        first = parts[-1].part.stop if parts else 0
+        own = choice if number == 0 else replace(choice, alone={})
+        rows, matrix = _rows_of(scenario, protocol, own, number, first, scenario.weight / total)
+        parts.append(rows)
+        matrices.append(matrix)
+    full = matrices[0] if len(matrices) == 1 else sp.csr_array(sp.vstack(matrices, format="csr"))
+    target = protocol.prescription.target
+    even_Gy = float(parts[0].mean[target].sum())
+    if not even_Gy > 0:
+        raise DataError(f"the influence gives no dose to the target '{target}'")
+    return Rows(
+        tuple(parts),
+        full,
+        _without_small(full, choice.cut),
+        protocol.prescription.dose_Gy / even_Gy,
+        scenarios[0].influence.columns.neighbours(),
+    )
+
+
+def _rows_of(
+    scenario: Scenario, protocol: Protocol, choice: RowChoice, number: int, first: int, share: float
+) -> tuple[ScenarioRows, sp.csr_array]:
+    """One scenario's rows, and their matrix: Gy of the course per MU of one fraction."""
+    influence, structures = scenario.influence, scenario.structures
     if structures.grid != influence.grid:
         raise DataError("the structures are not on the influence's grid; rasterise them on the calculation grid")
     terms = terms_of(protocol, structures)
@@ -147,8 +226,8 @@ def select(
         _blocks(
             structures[name],
             structures.grid,
-            target_rows if structures[name].role == "target" else oar_rows,
-            (alone or {}).get(name),
+            choice.target_rows if structures[name].role == "target" else choice.oar_rows,
+            choice.alone.get(name),
         )
         for name in named
         if name in need_rows
@@ -165,26 +244,15 @@ def select(
         voxel = np.flatnonzero(flat).astype(np.int64)
         if not len(voxel):
             raise DataError(f"structure '{name}' is empty on the calculation grid")
-        share = flat[voxel].astype(np.float64)
-        occupancy[name] = voxel, share / share.sum()
+        occupied = flat[voxel].astype(np.float64)
+        occupancy[name] = voxel, occupied / occupied.sum()
         mean[name] = np.asarray(occupancy[name][1] @ matrix[voxel]) * course
         if name not in need_rows:
             thinning.append(Thinning(name, len(voxel), 1, 1, mean_only=True))
-    even_Gy = float(mean[protocol.prescription.target].sum())
-    if not even_Gy > 0:
-        raise DataError(f"the influence gives no dose to the target '{protocol.prescription.target}'")
-    return Rows(
-        influence.grid,
-        pick,
-        full,
-        _without_small(full, cut),
-        of,
-        mean,
-        occupancy,
-        tuple(thinning),
-        protocol.prescription.dose_Gy / even_Gy,
-        neighbours(influence),
+    rows = ScenarioRows(
+        scenario.name, share, number, first, influence.grid, pick, of, mean, occupancy, tuple(thinning)
     )
+    return rows, full
 
 
 def terms_of(protocol: Protocol, structures: StructureSet) -> list[DoseKind]:
@@ -264,20 +332,3 @@ def _without_small(matrix: sp.csr_array, cut: float) -> sp.csr_array:
     kept.data[kept.data < cut * highest[kept.indices]] = 0
     kept.eliminate_zeros()
     return kept
-
-
-def neighbours(influence: Influence) -> NDArray[np.int64]:
-    """Pairs (p, 2) of columns whose beamlets share an edge, along u and along v, within each beam."""
-    pairs = [np.zeros((0, 2), np.int64)]
-    first = 0
-    for beam in influence.maps:
-        place = {(int(u), int(v)): first + i for i, (u, v) in enumerate(beam.lattice_uv)}
-        near = [
-            (column, other)
-            for (u, v), column in place.items()
-            for other in (place.get((u + 1, v)), place.get((u, v + 1)))
-            if other is not None
-        ]
-        pairs.append(np.array(near, np.int64).reshape(-1, 2))
-        first += len(beam)
-    return np.concatenate(pairs)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.machine.delivery import Certificate, Fluence
-from mrlinac.optimise.canonical import Held
+from mrlinac.machine.delivery import Certificate, Delivery
+from mrlinac.optimise.problem import Held
 from mrlinac.optimise.rows import Thinning
 from mrlinac.optimise.solver.interior import Outcome
 
@@ -75,18 +75,34 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Solution:
-    """A fluence and all that was found out on the way.
+class PriorityReached:
+    """One priority of several.
 
     Attributes
     ----------
-    fluence : Fluence
-        With its certificate.
+    priority : int
+    reached, held_at : float
+        Weighted sum of its objectives, and what it was held at for the priorities after it.
+    """
+
+    priority: int
+    reached: float
+    held_at: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A delivery and what the solver learned of it.
+
+    Attributes
+    ----------
+    delivery : Delivery
+        The MU of the influence's columns, with their certificate.
     judgement : Judgement
         Objectives and limits for the predicted dose; ``limits`` and ``objectives`` for short.
     thinning : tuple of Thinning
-        How each structure was represented; ``str`` of each is a sentence.
-    row_dose_Gy : array
+        How each structure of the nominal scenario was represented; ``str`` of each is a sentence.
+    row_dose_Gy : array (rows,)
         Predicted course dose on the rows, from the uncut influence and the offset.
     cut_error_Gy : float
         Largest mean difference, over the structures, between that and what the solver worked with.
@@ -97,15 +113,15 @@ class Solution:
         Which rows the second pass of each DVH statement held.
     prescription_Gy : float or None
         The highest one, where that was the question.
-    wishes : tuple of (priority, reached, held at)
-        Weighted sums in order of priority.
+    priorities : tuple of PriorityReached
+        In their order; empty where there is one only.
     ceiling_Gy : float or None
         No plan has a higher prescription, by the whole matrix; where that was asked for and entries are cut away.
     cut_cost : array or None
-        What an MU of each beamlet costs by the entries cut away; None where a solver does not say.
+        What an MU of each column costs by the entries cut away; None where a solver does not say.
     """
 
-    fluence: Fluence
+    delivery: Delivery
     judgement: Judgement
     thinning: tuple[Thinning, ...]
     row_dose_Gy: NDArray[np.float64]
@@ -114,9 +130,21 @@ class Solution:
     cpu_s: float
     held: Held = field(default_factory=dict)
     prescription_Gy: float | None = None
-    wishes: tuple[tuple[int, float, float], ...] = ()
+    priorities: tuple[PriorityReached, ...] = ()
     cut_cost: NDArray[np.float64] | None = None
     ceiling_Gy: float | None = None
+
+    @property
+    def mu(self) -> NDArray[np.float64]:
+        """MU of one fraction of each column, shape (columns,)."""
+        return self.delivery.vector
+
+    @property
+    def certificate(self) -> Certificate:
+        """What the solver proved."""
+        certificate = self.delivery.certificate
+        assert certificate is not None  # every solve ends with one
+        return certificate
 
     @property
     def limits(self) -> tuple[LimitState, ...]:
@@ -157,11 +185,12 @@ def certified(
     return Certificate(solver, status, outcome.objective, outcome.bound, worst, outcome.iterations)
 
 
-def wishes_said(solution: Solution) -> tuple[str, ...]:
-    """What each priority of a wish-list reached, as sentences."""
+def priority_sentences(solution: Solution) -> tuple[str, ...]:
+    """What each priority but the last reached, as sentences."""
     return tuple(
-        f"Optimisation: the objectives of priority {number} reached {reached:.4g} and were held at {held:.4g}"
-        for number, reached, held in solution.wishes[:-1]
+        f"Optimisation: the objectives of priority {one.priority} reached {one.reached:.4g} and were held at "
+        f"{one.held_at:.4g}"
+        for one in solution.priorities[:-1]
     )
 
 

@@ -19,6 +19,7 @@ from mrlinac.anatomy.structures import StructureSet
 from mrlinac.code_hash import reached_hash
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import BeamletMap
+from mrlinac.machine.delivery import Beamlets
 from mrlinac.protocol.kinds import DoseKind
 from mrlinac.protocol.model import Protocol
 from mrlinac.provenance import Provenance, fingerprint
@@ -221,7 +222,7 @@ def _together(beams: list[BeamColumns], case: Case, followed: int, histories: in
         histories=histories,
         notes=notes,
     )
-    return Influence(case.grid, matrix, case.maps, rel_sigma, provenance)
+    return Influence(case.grid, matrix, Beamlets(case.maps), rel_sigma, provenance)
 
 
 @cache

@@ -10,7 +10,7 @@ from mrlinac import optimise, transport
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.delivery import Delivery
+from mrlinac.machine.delivery import Delivery, Fluence
 from mrlinac.provenance import versions
 from mrlinac.recipe import isotoxic, judge, rounds
 from mrlinac.recipe.case import Case
@@ -98,31 +98,27 @@ def make_plan(
     most, final = numerics.correction_rounds, (numerics.final_rel_sigma, "final dose")
     sigma, what = (numerics.correction_rel_sigma, "correction dose") if most else final
 
-    def one_fraction(fluence: Delivery) -> Dose:
-        return forward(fluence, sigma, stream_seed(numerics.seed, "round", next(round_number)), what)
+    def one_fraction(delivery: Delivery) -> Dose:
+        return forward(delivery, sigma, stream_seed(numerics.seed, "round", next(round_number)), what)
 
     with stages.stage("optimise") as tell:
-        structures = case.structures
         planner = optimise.Planner(
-            influence, structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
+            influence, case.structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
         )
-        planned: optimise.Planned
-        if protocol.escalation is not None:
-            planned = optimise.escalate(
-                influence, structures, protocol, one_fraction, rounds=most, planner=planner, progress=tell
-            )
-        else:  # what cannot be met is reported, never hidden
-            planned = optimise.correct(
-                influence, structures, protocol, one_fraction, relax=True, rounds=most, planner=planner, progress=tell
-            )
+        # A limit that cannot be met is exceeded as little as possible, and reported.
+        options = optimise.SolverOptions(relax=True, progress=tell)
+        loop = optimise.correct if protocol.escalation is None else optimise.escalate
+        planned: optimise.Planned = loop(planner, one_fraction, rounds=most, options=options)
     one = forward(planned.unscaled, final[0], stream_seed(numerics.seed, "final"), final[1]) if most else None
 
     with stages.stage("judge"):
+        structures = case.structures
         air = judge.air_in(structures, case.medium.density_g_cm3)
         anew = None if one is None else Sampled(one, structures, air=air, like=planned.sampled)
         finished = planned.finish(protocol, anew)
         record = isotoxic.record_of(planned, finished, protocol)
-        course = replace(finished.course, air=air)
+        course, fluence = replace(finished.course, air=air), finished.delivery
+        assert isinstance(fluence, Fluence)  # the influence's columns are beamlets
         duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
         judgement = judge.tables(finished.protocol, course, structures, duals)
 
@@ -135,7 +131,7 @@ def make_plan(
         medium=case.medium,
         isocentre_xyz_mm=case.isocentre_xyz_mm,
         field_xyz_T=case.field_xyz_T,
-        fluence=finished.fluence,
+        fluence=fluence,
         dose=course.dose,
         sampled_dose=course,
         **judgement,
@@ -147,7 +143,7 @@ def make_plan(
             numerics.statement,
             rounds.prescription_sentence(finished, record),
             *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
-            *optimise.wishes_said(planned.solution),
+            *optimise.priority_sentences(planned.solution),
             rounds.rounds_sentence(planned.promises, most),
             judge.skin_sentence(judgement["skin"], finished.protocol.prescription.dose_Gy, structures),
         ),

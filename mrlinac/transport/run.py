@@ -15,7 +15,7 @@ from mrlinac.dose.dose import Batches, Dose, mean_rel_sigma
 from mrlinac.dose.influence import Influence
 from mrlinac.errors import PhysicsError, SpecError, raise_all
 from mrlinac.machine.beams import Beam, BeamletMap
-from mrlinac.machine.delivery import Delivery, Openings
+from mrlinac.machine.delivery import Beamlets, Delivery, Openings
 from mrlinac.machine.model import Machine
 from mrlinac.provenance import Provenance, fingerprint
 from mrlinac.transport import columns, cpu, source, tables, to_water
@@ -267,7 +267,7 @@ def influence(
     return Influence(
         medium.grid,
         matrix,
-        maps,
+        Beamlets(tuple(maps)),
         rel_sigma,
         _provenance(made, seed, photons_per_beamlet * len(rows), settings, field_xyz_T, notes),
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrlinac.dose.noise import Figure
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.delivery import Fluence
+from mrlinac.machine.delivery import Delivery
 from mrlinac.optimise.hidden import organ_limits
 from mrlinac.protocol import kinds, verdicts
 from mrlinac.protocol.escalation import Escalation
@@ -78,36 +78,38 @@ class Settled:
         return asdict(self)
 
 
-def settle(protocol: Protocol, fluence: Fluence, one: Sampled, aimed_Gy: float) -> tuple[Fluence, Sampled, Settled]:
+def settle(
+    protocol: Protocol, delivery: Delivery, fraction: Sampled, aimed_Gy: float
+) -> tuple[Delivery, Sampled, Settled]:
     """Give a plan the largest prescription that its dose allows.
 
     Parameters
     ----------
     protocol : Protocol
         With a table ``escalation``; its prescription is the floor.
-    fluence : Fluence
-    one : Sampled
-        The dose of one fraction of the fluence, in the case's structures.
+    delivery : Delivery
+    fraction : Sampled
+        The dose of one fraction of the delivery, in the case's structures.
     aimed_Gy : float
         The prescription the plan was made for: upwards it is scaled by at most 1 %.
 
     Returns
     -------
-    fluence, sampled
+    delivery, sampled
         Scaled, so that the target's median is the prescription; the dose is of the course.
     Settled
     """
     escalation = protocol.escalation
-    if escalation is None or one.dose.fractions != 1:
+    if escalation is None or fraction.dose.fractions != 1:
         raise ValueError("settling asks for a protocol that escalates and the dose of one fraction")
     rx = protocol.prescription
-    median_Gy = one.metric(rx.target, "D50%", scatter=False).value
+    median_Gy = fraction.metric(rx.target, "D50%", scatter=False).value
     if not median_Gy > 0:
         raise ValueError(f"the forward dose gives nothing to {rx.target}")
     limits = [
         OrganLimit(c.name, c.limit_Gy(rx), figure.value, figure.sigma)
-        for c in organ_limits(protocol, one)
-        for figure in [_allowed_Gy(c, c.limit_Gy(rx), protocol, one, median_Gy)]
+        for c in organ_limits(protocol, fraction)
+        for figure in [_allowed_Gy(c, c.limit_Gy(rx), protocol, fraction, median_Gy)]
     ]
     limits.sort(key=lambda limit: limit.allows_Gy)
     allowed_Gy = limits[0].allows_Gy if limits else np.inf
@@ -118,7 +120,7 @@ def settle(protocol: Protocol, fluence: Fluence, one: Sampled, aimed_Gy: float) 
     dose_Gy, fractions = escalation.rounded_down(most_Gy[driver], rx.dose_Gy, rx.fractions)
     if dose_Gy < rx.dose_Gy:
         dose_Gy, fractions = rx.dose_Gy, rx.fractions
-    reasons = tuple(_at_floor(protocol, one, median_Gy))
+    reasons = tuple(_at_floor(protocol, fraction, median_Gy))
     factor = dose_Gy / fractions / median_Gy
     settled = Settled(
         dose_Gy,
@@ -131,11 +133,11 @@ def settle(protocol: Protocol, fluence: Fluence, one: Sampled, aimed_Gy: float) 
         escalation.cap_Gy - dose_Gy,
         tuple(limits),
     )
-    return fluence.times(factor), one.times(factor).course(fractions), settled
+    return delivery.times(factor), fraction.times(factor).course(fractions), settled
 
 
 def _allowed_Gy(
-    constraint: Constraint, limit_Gy: float, protocol: Protocol, one: Sampled, median_Gy: float
+    constraint: Constraint, limit_Gy: float, protocol: Protocol, fraction: Sampled, median_Gy: float
 ) -> Figure:
     """The prescription at which a dose, scaled as a whole, reaches a limit."""
     rx, escalation = protocol.prescription, protocol.escalation
@@ -154,24 +156,24 @@ def _allowed_Gy(
             low, high = (middle, high) if reached <= limit_Gy else (low, middle)
         return low
 
-    return one.number(constraint.of.structure, allowed, linear=isinstance(constraint.of, kinds.MeanDose))
+    return fraction.number(constraint.of.structure, allowed, linear=isinstance(constraint.of, kinds.MeanDose))
 
 
 def _keeps_fractions(escalation: Escalation | None) -> bool:
     return escalation is None or escalation.by == "dose"
 
 
-def _at_floor(protocol: Protocol, one: Sampled, median_Gy: float) -> list[str]:
+def _at_floor(protocol: Protocol, fraction: Sampled, median_Gy: float) -> list[str]:
     """Why a patient cannot have even the floor."""
     rx = protocol.prescription
     reasons = []
-    for constraint in organ_limits(protocol, one):
+    for constraint in organ_limits(protocol, fraction):
         limit_Gy = constraint.at_floor_Gy or constraint.limit_Gy(rx)
-        allows_Gy = _allowed_Gy(constraint, limit_Gy, protocol, one, median_Gy).value
+        allows_Gy = _allowed_Gy(constraint, limit_Gy, protocol, fraction, median_Gy).value
         if allows_Gy < rx.dose_Gy * (1 - 1e-9):
             reasons.append(f"{constraint.name} <= {limit_Gy:g} Gy allows {allows_Gy:.1f} of {rx.dose_Gy:g} Gy")
-    assert one.structures is not None
-    for verdict in verdicts.judge_at_floor(protocol, one, one.structures, rx.dose_Gy / median_Gy):
+    assert fraction.structures is not None
+    for verdict in verdicts.judge_at_floor(protocol, fraction, fraction.structures, rx.dose_Gy / median_Gy):
         if verdict.outcome in ("fail", "near"):
             reasons.append(
                 f"{verdict.structure} {verdict.metric} is {verdict.value:.1f} {verdict.unit} at {rx.dose_Gy:g} Gy, "

@@ -7,24 +7,23 @@ dose is not chased. The loop ends where the forward dose keeps what the model pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
-from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.delivery import Fluence
+from mrlinac.machine.delivery import Delivery
 from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import PRICE_PER_Gy
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING
-from mrlinac.optimise.loop.planned import Finished, Normalisation
+from mrlinac.optimise.loop.planned import Finished, Forward, Normalisation
 from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
-from mrlinac.optimise.planner import Planner, Progress, Solver
+from mrlinac.optimise.planner import Planner
+from mrlinac.optimise.problem import COLD, Problem, SolverOptions, WarmStart
 from mrlinac.optimise.solution import Judgement, Solution, TOLERANCE_Gy
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Protocol
@@ -66,7 +65,7 @@ class Correction:
 
     Attributes
     ----------
-    fluence : Fluence
+    delivery : Delivery
         Normalised where rule 7 allows.
     sampled : Sampled
         Forward dose of the course, normalised likewise, in the structures.
@@ -80,7 +79,7 @@ class Correction:
         The last offset of the course.
     """
 
-    fluence: Fluence
+    delivery: Delivery
     sampled: Sampled
     solution: Solution
     history: tuple[Round, ...]
@@ -94,53 +93,40 @@ class Correction:
         return self.sampled.dose
 
     @property
-    def unscaled(self) -> Fluence:
+    def unscaled(self) -> Delivery:
         """As it was planned."""
-        return self.solution.fluence
+        return self.solution.delivery
 
     @property
     def promises(self) -> tuple[tuple[Promise, ...], ...]:
         """Of each round."""
         return tuple(one.promises for one in self.history)
 
-    def finish(self, protocol: Protocol, one: Sampled | None = None) -> Finished:
+    def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
         """Normalised to the prescription, by the loop's dose or by another of one fraction."""
-        if one is None:
-            return Finished(self.fluence, self.sampled, protocol, self.normalisation)
-        course = one.course(protocol.prescription.fractions)
-        fluence, course, normalisation = normalise(self.solution.fluence, course, protocol)
-        return Finished(fluence, course, protocol, normalisation, anew=True)
+        if fraction is None:
+            return Finished(self.delivery, self.sampled, protocol, self.normalisation)
+        course = fraction.course(protocol.prescription.fractions)
+        delivery, course, normalisation = normalise(self.unscaled, course, protocol)
+        return Finished(delivery, course, protocol, normalisation, anew=True)
 
 
 def correct(
-    influence: Influence,
-    structures: StructureSet,
-    protocol: Protocol,
-    forward: Callable[[Fluence], Dose],
-    *,
-    rounds: int = 2,
-    planner: Planner | None = None,
-    solver: Solver = "interior",
-    relative_gap: float = 1e-3,
-    relax: bool = False,
-    progress: Progress | None = None,
+    planner: Planner, forward: Forward, *, rounds: int = 2, options: SolverOptions | None = None
 ) -> Correction:
     """Plan with forward doses in the loop, and normalise.
 
     Parameters
     ----------
-    influence, structures, protocol
-        As for :func:`mrlinac.optimise.solve`.
+    planner : Planner
+        Influence, structures and protocol.
     forward : callable
-        The dose of one fraction of a fluence.
+        The dose of one fraction of a delivery.
     rounds : int
-        Most corrections after the first plan: up to ``rounds + 1`` plans and forward doses, one more if the target's
-        median dose is then still further than 1 % from the prescription. None after a forward dose that keeps the
-        model's promise.
-    planner : Planner, optional
-        Prepared rows, to save their preparation or to choose them otherwise.
-    relax : bool
-        Go on with the least relaxation where limits cannot be met.
+        Most corrections after the first plan; one more if the prescription is then missed by more than scaling may make
+        good. None after a forward dose that keeps the model's promise within its noise.
+    options : SolverOptions, optional
+        With ``relax`` the loop goes on with the least relaxation where limits cannot be met.
 
     Returns
     -------
@@ -150,84 +136,67 @@ def correct(
     Raises
     ------
     SolverError
-        See :func:`mrlinac.optimise.solve`.
+        See :meth:`mrlinac.optimise.Planner.solve`.
     """
-    planner = planner or Planner(influence, structures, protocol)
+    options = options or SolverOptions()
+    protocol, structures = planner.protocol, planner.nominal.structures
     rx = protocol.prescription
-    offset: NDArray[np.float32] | None = None
-    guess: NDArray[np.float64] | None = None
-    level_factor = scaled_later = 1.0
-    shift: dict[str, float] = {}
+    offset_Gy: NDArray[np.float32] | None = None
+    problem, warm = Problem(), COLD
     history: list[Round] = []
-    found: list[tuple[Solution, Sampled]] = []
-    extra = 0
-    while len(found) < rounds + 1 + extra:
-        solution = planner.solve(
-            offset_Gy=offset,
-            level_factor=level_factor,
-            scaled_later=scaled_later,
-            shift_Gy=shift,
-            solver=solver,
-            relative_gap=relative_gap,  # any round may be the last
-            relax=relax,
-            guess_mu=guess,  # the entries cut away are taken at the last round's fluence …
-            refinements=0 if found else 1,  # … so that only the first needs to find it
-            start=found[-1][0] if found else None,
-            progress=progress,
-        )
-        if not found:
-            solution, shift = _between_rows(planner, structures, solution, solver, relative_gap, relax, progress)
-        guess = solution.fluence.vector
-        dose = forward(solution.fluence).course(rx.fractions)
-        sampled = Sampled(dose, structures, like=found[-1][1] if found else None)
-        factor = _factor(sampled, protocol)
-        history.append(_round(planner, solution, dose, level_factor, factor))
-        found.append((solution, sampled))
-        difference = dose.dose_Gy - planner.model_Gy(solution.fluence)
-        offset = difference if offset is None else offset + (difference - offset) / np.float32(len(found))
+    solutions: list[Solution] = []
+    courses: list[Sampled] = []
+    most = rounds + 1
+    while len(history) < most:
+        # The entries cut away are taken at the last round's fluence, so that only the first round needs to find it.
+        again = options if not history else replace(options, refinements=0)
+        solution = planner.with_offset(offset_Gy).solve(problem, again, warm)
+        if not history:
+            solution, problem = _between_rows(planner, problem, solution, options)
+        warm = WarmStart(solution)
+        dose = forward(solution.delivery).course(rx.fractions)
+        course = Sampled(dose, structures, like=courses[-1] if courses else None)
+        factor = _factor(course, protocol)
+        history.append(_round(planner, solution, dose, problem.level_factor, factor))
+        solutions.append(solution)
+        courses.append(course)
+        difference_Gy = dose.dose_Gy - planner.influence_Gy(solution.delivery)
+        offset_Gy = running_mean(offset_Gy, difference_Gy, len(history))
         if abs(factor - 1) <= MOST_SCALING and kept(solution, history[-1].promises):
             break
-        beyond = hidden.beyond_rows(planner.rows, protocol, sampled)
-        shift = beyond | _below(protocol, history[-1].promises, beyond)
-        last = len(found) == rounds + 1 + extra
-        # Upwards only: a limit that a smaller dose would leave room under is not loosened.
-        scaled_later = min(max(factor, 1.0), 1.0 + MOST_SCALING)
-        if last and abs(factor - 1) > MOST_SCALING and extra == 0:
+        beyond_Gy = hidden.beyond_rows(planner.rows, protocol, course)
+        problem = replace(
+            problem,
+            shift_Gy=beyond_Gy | _below(protocol, history[-1].promises, beyond_Gy),
+            # Upwards only: a limit that a smaller dose would leave room under is not loosened.
+            scaled_later=min(max(factor, 1.0), 1.0 + MOST_SCALING),
+        )
+        if len(history) == rounds + 1 and abs(factor - 1) > MOST_SCALING:
             # The offset takes care of what the model got wrong; the aim of what the optimum itself leaves.
             promised_Gy = history[-1].predicted.get("D50_Gy", rx.dose_Gy)
-            extra, level_factor = 1, level_factor * rx.dose_Gy / promised_Gy
-    chosen = _best(history, [_factor(sampled, protocol) for _, sampled in found])
-    solution, sampled = found[chosen]
-    fluence, sampled, normalisation = normalise(solution.fluence, sampled, protocol)
-    assert offset is not None  # at least one round has run
-    return Correction(fluence, sampled, solution, tuple(history), chosen, normalisation, offset)
+            most = rounds + 2
+            problem = replace(problem, level_factor=problem.level_factor * rx.dose_Gy / promised_Gy)
+    chosen = _best(history, [_factor(course, protocol) for course in courses])
+    delivery, course, normalisation = normalise(solutions[chosen].delivery, courses[chosen], protocol)
+    assert offset_Gy is not None  # at least one round has run
+    return Correction(delivery, course, solutions[chosen], tuple(history), chosen, normalisation, offset_Gy)
+
+
+def running_mean(mean_Gy: NDArray[np.float32] | None, new_Gy: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Mean [z, y, x] of ``count`` doses, from that of all but the last."""
+    return new_Gy if mean_Gy is None else mean_Gy + (new_Gy - mean_Gy) / np.float32(count)
 
 
 def _between_rows(
-    planner: Planner,
-    structures: StructureSet,
-    solution: Solution,
-    solver: Solver,
-    relative_gap: float,
-    relax: bool,
-    progress: Progress | None,
-) -> tuple[Solution, dict[str, float]]:
-    """A first plan whose limits hold between the rows too, and by how much they are beyond them there."""
-    shift = hidden.beyond_rows(planner.rows, planner.protocol, planner.sampled(solution.fluence, structures))
-    known = (limit for limit in solution.limits if limit.upper and limit.name in shift)
-    if all(limit.value_Gy + shift[limit.name] <= limit.limit_Gy + hidden.HIDDEN_Gy for limit in known):
-        return solution, shift
-    again = planner.solve(
-        shift_Gy=shift,
-        solver=solver,
-        relative_gap=relative_gap,
-        relax=relax,
-        guess_mu=solution.fluence.vector,
-        refinements=0,
-        start=solution,
-        progress=progress,
-    )
-    return again, shift
+    planner: Planner, problem: Problem, solution: Solution, options: SolverOptions
+) -> tuple[Solution, Problem]:
+    """A first plan whose limits hold between the rows too, and the problem with these limits lowered by as much."""
+    shift_Gy = hidden.beyond_rows(planner.rows, planner.protocol, planner.sampled(solution.delivery))
+    lowered = replace(problem, shift_Gy=shift_Gy)
+    known = (limit for limit in solution.limits if limit.upper and limit.name in shift_Gy)
+    if all(limit.value_Gy + shift_Gy[limit.name] <= limit.limit_Gy + hidden.HIDDEN_Gy for limit in known):
+        return solution, lowered
+    return planner.solve(lowered, replace(options, refinements=0), WarmStart(solution)), lowered
 
 
 def _below(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[str, float]) -> dict[str, float]:
@@ -255,20 +224,33 @@ def _below(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[st
     return found
 
 
-def normalise(fluence: Fluence, course: Sampled, protocol: Protocol) -> tuple[Fluence, Sampled, Normalisation]:
-    """Scale fluence and course dose so that D50 of the target is the prescription, if that takes at most 1 %.
+def normalise(delivery: Delivery, course: Sampled, protocol: Protocol) -> tuple[Delivery, Sampled, Normalisation]:
+    """Scale MU and course dose so that D50 of the target is the prescription, if that takes at most 1 %.
+
+    Parameters
+    ----------
+    delivery : Delivery
+        Of one fraction.
+    course : Sampled
+        Its dose of the course.
+    protocol : Protocol
 
     Returns
     -------
-    fluence, course
+    delivery, course
         Scaled, or as given where the factor is further from 1 than rule 7 allows.
     Normalisation
         The factor, and whether it was applied.
+
+    Raises
+    ------
+    ValueError
+        The dose stands for another number of fractions than the prescription, or gives the target nothing.
     """
     factor = _factor(course, protocol)
     if abs(factor - 1) > MOST_SCALING:
-        return fluence, course, Normalisation(factor, False)
-    return fluence.times(factor), course.times(factor), Normalisation(factor, True)
+        return delivery, course, Normalisation(factor, False)
+    return delivery.times(factor), course.times(factor), Normalisation(factor, True)
 
 
 def _factor(course: Sampled, protocol: Protocol) -> float:
@@ -299,21 +281,20 @@ def _penalised(one: Round) -> float:
 
 def _round(planner: Planner, solution: Solution, dose: Dose, level_factor: float, factor: float) -> Round:
     """What was promised and kept; the forward dose is judged as it would be normalised (rule 7)."""
-    rows, target = planner.rows, planner.protocol.prescription.target
-    mu = solution.fluence.vector
-    forward_Gy = rows.on_rows(dose.dose_Gy)
-    mine = rows.of.get(target)
-    predicted, forward, rms = {}, {}, 0.0
-    if mine is not None:
-        predicted = _figures(solution.row_dose_Gy[mine.rows], mine.weights)
-        forward = _figures(forward_Gy[mine.rows], mine.weights)
-        square = (forward_Gy - solution.row_dose_Gy)[mine.rows] ** 2
-        rms = float(np.sqrt(np.average(square, weights=mine.weights)))
+    nominal, target = planner.rows.nominal, planner.protocol.prescription.target
+    forward_Gy, predicted_Gy = nominal.on_rows(dose.dose_Gy), solution.row_dose_Gy[nominal.part]
+    rows = nominal.of.get(target)
+    predicted, forward, rms_Gy = {}, {}, 0.0
+    if rows is not None:
+        predicted = _figures(predicted_Gy[rows.index], rows.weights)
+        forward = _figures(forward_Gy[rows.index], rows.weights)
+        square = (forward_Gy - predicted_Gy)[rows.index] ** 2
+        rms_Gy = float(np.sqrt(np.average(square, weights=rows.weights)))
     scale = factor if abs(factor - 1) <= MOST_SCALING else 1.0
-    means = {name: scale * rows.mean_of(name, dose.dose_Gy) for name in rows.mean}
-    by_protocol = planner.judge(scale * mu, scale * forward_Gy, means, level_factor)
-    said = promises(planner, solution, dose, scale)
-    return Round(predicted, forward, rms, solution.judgement, by_protocol, level_factor, said)
+    means_Gy = {name: scale * nominal.mean_of(name, dose.dose_Gy) for name in nominal.mean}
+    by_protocol = planner.judge(scale * solution.mu, scale * forward_Gy, [means_Gy], level_factor)
+    compared = promises(planner, solution, dose, scale)
+    return Round(predicted, forward, rms_Gy, solution.judgement, by_protocol, level_factor, compared)
 
 
 def _figures(dose_Gy: NDArray[np.float64], volume_cc: NDArray[np.float64]) -> dict[str, float]:

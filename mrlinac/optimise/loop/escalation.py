@@ -9,27 +9,25 @@ beyond the influence enters the next round as an offset.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Dose
-from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import SpecError
-from mrlinac.machine.delivery import Fluence
+from mrlinac.machine.delivery import Delivery
 from mrlinac.optimise import hidden
-from mrlinac.optimise.canonical import Held
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
-from mrlinac.optimise.loop.planned import Finished
+from mrlinac.optimise.loop.correction import running_mean
+from mrlinac.optimise.loop.planned import Finished, Forward
 from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
-from mrlinac.optimise.planner import Planner, Progress, Solver
+from mrlinac.optimise.planner import Planner
+from mrlinac.optimise.problem import COLD, Held, Problem, SolverOptions, WarmStart
 from mrlinac.optimise.row_dose import RowDose
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol import kinds
@@ -42,6 +40,8 @@ FAIR = 2e-2
 """Gap to which a solution is fair enough to see where it would be hot."""
 ROOM = 0.98
 """Of the volume of a condition at the floor that a plan is made for: it is all or nothing, and rows are not voxels."""
+HIGHEST_GAP = 2e-3
+"""Relative gap to which the highest prescription is found, at best."""
 REFINEMENTS = 2
 """How often the convex bound's problem is solved again, at most, until its bound is near for the whole matrix."""
 FINER = 2
@@ -95,21 +95,21 @@ class Escalated:
 
     Attributes
     ----------
-    fluence : Fluence
+    delivery : Delivery
         Of one fraction, scaled to the prescription.
     sampled : Sampled
         Forward dose of the course, in the structures.
-    unscaled : Fluence
+    unscaled : Delivery
         As it was planned, for another forward dose.
     solution : Solution
-        The solve that the fluence came from.
+        The solve that the delivery came from.
     history : tuple of EscalationRound
     chosen : int
     """
 
-    fluence: Fluence
+    delivery: Delivery
     sampled: Sampled
-    unscaled: Fluence
+    unscaled: Delivery
     solution: Solution
     history: tuple[EscalationRound, ...]
     chosen: int
@@ -129,149 +129,172 @@ class Escalated:
         """Of each round."""
         return tuple(one.promises for one in self.history)
 
-    def finish(self, protocol: Protocol, one: Sampled | None = None) -> Finished:
+    def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
         """At the prescription that the loop's dose allows, or another of one fraction."""
-        fluence, course, settled = self.fluence, self.sampled, self.round.settled
-        if one is not None:
-            fluence, course, settled = settle(protocol, self.unscaled, one, self.round.aimed_Gy)
+        delivery, course, settled = self.delivery, self.sampled, self.round.settled
+        if fraction is not None:
+            delivery, course, settled = settle(protocol, self.unscaled, fraction, self.round.aimed_Gy)
         at = protocol.at(settled.dose_Gy, settled.fractions)
-        return Finished(fluence, course, at, settled=settled, anew=one is not None)
+        return Finished(delivery, course, at, settled=settled, anew=fraction is not None)
 
 
 def highest(
     planner: Planner,
     *,
-    offset_Gy: NDArray[np.floating] | None = None,
     shift_Gy: Mapping[str, float] | None = None,
-    solver: Solver = "interior",
-    relative_gap: float = 1e-3,
-    start: Solution | None = None,
-    guess_mu: NDArray[np.float64] | None = None,
-    progress: Progress | None = None,
+    options: SolverOptions | None = None,
+    warm: WarmStart = COLD,
 ) -> Highest:
     """The highest prescription by the model, in both passes.
 
     Where fractions are added, EQD2 depends on their number n too, D²/n being convex in both. For a given n the problem
     is the same as with fixed fractions; where the n found is the n put in, its multipliers, divided by 1 - dp/dn over the
     dose of a fraction, are those of the joint problem, which is thereby solved.
+
+    Parameters
+    ----------
+    planner : Planner
+        At the floor of a protocol with a table ``escalation``.
+    shift_Gy : mapping, optional
+        See :class:`~mrlinac.optimise.problem.Problem`.
+    options : SolverOptions, optional
+        ``solver``, ``relative_gap`` and ``progress`` count.
+    warm : WarmStart
+
+    Returns
+    -------
+    Highest
+
+    Raises
+    ------
+    SpecError
+        The protocol does not escalate.
     """
+    options = options or SolverOptions()
     protocol = planner.protocol
     rx, escalation = protocol.prescription, protocol.escalation
     if escalation is None:
         raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
     depends = escalation.by == "fractions" and any(isinstance(c.of, kinds.MeanEQD2) for c in protocol.constraints)
 
-    def at(count: float, held: Held | None, near: Solution | None) -> Solution:
-        one = planner.at(count * rx.fraction_Gy, count) if depends else planner
-        return one.once(
-            escalate=True, held=held, start=near, relax=True, offset_Gy=offset_Gy, shift_Gy=shift_Gy, solver=solver,
-            progress=progress,
-            relative_gap=relative_gap, guess_mu=guess_mu if near is None or near is start else near.fluence.vector,
-            refinements=REFINEMENTS if held is None else 0, ceiling=held is None,
-        )  # fmt: skip
+    def at(count: float, held: Held | None, near: WarmStart) -> Solution:
+        there = planner.at(count * rx.fraction_Gy, count) if depends else planner
+        first_pass = held is None
+        problem = Problem(escalate=True, held=held, shift_Gy=shift_Gy or {})
+        refinements = REFINEMENTS if first_pass else 0
+        return there.once(problem, replace(options, relax=True, refinements=refinements, ceiling=first_pass), near)
 
-    def joint(count: float, held: Held | None, near: Solution | None) -> tuple[Solution, float, float]:
-        """The solution, its number of fractions, and dp/dn over the dose of a fraction."""
-        found, slope = at(count, held, near), 0.0
+    def joint(held: Held | None, count: float, near: WarmStart) -> _Joint:
+        solution, slope = at(count, held, near), 0.0
         for _ in range(8 if depends else 0):
-            p_Gy = float(found.prescription_Gy or 0)
+            p_Gy = float(solution.prescription_Gy or 0)
             if abs(p_Gy - count * rx.fraction_Gy) < SAME_Gy:
                 break
             # Newton's step with the slope of the last two, which is small: more fractions allow a little more dose.
             next_count = (p_Gy / rx.fraction_Gy - slope * count) / (1 - slope)
             before, before_Gy = count, p_Gy
             count = float(np.clip(next_count, 1.0, 1.2 * escalation.cap_Gy / rx.fraction_Gy))
-            found = at(count, held, found)
+            solution = at(count, held, WarmStart(solution))
             if abs(count - before) > 1e-6:
-                slope = (float(found.prescription_Gy or 0) - before_Gy) / (count - before) / rx.fraction_Gy
+                slope = (float(solution.prescription_Gy or 0) - before_Gy) / (count - before) / rx.fraction_Gy
                 slope = float(np.clip(slope, 0.0, 0.9))
-        return found, count, slope
+        return _Joint(solution, count, slope)
 
-    first, count, slope = joint(rx.fractions, None, start)
-    second = first
-    if held := planner.held_by(first.row_dose_Gy):
-        second, count, again = joint(count, held, first)
-        slope = again or slope  # where the number was right at once, the first pass knows it
-    certificate = first.fluence.certificate
-    assert certificate is not None
-    bound_Gy = -certificate.dual_bound if first.ceiling_Gy is None else first.ceiling_Gy
+    first = second = joint(None, rx.fractions, warm)
+    slope = first.slope
+    if held := planner.held_by(first.solution.row_dose_Gy):
+        second = joint(held, first.fractions, WarmStart(first.solution))
+        slope = second.slope or slope  # where the number was right at once, the first pass knows it
+    restricted_Gy, second_pass_Gy = (float(one.solution.prescription_Gy or 0) for one in (first, second))
+    ceiling_Gy = first.solution.ceiling_Gy
+    bound_Gy = -first.solution.certificate.dual_bound if ceiling_Gy is None else ceiling_Gy
     return Highest(
         min(bound_Gy, escalation.cap_Gy),
-        float(first.prescription_Gy or 0),
-        max(float(second.prescription_Gy or 0), float(first.prescription_Gy or 0)),
-        {limit.name: limit.dual_per_Gy / (1 - slope) for limit in second.limits},
-        second,
+        restricted_Gy,
+        max(second_pass_Gy, restricted_Gy),
+        {limit.name: limit.dual_per_Gy / (1 - slope) for limit in second.solution.limits},
+        second.solution,
     )
 
 
+@dataclass(frozen=True)
+class _Joint:
+    """A solution, its number of fractions, and dp/dn over the dose of a fraction."""
+
+    solution: Solution
+    fractions: float
+    slope: float
+
+
 def escalate(
-    influence: Influence,
-    structures: StructureSet,
-    protocol: Protocol,
-    forward: Callable[[Fluence], Dose],
-    *,
-    rounds: int = 1,
-    planner: Planner | None = None,
-    solver: Solver = "interior",
-    relative_gap: float = 1e-3,
-    progress: Progress | None = None,
+    planner: Planner, forward: Forward, *, rounds: int = 1, options: SolverOptions | None = None
 ) -> Escalated:
     """Find the isotoxic prescription and a plan for it, with forward doses in the loop.
 
     Parameters
     ----------
-    influence, structures, protocol
-        As for :func:`mrlinac.optimise.solve`; the protocol has a table ``escalation``.
+    planner : Planner
+        Influence, structures and a protocol with a table ``escalation``.
     forward : callable
-        The dose of one fraction of a fluence.
+        The dose of one fraction of a delivery.
     rounds : int
         Most corrections after the first plan; one more if the forward dose then allows less than 99 % of what was aimed
         at. None after a forward dose that keeps the model's promise and allows as much as the model, within its noise,
         and hardly more.
+    options : SolverOptions, optional
+        ``solver``, ``relative_gap`` and ``progress`` count.
 
     Returns
     -------
     Escalated
         Of the round with the highest prescription, among those whose target is as asked for.
+
+    Raises
+    ------
+    SpecError
+        The protocol does not escalate.
+    SolverError
+        The solver failed.
     """
-    planner = planner or Planner(influence, structures, protocol)
+    options = replace(options or SolverOptions(), relax=True)
+    protocol = planner.protocol
     escalation, rx = protocol.escalation, protocol.prescription
     if escalation is None:
         raise SpecError(f"protocol {protocol.name} has no table 'escalation'")
-    offset: NDArray[np.float32] | None = None
-    shift: dict[str, float] = {}
+    offset_Gy: NDArray[np.float32] | None = None
+    shift_Gy: dict[str, float] = {}
     best: Highest | None = None
-    given: list[_Given] = []
-    one: Sampled | None = None
+    forwarded: list[_Forwarded] = []
+    fraction: Sampled | None = None
     most_Gy, most_rounds = np.inf, rounds + 1
-    while len(given) < most_rounds:
-        common: dict[str, Any] = {"offset_Gy": offset, "solver": solver, "progress": progress}
+    while len(forwarded) < most_rounds:
+        planner = planner.with_offset(offset_Gy)
         if best is None:
-            planner, near = _finer_at_the_highest(planner, rx, **common)
-            guess = near.fluence.vector
+            planner, near = _finer_at_the_highest(planner, options)
+            warm = WarmStart(near)
         else:
-            near, guess = best.solution, given[-1].solution.fluence.vector
-        best = highest(
-            planner, shift_Gy=shift, relative_gap=max(relative_gap, 2e-3), guess_mu=guess, start=near, **common
-        )
-        aim = _rounded_aim(best, escalation, rx, most_Gy)
-        plan = _planned(protocol, planner, structures, best, aim, relative_gap=relative_gap, **common)
+            warm = WarmStart(best.solution, forwarded[-1].solution.mu)
+        coarse = replace(options, relative_gap=max(options.relative_gap, HIGHEST_GAP))
+        best = highest(planner, shift_Gy=shift_Gy, options=coarse, warm=warm)
+        plan = _planned(protocol, planner, best, _rounded_aim(best, escalation, rx, most_Gy), options)
         planner = plan.planner.at(rx.dose_Gy, rx.fractions).asking(protocol)
-        one = Sampled(forward(plan.fluence), structures, like=one)
-        given.append(_give(protocol, best, plan, one))
-        if _as_promised(protocol, plan, one, given[-1].round, offset):
+        fraction = Sampled(forward(plan.delivery), planner.nominal.structures, like=fraction)
+        forwarded.append(_settled(protocol, best, plan, fraction))
+        if _as_promised(protocol, plan, fraction, forwarded[-1].round):
             break
-        course = one.course(plan.fractions)
-        difference = course.dose.dose_Gy - planner.model_Gy(plan.solution.fluence)
-        offset = difference if offset is None else offset + (difference - offset) / np.float32(len(given))
-        shift = hidden.beyond_rows(plan.planner.rows, plan.planner.protocol, course)
-        allowed_Gy = given[-1].round.settled.allowed_Gy
+        course = fraction.course(plan.fractions)
+        difference_Gy = course.dose.dose_Gy - planner.influence_Gy(plan.solution.delivery)
+        offset_Gy = running_mean(offset_Gy, difference_Gy, len(forwarded))
+        shift_Gy = hidden.beyond_rows(plan.planner.rows, plan.planner.protocol, course)
+        allowed_Gy = forwarded[-1].round.settled.allowed_Gy
         too_high = plan.aimed_Gy > rx.dose_Gy and allowed_Gy < (1 - MOST_SCALING) * plan.aimed_Gy
-        if too_high and len(given) == rounds + 1:
+        if too_high and len(forwarded) == rounds + 1:
             most_Gy, most_rounds = allowed_Gy, rounds + 2
-    chosen = max(range(len(given)), key=lambda i: _rank(given[i].round))
-    it, history = given[chosen], tuple(one.round for one in given)
-    return Escalated(it.fluence, it.sampled, it.unscaled, it.solution, history, chosen)
+    chosen = max(range(len(forwarded)), key=lambda i: _rank(forwarded[i].round))
+    best_round, history = forwarded[chosen], tuple(one.round for one in forwarded)
+    return Escalated(
+        best_round.delivery, best_round.sampled, best_round.unscaled, best_round.solution, history, chosen
+    )
 
 
 @dataclass(frozen=True)
@@ -284,48 +307,41 @@ class _Plan:
     solution: Solution
 
     @property
-    def fluence(self) -> Fluence:
-        """The rows are of the floor's fractions: so many more of them share the course's fluence."""
+    def delivery(self) -> Delivery:
+        """The rows are of the floor's fractions: so many more of them share the course's MU."""
         floor = self.planner.rows_fractions
-        return self.solution.fluence.times(floor / self.fractions)
+        return self.solution.delivery.times(floor / self.fractions)
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Forwarded:
     """What is kept of a round: its plan as it was planned, and at the prescription that its forward dose allows."""
 
     solution: Solution
-    unscaled: Fluence
-    fluence: Fluence
+    unscaled: Delivery
+    delivery: Delivery
     sampled: Sampled
     round: EscalationRound
 
 
 def _planned(
-    protocol: Protocol,
-    planner: Planner,
-    structures: StructureSet,
-    best: Highest,
-    aim: tuple[float, int],
-    *,
-    relative_gap: float,
-    **common: Any,
+    protocol: Protocol, planner: Planner, best: Highest, aim: tuple[float, int], options: SolverOptions
 ) -> _Plan:
     """The best plan for a prescription (Gy, fractions), on rows that are made finer where it is too hot between them."""
-    highest_Gy = planner.model_Gy(best.solution.fluence, common["offset_Gy"])
-    by_model = planner.sampled(best.solution.fluence, structures, common["offset_Gy"])
+    highest_Gy = planner.predicted_Gy(best.solution.delivery)
+    predicted = planner.sampled(best.solution.delivery)
     there, start = planner.at(*aim).asking(with_conditions(protocol, planner)), best.solution
     plan: _Plan | None = None
     for again in range(1 + FINER):
-        solution = there.solve(
-            shift_Gy=hidden.beyond_rows(there.rows, there.protocol, by_model), relax=True,
-            held=there.held_by(there.rows.on_rows(highest_Gy)), relative_gap=relative_gap,
-            guess_mu=start.fluence.vector, refinements=1, start=start, **common,
-        )  # fmt: skip
+        problem = Problem(
+            shift_Gy=hidden.beyond_rows(there.rows, there.protocol, predicted),
+            held=there.held_by(there.rows.nominal.on_rows(highest_Gy)),
+        )
+        solution = there.solve(problem, replace(options, refinements=1), WarmStart(start))
         if plan is not None and plan.solution.feasible and not solution.feasible:
             break  # such rows make it infeasible: back to the cubes
         plan = _Plan(there, *aim, solution)
-        finer = there if again == FINER else there.finer_where(there.model_Gy(solution.fluence, common["offset_Gy"]))
+        finer = there if again == FINER else there.finer_where(there.predicted_Gy(solution.delivery))
         if finer is there:
             break
         there, start = finer, solution
@@ -333,55 +349,48 @@ def _planned(
     return plan
 
 
-def _give(protocol: Protocol, best: Highest, plan: _Plan, one: Sampled) -> _Given:
-    """Settle a plan's prescription on its forward dose, and say what of the model's promise that dose keeps."""
-    course = one.dose.course(plan.fractions)
-    fluence, sampled, settled = settle(protocol, plan.fluence, one, plan.aimed_Gy)
-    factor = plan.aimed_Gy / plan.fractions / one.metric(protocol.prescription.target, "D50%", scatter=False).value
-    said = promises(plan.planner, plan.solution, course, factor if abs(factor - 1) <= MOST_SCALING else 1.0)
+def _settled(protocol: Protocol, best: Highest, plan: _Plan, fraction: Sampled) -> _Forwarded:
+    """The prescription that a plan's forward dose allows, and how that dose compares with the predicted one."""
+    course = fraction.dose.course(plan.fractions)
+    delivery, sampled, settled = settle(protocol, plan.delivery, fraction, plan.aimed_Gy)
+    median_Gy = fraction.metric(protocol.prescription.target, "D50%", scatter=False).value
+    factor = plan.aimed_Gy / plan.fractions / median_Gy
+    compared = promises(plan.planner, plan.solution, course, factor if abs(factor - 1) <= MOST_SCALING else 1.0)
     met = _target_met(plan.planner, sampled.dose)
-    done = EscalationRound(best, plan.aimed_Gy, plan.fractions, settled, met, said)
-    return _Given(plan.solution, plan.fluence, fluence, sampled, done)
+    done = EscalationRound(best, plan.aimed_Gy, plan.fractions, settled, met, compared)
+    return _Forwarded(plan.solution, plan.delivery, delivery, sampled, done)
 
 
-def _as_promised(
-    protocol: Protocol,
-    plan: _Plan,
-    one: Sampled,
-    said: EscalationRound,
-    offset_Gy: NDArray[np.floating] | None,
-) -> bool:
+def _as_promised(protocol: Protocol, plan: _Plan, fraction: Sampled, done: EscalationRound) -> bool:
     """Whether a forward dose keeps the model's promise and allows as much as the model's dose of the same plan."""
-    if not kept(plan.solution, said.promises):
+    if not kept(plan.solution, done.promises):
         return False
-    assert one.structures is not None
-    course = plan.planner.sampled(plan.solution.fluence, one.structures, offset_Gy, like=one)
+    course = plan.planner.sampled(plan.solution.delivery, like=fraction)
     model = course.times(1 / plan.fractions, fractions=1)
-    by_model = settle(protocol, plan.fluence, model, plan.aimed_Gy)[2]
-    sigma_Gy = said.settled.limits[0].sigma_Gy if said.settled.limits else math.nan
-    return _as_much(by_model.allowed_Gy, said.settled.allowed_Gy, sigma_Gy)
+    by_model = settle(protocol, plan.delivery, model, plan.aimed_Gy)[2]
+    sigma_Gy = done.settled.limits[0].sigma_Gy if done.settled.limits else math.nan
+    return _as_much(by_model.allowed_Gy, done.settled.allowed_Gy, sigma_Gy)
 
 
-def _finer_at_the_highest(planner: Planner, rx: Prescription, **common: Any) -> tuple[Planner, Solution]:
+def _finer_at_the_highest(planner: Planner, options: SolverOptions) -> tuple[Planner, Solution]:
     """Rows that know the hot spots of a fair solution for the highest prescription, and that solution."""
-    near: Solution | None = None
+    rx = planner.protocol.prescription
+    fair = replace(options, relative_gap=FAIR, refinements=0)
+    warm = COLD
     coarser: tuple[Planner, Solution] | None = None
     for _ in range(1 + FINER):
-        guess = None if near is None else near.fluence.vector
-        near = planner.once(
-            escalate=True, relax=True, relative_gap=FAIR, refinements=0, start=near, guess_mu=guess, **common
-        )
-        p_Gy = float(near.prescription_Gy or rx.dose_Gy)
+        solution = planner.once(Problem(escalate=True), fair, warm)
+        warm = WarmStart(solution)
+        p_Gy = float(solution.prescription_Gy or rx.dose_Gy)
         if coarser is not None and p_Gy < rx.dose_Gy <= float(coarser[1].prescription_Gy or 0):
             return coarser  # what single voxels of a noisy influence cannot keep is not worth the floor
-        coarser = planner, near
+        coarser = planner, solution
         there = planner.at(p_Gy, planner.fractions_of(p_Gy))
-        finer = there.finer_where(planner.model_Gy(near.fluence, common["offset_Gy"]))
+        finer = there.finer_where(planner.predicted_Gy(solution.delivery))
         if finer is there:
             break
         planner = finer.at(rx.dose_Gy, rx.fractions)
-    assert near is not None
-    return planner, near
+    return planner, solution
 
 
 def with_conditions(protocol: Protocol, planner: Planner) -> Protocol:
@@ -393,7 +402,7 @@ def with_conditions(protocol: Protocol, planner: Planner) -> Protocol:
     for goal in protocol.goals:
         wanted = metrics.parse(goal.metric)
         point = wanted.form == "volume_at" and wanted.unit == "%" and wanted.level_unit == "Gy"
-        if not (point and goal.at_floor and goal.structure in planner.rows.of):
+        if not (point and goal.at_floor and goal.structure in planner.rows.nominal.of):
             continue
         if goal.at_most is not None and 0 < goal.at_most < 100:
             level_Gy = goal.for_prescription(wanted.level, protocol.prescription)
@@ -443,10 +452,10 @@ def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:
 def _target_met(planner: Planner, dose: Dose) -> bool:
     """Whether the forward dose, less the bias of its noise, keeps the limits that move with the prescription, within a
     hundredth of it."""
-    rx, on_rows = planner.protocol.prescription, RowDose(planner.rows, dose)
+    rx, on_rows = planner.protocol.prescription, RowDose(planner.rows.nominal, dose)
     for constraint in planner.protocol.constraints:
         of = constraint.of
-        if not constraint.relative or of.structure not in planner.rows.of:
+        if not constraint.relative or of.structure not in planner.rows.nominal.of:
             continue
         value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
         value_Gy = on_rows.figure(of.structure, value).value

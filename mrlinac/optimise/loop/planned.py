@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
+from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.delivery import Fluence
+from mrlinac.machine.delivery import Delivery
 from mrlinac.optimise.loop.allowed_prescription import Settled
 from mrlinac.optimise.loop.predicted_vs_forward import Promise
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol.model import Protocol
+
+Forward = Callable[[Delivery], Dose]
+"""The forward dose of one fraction of a delivery."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Normalisation:
     factor : float
         Prescription over the D50 of the target, before scaling.
     applied : bool
-        Whether fluence and dose were scaled by it; False where it would be more than 1 %.
+        Whether MU and dose were scaled by it; False where it would be more than 1 %.
     """
 
     factor: float
@@ -36,7 +40,7 @@ class Finished:
 
     Attributes
     ----------
-    fluence : Fluence
+    delivery : Delivery
         Of one fraction.
     course : Sampled
         Forward dose of the course, in the structures.
@@ -50,7 +54,7 @@ class Finished:
         Whether by another forward dose than those of the rounds.
     """
 
-    fluence: Fluence
+    delivery: Delivery
     course: Sampled
     protocol: Protocol
     normalisation: Normalisation | None = None
@@ -62,8 +66,8 @@ class Planned(Interface):
     """What the recipe asks of either loop."""
 
     @property
-    def unscaled(self) -> Fluence:
-        """The fluence of one fraction as it was planned, for another forward dose."""
+    def unscaled(self) -> Delivery:
+        """The delivery of one fraction as it was planned, for another forward dose."""
         ...
 
     @property
@@ -73,7 +77,7 @@ class Planned(Interface):
 
     @property
     def solution(self) -> Solution:
-        """The solve that the fluence came from."""
+        """The solve that the delivery came from."""
         ...
 
     @property
@@ -81,6 +85,6 @@ class Planned(Interface):
         """Of each round."""
         ...
 
-    def finish(self, protocol: Protocol, one: Sampled | None = None) -> Finished:
+    def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
         """The plan at its prescription, by the rounds' forward dose or by another of one fraction."""
         ...

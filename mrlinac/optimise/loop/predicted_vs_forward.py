@@ -59,19 +59,19 @@ def promises(planner: Planner, solution: Solution, dose: Dose, scale: float = 1.
     scale : float
         By which the dose will be normalised; limits are judged with that in view.
     """
-    plain, normalised = RowDose(planner.rows, dose), RowDose(planner.rows, dose, scale)
+    plain, normalised = RowDose(planner.rows.nominal, dose), RowDose(planner.rows.nominal, dose, scale)
     target, rx = planner.protocol.prescription.target, planner.protocol.prescription
     promised = _figures(planner, solution.row_dose_Gy)
     found = []
-    for form, direction in FIGURES.items() if target in planner.rows.of else ():
+    for form, direction in FIGURES.items() if target in planner.rows.nominal.of else ():
         name = f"{target} {form}"
         figure = plain.figure(target, partial(metrics.value_of, text=form))
         beyond = figure.value - promised[name]
         worse = abs(beyond) if direction == 0 else direction * beyond
         found.append(_promise(name, promised[name], figure, worse))
-    by_name = {constraint.name: constraint for constraint, _ in limits_of(planner.protocol, planner.rows)}
-    for limit in solution.limits:
-        of = by_name[limit.name].of
+    nominal = [limit for limit in limits_of(planner.protocol, planner.rows) if limit.scenario is planner.rows.nominal]
+    for stated, limit in zip(nominal, solution.limits, strict=False):  # the nominal scenario's come first
+        of = stated.constraint.of
         if isinstance(of, kinds.MeanDose):
             figure = normalised.mean(of.structure)
         else:
@@ -99,7 +99,7 @@ def kept(solution: Solution, found: tuple[Promise, ...]) -> bool:
 
 def _figures(planner: Planner, row_dose_Gy: NDArray[np.float64]) -> dict[str, float]:
     target = planner.protocol.prescription.target
-    mine = planner.rows.of.get(target)
-    if mine is None:
+    rows = planner.rows.nominal.of.get(target)
+    if rows is None:
         return {}
-    return {f"{target} {form}": metrics.value_of(row_dose_Gy[mine.rows], mine.weights, form) for form in FIGURES}
+    return {f"{target} {form}": metrics.value_of(row_dose_Gy[rows.index], rows.weights, form) for form in FIGURES}

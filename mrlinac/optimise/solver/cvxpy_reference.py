@@ -12,7 +12,8 @@ import cvxpy
 import numpy as np
 
 from mrlinac.errors import SolverError
-from mrlinac.optimise.canonical import Programme
+from mrlinac.optimise.canonical import Limit, Programme
+from mrlinac.optimise.rows import ScenarioRows
 from mrlinac.optimise.solver.interior import Outcome
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Objective
@@ -119,32 +120,35 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
         With the solver's status, unless it is ``optimal``.
     """
     rows, protocol = programme.rows, programme.protocol
-    x = cp.Variable(rows.beamlets, nonneg=True)
+    x = cp.Variable(rows.columns, nonneg=True)
     prescription = cp.Variable(nonneg=True)
     d = cp.Variable(rows.full.shape[0])  # the dose is stated once: repeated, it costs every solver dearly
     matrix = rows.cut.astype(np.float64) * programme.unit_mu
-    statements = [d == matrix @ x + programme.offset] if d.size else []
+    statements = [d == matrix @ x + programme.offset_Gy] if d.size else []
 
-    def function(of: kinds.DoseKind, limit: bool = False) -> Any:
+    def function(of: kinds.DoseKind, scenario: ScenarioRows, limit: bool = False) -> Any:
         if isinstance(of, kinds.MeanDose):
-            return (programme.unit_mu * rows.mean[of.structure]) @ x + programme.mean_offset[of.structure]
-        mine = rows.of[of.structure]
+            offset_Gy = programme.mean_offset_Gy[scenario.number][of.structure]
+            return (programme.unit_mu * scenario.mean[of.structure]) @ x + offset_Gy
+        structure_rows = scenario.stacked(of.structure)
         fractions = protocol.prescription.fractions
         if limit and isinstance(of, kinds.SquaredKind):
-            return root_mean_square(of, d[mine.rows], mine.weights, level_of(of))
-        return expression(of, d[mine.rows], mine.weights, programme.prescription_Gy, fractions)
+            return root_mean_square(of, d[structure_rows.index], structure_rows.weights, level_of(of))
+        return expression(of, d[structure_rows.index], structure_rows.weights, programme.prescription_Gy, fractions)
 
     def level_of(of: kinds.SquaredKind) -> Any:
         if programme.escalates and of.dose_percent is not None:
             return of.dose_percent / 100 * prescription
-        return of.level_Gy(protocol.prescription.dose_Gy) / programme.scaled_later
+        return of.level_Gy(protocol.prescription.dose_Gy) / programme.problem.scaled_later
 
     def weighted(objectives: tuple[Objective, ...]) -> Any:
         total: Any = 0.0
         for objective in objectives:
             if isinstance(objective.of, kinds.DoseKind):
                 sign = -1.0 if objective.of.curvature == "concave" else 1.0
-                total = total + sign * objective.weight * function(objective.of)
+                for scenario in rows.scenarios:
+                    weight = sign * objective.weight * scenario.share
+                    total = total + weight * function(objective.of, scenario)
         return total
 
     cost = weighted(programme.objectives)
@@ -155,23 +159,28 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
         cost = cost - prescription
     excess = cp.Variable(max(len(programme.bounds), 1), nonneg=True)
     held = []
-    used = [c for c in protocol.constraints if c.of.structure in rows.mean]
-    for k, (constraint, bound) in enumerate(zip(used, programme.bounds, strict=False)):
-        of: kinds.DoseKind = constraint.of
+    limit_of: Limit
+    for k, (limit_of, bound) in enumerate(zip(programme.limits, programme.bounds, strict=False)):
+        of: kinds.DoseKind = limit_of.constraint.of
+        scenario = limit_of.scenario
         limit = bound.fixed_Gy + bound.of_prescription * prescription if bound.of_prescription else bound.fixed_Gy
         if isinstance(of, kinds.DoseAtVolume):
             if bound.by_voxel:
-                mine, those = rows.of[of.structure], programme.held[k]
-                over = (d[mine.rows[those]] - limit) if bound.upper else (limit - d[mine.rows[those]])
-                share = of.share(mine.weights) if bound.upper else 1 - of.share(mine.weights)
-                part = mine.weights[those] / (share * mine.weights.sum())
+                structure_rows, those = scenario.stacked(of.structure), (programme.problem.held or {})[k]
+                over = (
+                    (d[structure_rows.index[those]] - limit)
+                    if bound.upper
+                    else (limit - d[structure_rows.index[those]])
+                )
+                share = of.share(structure_rows.weights) if bound.upper else 1 - of.share(structure_rows.weights)
+                part = structure_rows.weights[those] / (share * structure_rows.weights.sum())
                 held.append(part @ cp.pos(over) <= programme.right(k) + excess[k])
                 continue
             of = of.restriction(bound.upper)
-        value = function(of, limit=True)
+        value = function(of, scenario, limit=True)
         held.append(value <= limit + excess[k] if bound.upper else value >= limit - excess[k])
-    for wishes, at_most in programme.wishes:
-        held.append(weighted(wishes) <= at_most + excess[len(held)])
+    for held_sum in programme.held_sums:
+        held.append(weighted(held_sum.objectives) <= held_sum.at_most + excess[len(held)])
     if programme.escalates:
         held.append(prescription <= float(programme.cap_Gy or 0) + excess[len(held)])
     problem = cp.Problem(cp.Minimize(cost + programme.price * cp.sum(excess)), statements + held)

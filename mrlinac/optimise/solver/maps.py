@@ -57,13 +57,13 @@ class Maps:
 
     def __init__(self, programme: Programme, matrix: RowMatrix) -> None:
         self.dose = matrix
-        self.n, self.tails = programme.rows.beamlets, programme.levels
+        self.n, self.tails = programme.rows.columns, programme.levels
         self.border = int(programme.escalates)  # the prescription: a level whose own curvature may vanish
         self.take(programme.hinges(), programme)
         self._asked: tuple[Array | None, Array] = (None, np.zeros(0))
         self.smooth = programme.smooth
         self.row_weight = programme.row_weight
-        self.row_level = programme.row_level - programme.offset
+        self.row_level = programme.row_level - programme.offset_Gy
         self.g = programme.linear()
         self.G, self.h = programme.limit_matrix()
         self.m = len(self.h)
@@ -83,7 +83,7 @@ class Maps:
         self.norms = Norms(h, programme.norms)
         self.free = np.where((h.norm >= 0) & (h.limit < 0), 1.0, 0.0)  # the price of a norm that no limit has
         self.has_tail, self.has_limit = h.tail >= 0, h.limit >= 0
-        self.b = h.sign * (h.level - programme.offset[h.row])
+        self.b = h.sign * (h.level - programme.offset_Gy[h.row])
 
     def row_dose(self, x: Array) -> Array:
         """Row doses of a point's fluence, without offset; several ask for the same one."""

@@ -188,12 +188,3 @@ def morton(index_zyx: NDArray[np.floating]) -> NDArray[np.int64]:
         for axis in range(3):
             key |= ((whole[:, axis] >> bit) & 1) << (3 * bit + axis)
     return key
-
-
-def tiled(lattices_uv: list[NDArray[np.integer]]) -> NDArray[np.int64]:
-    """A key by which beamlets follow each other in tiles of four by two, beam after beam."""
-    key = []
-    for beam, lattice_uv in enumerate(lattices_uv):
-        u, v = (lattice_uv - lattice_uv.min(axis=0, initial=0)).astype(np.int64).T
-        key.append((((beam << 16 | u // 4) << 16 | v // 2) << 3) | (u % 4) << 1 | v % 2)
-    return np.concatenate(key)

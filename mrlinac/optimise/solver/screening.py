@@ -13,7 +13,7 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.optimise.canonical import Hinges, Programme
+from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.solver.maps import Array, Point, sums
 from mrlinac.optimise.solver.newton import Method, Start, slacks
 
@@ -59,8 +59,7 @@ class Screened(Method):
     def _keep(self, near: NDArray[np.bool_]) -> None:
         """Take these hinges as such, the others as what they are fixed to."""
         self._near, whole = near, self._whole
-        kept = Hinges(**{f.name: getattr(self._all, f.name)[near] for f in fields(Hinges)})
-        self.take(kept, self._programme)
+        self.take(self._all.where(near), self._programme)
         fixed = np.flatnonzero(self._open & ~near)
         row, sign, b, square = whole.row[fixed], whole.sign[fixed], whole.b[fixed], whole.square[fixed]
         rows = self.dose.shape[0]

@@ -9,6 +9,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.influence import Influence
 from mrlinac.machine.beams import Beam, BeamletMap
+from mrlinac.machine.delivery import Beamlets
 from mrlinac.provenance import Provenance
 
 GANTRY_deg = (20, 60, 100, 140, 180, 220, 260, 300, 340)
@@ -95,7 +96,7 @@ def thorax(
         (np.concatenate(values).astype(np.float32), (np.concatenate(rows), np.concatenate(columns))),
         shape=(grid.size, first),
     )
-    return Influence(grid, matrix, tuple(maps), noise, Provenance("synthetic", "pencil", seed)), structures
+    return Influence(grid, matrix, Beamlets(tuple(maps)), noise, Provenance("synthetic", "pencil", seed)), structures
 
 
 def _edge(offset, width, size):

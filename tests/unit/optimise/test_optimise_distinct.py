@@ -14,7 +14,8 @@ from mrlinac import protocol as protocols
 from mrlinac.dose import metrics
 from mrlinac.dose.dose import Batches, Dose
 from mrlinac.dose.noise import Figure, balanced_halves
-from mrlinac.optimise import hidden, rows
+from mrlinac.dose.scenarios import Scenario
+from mrlinac.optimise import SolverOptions, hidden, rows
 from mrlinac.optimise.loop import correction, escalation, predicted_vs_forward
 from mrlinac.optimise.loop.predicted_vs_forward import Promise
 from mrlinac.optimise.row_dose import RowDose
@@ -27,7 +28,7 @@ NAMES = {"T": (0, 1, 2), "O": (3, 4)}
 def case(protocol):
     """Three target voxels and two of an organ; a fluence, and a dose of one fraction that has nothing to do with it."""
     influence, structures = tiny(np.eye(5), NAMES)
-    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().fluence
+    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().delivery
 
     def one(*gray):
         values = np.array(gray, np.float32).reshape(1, 1, 5)
@@ -201,7 +202,11 @@ def noisy_on_rows(scale=1.0):
     mean = np.average(parts, axis=0, weights=primaries)
     batches = Batches((parts / mean - 1).astype(np.float16).reshape(12, 1, 1, 63), tuple(primaries.tolist()))
     made = Dose(influence.grid, mean.astype(np.float32).reshape(1, 1, 63), None, 1, Provenance("t", "t"), batches)
-    return RowDose(optimise.Planner(influence, structures, protocol, cut=0).rows, made, scale), parts, primaries
+    return (
+        RowDose(optimise.Planner(influence, structures, protocol, cut=0).rows.nominal, made, scale),
+        parts,
+        primaries,
+    )
 
 
 def hottest(dose_Gy, volume_cc):
@@ -242,7 +247,7 @@ def test_what_merged_rows_hide_is_what_all_voxels_have_more(by_voxel):
     ]
     wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
     protocol = protocol_of([wish], limits)
-    chosen = rows.select(influence, structures, protocol, oar_rows=4)
+    chosen = rows.select([Scenario(influence, structures)], protocol, rows.RowChoice(oar_rows=4))
     gray = np.array([10, 22, 10, 22, 10, 22, 10, 22, 10], np.float32).reshape(1, 1, 9)
     course = by_voxel(Dose(influence.grid, gray, None, 5, Provenance("t", "t")), structures)
     assert hidden.beyond_rows(chosen, protocol, course) == {"O upper_tail 25 %": pytest.approx(6.0)}
@@ -261,7 +266,7 @@ def test_voxels_that_get_rows_of_their_own_are_those_on_the_wrong_side_of_the_li
     influence, structures = tiny(np.eye(9), {"O": range(8), "T": (8,)})
     wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
     protocol = protocol_of([wish], [{"structure": "O", "volume_percent": 25, **limit}])
-    chosen = rows.select(influence, structures, protocol, oar_rows=4)
+    chosen = rows.select([Scenario(influence, structures)], protocol, rows.RowChoice(oar_rows=4))
     gray = np.array([10, 22, 10, 22, 10, 22, 10, 22, 10], float).reshape(1, 1, 9)
     assert hidden.in_tails(chosen, protocol, gray, {}).get("O", np.zeros(0)).tolist() == list(beyond)
 
@@ -286,7 +291,7 @@ def test_what_is_scaled_down_to_its_prescription_is_promised_less_of_a_lower_lim
 
 def forward_course(influence, solution):
     """The dose of five fractions as the influence has it."""
-    return forward_of(influence, np.float32(1))(solution.fluence).course(5)
+    return forward_of(influence, np.float32(1))(solution.delivery).course(5)
 
 
 @pytest.mark.parametrize(
@@ -378,12 +383,14 @@ def noisy(influence, sigma=0.05):
     return forward, given
 
 
-def spied(planner, monkeypatch, name="offset_Gy"):
-    """Offsets that a planner, and those made of it, solve with."""
+def spied(monkeypatch):
+    """Offsets that a planner, and those made of it, solve with; the second solve of the first round left out."""
     seen = []
-    solve = optimise.Planner.solve
+    with_offset = optimise.Planner.with_offset
     monkeypatch.setattr(
-        optimise.Planner, "solve", lambda self, **k: (name in k and seen.append(k[name])) or solve(self, **k)
+        optimise.Planner,
+        "with_offset",
+        lambda self, offset_Gy: seen.append(offset_Gy) or with_offset(self, offset_Gy),
     )
     return seen
 
@@ -392,9 +399,9 @@ def test_the_offset_is_the_mean_of_all_rounds_before(patient, monkeypatch):
     """Three noisy forward doses: the third plan starts from the mean of two differences, not from the last or their sum."""
     influence, structures = patient
     planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=300)
-    seen, (forward, given) = spied(planner, monkeypatch), noisy(influence)
+    seen, (forward, given) = spied(monkeypatch), noisy(influence)
     monkeypatch.setattr(correction, "kept", lambda *_: False)
-    done = optimise.correct(influence, structures, thorax_protocol(), forward, rounds=2, planner=planner, relax=True)
+    done = optimise.correct(planner, forward, rounds=2, options=SolverOptions(relax=True))
     differences = [33 * (forward_Gy - model_Gy) for model_Gy, forward_Gy in given]
     assert len(seen) == len(differences) >= 3
     assert seen[0] is None
@@ -413,9 +420,9 @@ def test_escalation_averages_its_offsets_in_the_fractions_it_planned(patient, mo
     forward, given = noisy(influence)
     seen = []
     really = escalation.highest
-    monkeypatch.setattr(escalation, "highest", lambda p, **k: seen.append(k["offset_Gy"]) or really(p, **k))
+    monkeypatch.setattr(escalation, "highest", lambda p, **k: seen.append(p.nominal.offset_Gy) or really(p, **k))
     monkeypatch.setattr(escalation, "_as_promised", lambda *_: False)
-    done = optimise.escalate(influence, structures, protocol, forward, rounds=2, planner=planner)
+    done = optimise.escalate(planner, forward, rounds=2)
     counts = [one.aimed_fractions for one in done.history]
     assert counts[0] > 34  # else the fractions would be the floor's
     differences = [n * (forward_Gy - model_Gy) for n, (model_Gy, forward_Gy) in zip(counts, given, strict=True)]
@@ -431,10 +438,8 @@ def test_a_forward_dose_of_another_fluence_is_not_taken_for_this_one(patient):
     influence, structures = patient
     change = np.float32(1.004)
     planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=300)
-    done = optimise.correct(
-        influence, structures, thorax_protocol(), forward_of(influence, change), rounds=0, planner=planner, relax=True
-    )
+    done = optimise.correct(planner, forward_of(influence, change), rounds=0, options=SolverOptions(relax=True))
     np.testing.assert_allclose(
-        done.sampled.dose.dose_Gy, 33 * influence.dose_Gy(done.fluence.vector) * change, rtol=1e-4, atol=1e-3
+        done.sampled.dose.dose_Gy, 33 * influence.dose_Gy(done.delivery.vector) * change, rtol=1e-4, atol=1e-3
     )
     assert done.normalisation.factor != 1

@@ -12,7 +12,7 @@ from mrlinac import protocol as protocols
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.metrics import metric
 from mrlinac.errors import SpecError
-from mrlinac.optimise import canonical
+from mrlinac.optimise import Problem, SolverOptions, canonical
 from mrlinac.optimise.solver.ceiling import Ceiling
 from mrlinac.optimise.solver.maps import Point
 from mrlinac.optimise.solver.newton import Method
@@ -64,7 +64,8 @@ def planner_of(protocol, matrix=MATRIX, names=NAMES):
 )
 def test_the_highest_prescription_has_a_closed_form(solver, limit, highest_Gy):
     found = optimise.highest(
-        planner_of(isotoxic([*TARGET, {"structure": "O", **limit}])), solver=solver, relative_gap=1e-6
+        planner_of(isotoxic([*TARGET, {"structure": "O", **limit}])),
+        options=SolverOptions(solver=solver, relative_gap=1e-06),
     )
     assert found.restricted_Gy == pytest.approx(highest_Gy, rel=2e-4)
     assert found.bound_Gy >= highest_Gy * (1 - 1e-5)
@@ -79,7 +80,10 @@ def test_a_mean_square_limits_the_prescription(solver):
     """The hotter organ voxel, 0.4 a + 0.1 b, alone exceeds 25 Gy: with a = 0.9 p, b = 1.1 p by 0.47 p - 25."""
     square = {"kind": "squared_overdose", "structure": "O", "dose_Gy": 25.0, "at_most_Gy": 4.0, "fractions": 30}
     even = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "at_most_percent": 10}
-    found = optimise.highest(planner_of(isotoxic([TARGET[0], even, square])), solver=solver, relative_gap=1e-6)
+    found = optimise.highest(
+        planner_of(isotoxic([TARGET[0], even, square])),
+        options=SolverOptions(solver=solver, relative_gap=1e-06),
+    )
     assert found.restricted_Gy == pytest.approx((25 + 4 * 2**0.5) / 0.47, rel=5e-4)
 
 
@@ -100,7 +104,9 @@ def test_a_mean_square_between_two_meanings_is_refused(level, limit):
 def test_mean_eqd2_at_the_highest_prescription(by):
     limit_Gy, ratio_Gy = 18.0, 3.0
     limit = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio_Gy, "at_most_Gy": limit_Gy}
-    found = optimise.highest(planner_of(isotoxic([*TARGET, limit], by, cap_Gy=90.0)), relative_gap=1e-6)
+    found = optimise.highest(
+        planner_of(isotoxic([*TARGET, limit], by, cap_Gy=90.0)), options=SolverOptions(relative_gap=1e-06)
+    )
 
     def highest_Gy(limit_Gy):
         # a = (1 - f) p and b = (1 + f) p are all the freedom there is; n is p / 1.8 where fractions are added.
@@ -123,7 +129,9 @@ def test_mean_eqd2_at_the_highest_prescription(by):
 
 def test_the_second_pass_reaches_more_and_keeps_the_dvh():
     free = {"kind": "dose_at_volume", "structure": "O", "volume_percent": 50, "at_most_Gy": 12.0, "fractions": 30}
-    found = optimise.highest(planner_of(isotoxic([*TARGET, free], cap_Gy=100.0)), relative_gap=1e-5)
+    found = optimise.highest(
+        planner_of(isotoxic([*TARGET, free], cap_Gy=100.0)), options=SolverOptions(relative_gap=1e-05)
+    )
     # First both voxels' tail, 0.47 p <= 12 (below the floor); then the hotter one is free: 0.1 a + 0.2 b <= 12, and with
     # a = 1.1 p that is 0.29 p.
     assert found.restricted_Gy == pytest.approx(12 / 0.47, rel=1e-3)
@@ -150,7 +158,7 @@ def half_small(seed):
 @pytest.mark.parametrize("seed", [1, 3, 4, 5, 6, 7])
 def test_the_bound_holds_for_the_whole_matrix(seed):
     patient, protocol = half_small(seed)
-    whole = optimise.highest(optimise.Planner(*patient, protocol, cut=0), relative_gap=1e-6)
+    whole = optimise.highest(optimise.Planner(*patient, protocol, cut=0), options=SolverOptions(relative_gap=1e-06))
     planner = optimise.Planner(*patient, protocol, cut=0.03)
     assert planner.rows.cut.nnz < 0.6 * planner.rows.full.nnz
     found = optimise.highest(planner)
@@ -161,9 +169,9 @@ def test_the_bound_holds_for_the_whole_matrix(seed):
 @pytest.mark.parametrize("seed", [1, 6])
 def test_a_ceiling_holds_at_any_multipliers(seed):
     patient, protocol = half_small(seed)
-    whole = optimise.highest(optimise.Planner(*patient, protocol, cut=0), relative_gap=1e-6)
+    whole = optimise.highest(optimise.Planner(*patient, protocol, cut=0), options=SolverOptions(relative_gap=1e-06))
     planner = optimise.Planner(*patient, protocol, cut=0.03)
-    programme = canonical.build(planner.rows, protocol, escalate=True)
+    programme = canonical.build(planner.rows, protocol, Problem(escalate=True))
     method = Method(programme, planner._row_matrix())
     start = method.start(method.approach())
     ceiling, rng, bounds_Gy = Ceiling(programme, planner._row_matrix()), np.random.default_rng(seed), []
@@ -203,15 +211,19 @@ def thorax_isotoxic(lungs_Gy, by="dose", **changes):
 
 def test_both_solvers_find_the_same_highest_prescription(patient):
     planner = optimise.Planner(*patient, thorax_isotoxic(5.0, cap_Gy=300.0), oar_rows=600)
-    ours = planner.once(escalate=True, relative_gap=1e-5, refinements=0)
-    theirs = planner.once(escalate=True, solver="clarabel", refinements=0)
+    ours = planner.once(Problem(escalate=True), SolverOptions(relative_gap=1e-05, refinements=0))
+    theirs = planner.once(Problem(escalate=True), SolverOptions(solver="clarabel", refinements=0))
     assert ours.prescription_Gy == pytest.approx(theirs.prescription_Gy, rel=1e-4)
-    assert -ours.fluence.certificate.dual_bound >= theirs.prescription_Gy * (1 - 1e-5)
+    assert -ours.delivery.certificate.dual_bound >= theirs.prescription_Gy * (1 - 1e-5)
     for mine, other in zip(ours.limits, theirs.limits, strict=True):
         assert mine.dual_per_Gy == pytest.approx(other.dual_per_Gy, rel=0.02, abs=2e-3)
     held = planner.held_by(ours.row_dose_Gy)
     mine, other = (
-        planner.once(escalate=True, solver=s, refinements=0, held=held, relative_gap=1e-5) for s in SOLVERS
+        planner.once(
+            Problem(escalate=True, held=held),
+            SolverOptions(solver=s, refinements=0, relative_gap=1e-05),
+        )
+        for s in SOLVERS
     )
     assert mine.prescription_Gy == pytest.approx(other.prescription_Gy, rel=2e-4)
     assert mine.prescription_Gy >= ours.prescription_Gy * (1 - 1e-4)
@@ -223,17 +235,18 @@ def test_rows_of_their_own_find_a_hot_spot_that_cubes_hide(patient):
     exact, merged = (optimise.Planner(*patient, protocol, oar_rows=n, cut=0) for n in (None, 600))
     all_voxels, cubes = optimise.highest(exact), optimise.highest(merged)
     assert cubes.bound_Gy > all_voxels.bound_Gy + 0.8
-    model_Gy = merged.model_Gy(cubes.solution.fluence)
+    model_Gy = merged.influence_Gy(cubes.solution.delivery)
     finer = merged.at(cubes.second_pass_Gy, 30).finer_where(model_Gy)
     assert finer.rows.full.shape[0] < 0.1 * exact.rows.full.shape[0]
     assert optimise.highest(finer.at(63, 30)).bound_Gy == pytest.approx(all_voxels.bound_Gy, abs=0.2)
     # Nothing is left to find, and means and volumes are what they were.
-    for name, mine in finer.rows.of.items():
-        assert mine.weights.sum() == pytest.approx(merged.rows.of[name].weights.sum(), rel=1e-9)
+    for name, mine in finer.rows.nominal.of.items():
+        assert mine.weights.sum() == pytest.approx(merged.rows.nominal.of[name].weights.sum(), rel=1e-9)
         np.testing.assert_allclose(
-            np.average(finer.rows.on_rows(model_Gy)[mine.rows], weights=mine.weights),
+            np.average(finer.rows.nominal.on_rows(model_Gy)[mine.index], weights=mine.weights),
             np.average(
-                merged.rows.on_rows(model_Gy)[merged.rows.of[name].rows], weights=merged.rows.of[name].weights
+                merged.rows.nominal.on_rows(model_Gy)[merged.rows.nominal.of[name].index],
+                weights=merged.rows.nominal.of[name].weights,
             ),
         )
     assert exact.at(60, 30).finer_where(model_Gy).rows is exact.rows
@@ -248,7 +261,7 @@ def test_the_forward_dose_decides(patient, by):
     protocol = thorax_isotoxic(lungs_Gy, by)
     more = np.float32(1.02) - np.float32(0.02) * (structures["PTV_eval"].occupancy > 0)
     planner = optimise.Planner(*patient, protocol, oar_rows=None)
-    found = optimise.escalate(*patient, protocol, forward_of(influence, more), rounds=0, planner=planner)
+    found = optimise.escalate(planner, forward_of(influence, more), rounds=0)
     settled = found.round.settled
     assert settled.eligible
     assert settled.driver == "Lungs-GTV mean_dose" == settled.limits[0].name
@@ -264,7 +277,7 @@ def test_the_forward_dose_decides(patient, by):
     assert 60 < settled.dose_Gy < 69
     np.testing.assert_allclose(
         found.sampled.dose.dose_Gy,
-        settled.fractions * influence.dose_Gy(found.fluence.vector) * more,
+        settled.fractions * influence.dose_Gy(found.delivery.vector) * more,
         rtol=1e-4,
         atol=1e-3,
     )
@@ -275,12 +288,12 @@ def test_the_forward_dose_decides(patient, by):
 def test_a_patient_out_of_reach_is_ineligible_and_a_condition_can_make_one(patient, by_voxel):
     influence, structures = patient
     exact = forward_of(influence, np.float32(1.0))
-    low = optimise.escalate(*patient, thorax_isotoxic(1.0), exact, rounds=0)
+    low = optimise.escalate(optimise.Planner(*patient, thorax_isotoxic(1.0)), exact, rounds=0)
     assert not low.round.settled.eligible
     assert low.round.settled.dose_Gy == 63  # shown at the floor
     assert "Lungs-GTV" in low.round.settled.reasons[0]
     easy = thorax_isotoxic(50.0)
-    one = optimise.escalate(*patient, easy, exact, rounds=0)
+    one = optimise.escalate(optimise.Planner(*patient, easy), exact, rounds=0)
     assert one.round.settled.eligible
     assert (one.round.aimed_Gy, one.round.settled.dose_Gy, one.round.settled.driver) == (
         73,
@@ -298,7 +311,7 @@ def test_a_limit_of_its_own_at_the_floor(by_voxel):
     influence, structures = tiny(np.eye(2), {"T": (0,), "O": (1,)})
     constraint = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": 3, "at_most_Gy": 18.2, "at_floor_Gy": 19.3}
     protocol = isotoxic([constraint])
-    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().fluence
+    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().delivery
     one = forward_of(influence, np.float32(1.0))(fluence)
     for organ_Gy, eligible in ((25.0, True), (27.5, False)):  # EQD2 in 30 fractions 19.2 and 21.5 Gy
         dose = replace(one, dose_Gy=np.array([63 / 30, organ_Gy / 30], np.float32).reshape(1, 1, 2))
@@ -313,7 +326,7 @@ def test_a_limit_of_its_own_at_the_floor(by_voxel):
 def test_upwards_a_plan_is_scaled_by_one_percent_at_most(by_voxel):
     influence, structures = tiny(np.eye(2), {"T": (0,), "O": (1,)})
     protocol = isotoxic([{"kind": "mean_dose", "structure": "O", "at_most_Gy": 60, "fractions": 30}])
-    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().fluence
+    fluence = optimise.Planner(influence, structures, protocol, cut=0).once().delivery
     one = replace(
         forward_of(influence, np.float32(1.0))(fluence), dose_Gy=np.array([2.2, 0.1], np.float32).reshape(1, 1, 2)
     )
@@ -358,9 +371,7 @@ def test_rounds_end_where_the_forward_dose_keeps_the_promise(patient):
     protocol = thorax_isotoxic(5.0 * 68 / reach.second_pass_Gy)
     planner = optimise.Planner(*patient, protocol, cut=0)  # every voxel, so that the model is exact
     found = {
-        change: optimise.escalate(
-            *patient, protocol, forward_of(influence, np.float32(change)), rounds=2, planner=planner
-        )
+        change: optimise.escalate(planner, forward_of(influence, np.float32(change)), rounds=2)
         for change in (1.0, 1.008)
     }
     assert len(found[1.0].history) == 1
@@ -381,7 +392,7 @@ def test_a_condition_at_the_floor_is_planned_for(patient):
         values["goals"] = goals
         protocol = protocols.from_values(values)
         planner = optimise.Planner(*patient, protocol, oar_rows=None)
-        return optimise.escalate(*patient, protocol, forward_of(influence, np.float32(1)), rounds=0, planner=planner)
+        return optimise.escalate(planner, forward_of(influence, np.float32(1)), rounds=0)
 
     free = escalated([])
     at_floor = free.sampled.dose.times(63 / free.round.settled.dose_Gy, fractions=30)

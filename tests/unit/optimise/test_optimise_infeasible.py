@@ -6,6 +6,7 @@ from test_optimise_solve import SOLVERS, protocol_of, tiny
 
 from mrlinac import optimise
 from mrlinac.errors import SolverError
+from mrlinac.optimise import SolverOptions
 from mrlinac.optimise.solver import interior
 
 ONE = {"T": (0, 1, 2), "A": (0,), "B": (1,), "C": (2,)}
@@ -33,12 +34,12 @@ def test_the_smallest_relaxation_of_a_known_problem(solver, objective):
     with pytest.raises(
         SolverError, match=r"infeasible: B mean_dose <= 7\.00 Gy would have to give 3\.0\d Gy\. Loosen"
     ):
-        planner.solve(solver=solver)
-    solution = planner.solve(solver=solver, relax=True)
+        planner.solve(options=SolverOptions(solver=solver))
+    solution = planner.solve(options=SolverOptions(solver=solver, relax=True))
     assert [limit.met for limit in solution.limits] == [True, False, True]
     assert solution.limits[1].excess_Gy == pytest.approx(3, abs=0.02)
-    assert "B mean_dose exceeded by 3.0" in solution.fluence.certificate.status
-    found_Gy = solution.fluence.vector * 5
+    assert "B mean_dose exceeded by 3.0" in solution.delivery.certificate.status
+    found_Gy = solution.delivery.vector * 5
     assert found_Gy[0] == pytest.approx(20, abs=0.05)
     # With that much room the objective is still served: C stands where it is best.
     assert found_Gy[1] == pytest.approx(50 if objective is STEEP else 10, abs=0.1)
@@ -50,10 +51,10 @@ def test_an_objective_steeper_than_the_price_of_limits_does_not_break_them(solve
     # Down from 66 Gy: the objective's slope at 10 Gy is 2 · 600 · 56 a Gy, above the price of 10⁴ a Gy.
     of = {"dose_at_volume": {"volume_percent": 1}, "geud": {"exponent": 8}}.get(kind, {})
     planner = planner_of([STEEP], [{"kind": kind, "structure": "T", "at_most_Gy": 10, **of}])
-    solution = planner.solve(solver=solver)
+    solution = planner.solve(options=SolverOptions(solver=solver))
     assert solution.feasible
     assert solution.limits[0].value_Gy == pytest.approx(10, abs=0.02)
-    assert solution.fluence.certificate.status == "optimal"
+    assert solution.delivery.certificate.status == "optimal"
 
 
 CLASH = [
@@ -73,7 +74,7 @@ def test_the_smallest_sum_is_that_of_the_whole_matrix(seed):
     protocol = protocol_of(wanted, CLASH)
     sums_Gy = []
     for cut in (0, 0.03):
-        found = optimise.Planner(*patient, protocol, cut=cut).solve(relax=True, refinements=0)
+        found = optimise.Planner(*patient, protocol, cut=cut).solve(options=SolverOptions(relax=True, refinements=0))
         beyond_Gy = ((one.value_Gy - one.limit_Gy) * (1 if one.upper else -1) for one in found.limits)
         sums_Gy += [sum(max(0.0, e) for e in beyond_Gy), sum(one.excess_Gy for one in found.limits)]
     reached_Gy, *others_Gy = (
@@ -93,9 +94,9 @@ def test_a_smallest_sum_that_was_not_found_is_not_called_the_smallest(monkeypatc
         {"kind": "mean_dose", "structure": "B", "at_most_Gy": 7},
     ]
     planner = planner_of([STEEP], limits, [[1, 0], [0.5, 0], [0, 1]])
-    assert planner.solve(relax=True).fluence.certificate.status.startswith("relaxed")
+    assert planner.solve(options=SolverOptions(relax=True)).delivery.certificate.status.startswith("relaxed")
     monkeypatch.setattr(interior, "solve", soon)
-    status = planner.solve(relax=True).fluence.certificate.status
+    status = planner.solve(options=SolverOptions(relax=True)).delivery.certificate.status
     assert status.startswith("inexact: limits exceeded, the smallest sum of excesses not found")
     with pytest.raises(SolverError, match=r"infeasible.*the smallest sum of excesses not found"):
         planner.solve()

@@ -7,7 +7,7 @@ from test_optimise_escalation import isotoxic, planner_of
 from test_optimise_solve import protocol_of, thorax_protocol, tiny
 
 from mrlinac import optimise
-from mrlinac.optimise import canonical
+from mrlinac.optimise import Problem, SolverOptions, WarmStart, canonical
 from mrlinac.optimise.solver.maps import Point
 from mrlinac.optimise.solver.newton import Method, slacks
 
@@ -15,16 +15,18 @@ from mrlinac.optimise.solver.newton import Method, slacks
 @pytest.fixture(scope="module")
 def planner():
     patient = thorax(spacing_mm=8.0, target_mm=20.0, half_length_mm=40.0, beamlet_mm=(7.0, 7.0))
-    return optimise.Planner(*patient, thorax_protocol(), oar_rows=500)
+    return optimise.Planner(*patient, thorax_protocol(), oar_rows=500, cut=0)
 
 
 def test_a_start_near_another_solution_reaches_the_same_optimum(planner):
-    first = planner.solve(relative_gap=1e-2, refinements=0)
-    z_mm = planner.rows.grid.z_mm
-    offset_Gy = np.broadcast_to(0.7 * np.cos(z_mm / 20)[:, None, None], planner.rows.grid.shape_zyx)
-    cold = planner.solve(offset_Gy=offset_Gy, relative_gap=1e-6, refinements=0)
-    warm = planner.solve(offset_Gy=offset_Gy, relative_gap=1e-6, refinements=0, start=first)
-    a, b = cold.fluence.certificate, warm.fluence.certificate
+    first = planner.solve(options=SolverOptions(relative_gap=0.01, refinements=0))
+    z_mm = planner.rows.nominal.grid.z_mm
+    offset_Gy = np.broadcast_to(0.7 * np.cos(z_mm / 20)[:, None, None], planner.rows.nominal.grid.shape_zyx)
+    cold = planner.with_offset(offset_Gy).solve(options=SolverOptions(relative_gap=1e-06, refinements=0))
+    warm = planner.with_offset(offset_Gy).solve(
+        options=SolverOptions(relative_gap=1e-06, refinements=0), warm=WarmStart(first)
+    )
+    a, b = cold.delivery.certificate, warm.delivery.certificate
     assert a.status == b.status == "optimal"
     assert b.objective == pytest.approx(a.objective, rel=2e-6)
     assert max(a.dual_bound, b.dual_bound) <= min(a.objective, b.objective)
@@ -35,14 +37,14 @@ def test_a_start_near_another_solution_reaches_the_same_optimum(planner):
 def test_a_start_from_a_plan_that_exceeded_its_limits(planner):
     hopeless = optimise.Planner.__new__(optimise.Planner)
     hopeless.__dict__.update(planner.__dict__, protocol=thorax_protocol(lungs_Gy=1.0))
-    exceeded = hopeless.solve(relax=True, refinements=0)
-    assert exceeded.fluence.certificate.status.startswith("relaxed")
-    again = hopeless.solve(relax=True, refinements=0, start=exceeded)
+    exceeded = hopeless.solve(options=SolverOptions(relax=True, refinements=0))
+    assert exceeded.delivery.certificate.status.startswith("relaxed")
+    again = hopeless.solve(options=SolverOptions(relax=True, refinements=0), warm=WarmStart(exceeded))
     # With every entry it is 1.7548 Gy; each finds it to 0.002 of 2.75 Gy.
     assert [one.limits[1].excess_Gy for one in (exceeded, again)] == pytest.approx([1.7548] * 2, abs=5.5e-3)
-    assert again.fluence.certificate.status.startswith("relaxed")
-    met = planner.solve(refinements=0, start=exceeded)
-    assert met.fluence.certificate.status == "optimal"
+    assert again.delivery.certificate.status.startswith("relaxed")
+    met = planner.solve(options=SolverOptions(refinements=0), warm=WarmStart(exceeded))
+    assert met.delivery.certificate.status == "optimal"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -63,8 +65,8 @@ def test_random_programmes_agree_with_another_solver(seed):
     planner = optimise.Planner(
         *tiny(dose, {"T": range(15), "O": range(15, 40)}), protocol_of(objectives, constraints), cut=0
     )
-    ours = planner.solve(relative_gap=1e-6, relax=True).fluence.certificate
-    theirs = planner.solve(solver="clarabel", relax=True).fluence.certificate
+    ours = planner.solve(options=SolverOptions(relative_gap=1e-06, relax=True)).delivery.certificate
+    theirs = planner.solve(options=SolverOptions(solver="clarabel", relax=True)).delivery.certificate
     assert ours.relative_gap <= 1e-6
     assert ours.objective == pytest.approx(theirs.objective, rel=1e-4, abs=1e-5)
 
@@ -96,7 +98,7 @@ def test_a_newton_step_takes_every_residual_to_zero(relative):
         ]
     )
     planner = planner_of(protocol)
-    method = Method(canonical.build(planner.rows, planner.protocol, escalate=True), planner._row_matrix())
+    method = Method(canonical.build(planner.rows, planner.protocol, Problem(escalate=True)), planner._row_matrix())
     # A start is even where little is: nowhere in particular.
     rng, start = np.random.default_rng(0), method.start(method.approach())
     point = Point(**{k: v * rng.uniform(0.5, 1.5, v.shape) for k, v in vars(start).items()})

@@ -8,6 +8,7 @@ from test_optimise_solve import ABOUT_10, SOLVERS, optimum, protocol_of, tiny
 from mrlinac import optimise
 from mrlinac.dose import metrics
 from mrlinac.errors import SpecError
+from mrlinac.optimise import Problem, SolverOptions
 from mrlinac.optimise.solver import cvxpy_reference
 from mrlinac.optimise.solver.norms import Norm, Norms
 from mrlinac.protocol import kinds
@@ -71,16 +72,16 @@ def test_a_limit_on_every_kind_agrees_with_another_solver(kind, seed):
     ]
     patient = tiny(dose, {"T": range(15), "O": range(15, 40)})
     unlimited = optimise.Planner(*patient, protocol_of(wanted), cut=0).solve()
-    free = unlimited.fluence.certificate
+    free = unlimited.delivery.certificate
     if issubclass(kind, kinds.SquaredKind):  # less than without the limit
         of = kind(structure="O", **EXAMPLES[kind])
         reached_Gy = of.limit_value(unlimited.row_dose_Gy[15:], np.ones(25), 10.0)
         limit = {"at_most_Gy": 0.85 * reached_Gy}
     held = {"kind": kind.model_fields["kind"].default, "structure": structure, **EXAMPLES[kind], **limit}
     planner = optimise.Planner(*patient, protocol_of(wanted, [held]), cut=0)
-    ours = planner.solve(relative_gap=1e-7, second_pass=False)
-    theirs = planner.solve(solver="clarabel", second_pass=False)
-    a, b = ours.fluence.certificate, theirs.fluence.certificate
+    ours = planner.solve(options=SolverOptions(relative_gap=1e-07), second_pass=False)
+    theirs = planner.solve(options=SolverOptions(solver="clarabel"), second_pass=False)
+    a, b = ours.delivery.certificate, theirs.delivery.certificate
     assert a.status == b.status == "optimal"
     assert a.objective > 1.005 * free.objective  # the limit binds
     assert a.objective == pytest.approx(b.objective, rel=1e-4)
@@ -104,8 +105,11 @@ def test_every_kind_as_an_objective_agrees_with_another_solver(kind, seed):
         {"kind": "squared_overdose", "structure": "O", "dose_Gy": 5, "weight": 1},
     ]
     planner = optimise.Planner(*tiny(dose, {"T": range(15), "O": range(15, 40)}), protocol_of([*base, wanted]), cut=0)
-    ours, theirs = planner.solve(relative_gap=1e-7), planner.solve(solver="clarabel")
-    a, b = ours.fluence.certificate, theirs.fluence.certificate
+    ours, theirs = (
+        planner.solve(options=SolverOptions(relative_gap=1e-07)),
+        planner.solve(options=SolverOptions(solver="clarabel")),
+    )
+    a, b = ours.delivery.certificate, theirs.delivery.certificate
     assert a.status == b.status == "optimal"
     assert a.objective == pytest.approx(b.objective, rel=1e-5)
     assert ours.judgement.objective == pytest.approx(a.objective, rel=1e-5)  # the kind's own number
@@ -127,8 +131,8 @@ def test_geud_of_any_exponent_agrees_with_another_solver(exponent, how):
         first = [wanted[0] | {"weight": 1, "slip_percent": 5}, geud | {"weight": 3}]
         protocol = protocol_of([wanted[0] | {"priority": 2}, *first])
     planner = optimise.Planner(*tiny(dose, {"T": range(15), "O": range(15, 40)}), protocol, cut=0)
-    ours, theirs = (planner.solve(solver=s, relative_gap=1e-6) for s in SOLVERS)
-    a, b = ours.fluence.certificate, theirs.fluence.certificate
+    ours, theirs = (planner.solve(options=SolverOptions(solver=s, relative_gap=1e-06)) for s in SOLVERS)
+    a, b = ours.delivery.certificate, theirs.delivery.certificate
     assert a.status == b.status == "optimal"
     assert a.objective == pytest.approx(b.objective, rel=1e-4)
     for mine, other in zip(ours.limits, theirs.limits, strict=True):
@@ -173,13 +177,13 @@ def test_a_limit_on_a_mean_square_has_a_closed_form():
     wanted = [{"kind": "squared_deviation", "structure": "T", "dose_Gy": 20, "weight": 1}]
     limit = {"kind": "squared_overdose", "structure": "T", "dose_Gy": 10, "at_most_Gy": 3.0}
     planner = optimise.Planner(*tiny(np.eye(2), {"T": (0, 1)}), protocol_of(wanted, [limit]), cut=0)
-    found = planner.solve(relative_gap=1e-8)
+    found = planner.solve(options=SolverOptions(relative_gap=1e-08))
     np.testing.assert_allclose(found.row_dose_Gy, 13.0, rtol=1e-4)
     assert found.limits[0].value_Gy == pytest.approx(3.0, abs=1e-3)
     # Of (20 - 10 - e)² a Gy of e at e = 3 is worth 2 · 7.
     assert found.limits[0].dual_per_Gy == pytest.approx(14.0, rel=1e-3)
     # A plan that will be scaled by 1.1 has to keep the limit after it.
-    later = planner.solve(relative_gap=1e-8, scaled_later=1.1)
+    later = planner.solve(Problem(scaled_later=1.1), SolverOptions(relative_gap=1e-08))
     np.testing.assert_allclose(1.1 * later.row_dose_Gy, 13.0, rtol=1e-4)
 
 
@@ -245,8 +249,8 @@ def test_two_passes_find_the_exact_dvh_statement(solver, upper):
     if solver == "interior":
         assert solution.limits[0].dual_per_Gy == pytest.approx(1, rel=0.02)
     planner = optimise.Planner(*tiny(np.eye(3), names), protocol_of(objectives, [limit]))
-    restricted = planner.solve(second_pass=False).fluence.certificate.objective
-    assert restricted > solution.fluence.certificate.objective + 0.1
+    restricted = planner.solve(second_pass=False).delivery.certificate.objective
+    assert restricted > solution.delivery.certificate.objective + 0.1
 
 
 def test_dose_at_volume_is_the_dvh_metric():
@@ -285,9 +289,9 @@ def test_wishes_are_met_in_order(solver, first, slip_percent):
     # (a - 10)² + (2a - 10)² = 5a² - 60a + 200: least at 6, where it is 20; a slip of 21 % is 4.2 = 5 (a - 6)².
     assert found_Gy[0] == pytest.approx(6 - np.sqrt(20 * slip_percent / 100 / 5), abs=0.03)
     assert found_Gy[1] == pytest.approx(0, abs=5e-3)
-    number, reached, held = solution.wishes[0]
-    assert (number, reached) == (1, pytest.approx(20, rel=1e-3))
-    assert held == pytest.approx(20 * (1 + slip_percent / 100), rel=1e-3)
+    first = solution.priorities[0]
+    assert (first.priority, first.reached) == (1, pytest.approx(20, rel=1e-3))
+    assert first.held_at == pytest.approx(20 * (1 + slip_percent / 100), rel=1e-3)
 
 
 @pytest.mark.parametrize(("exponent", "large"), [(1.005, 40.0), (1.01, 5e-4), (2.0, 3.0), (40.0, 3.0)])

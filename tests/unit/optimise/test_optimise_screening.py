@@ -8,7 +8,7 @@ from synthetic import thorax
 from mrlinac import optimise
 from mrlinac import protocol as protocols
 from mrlinac.errors import SolverError
-from mrlinac.optimise import canonical
+from mrlinac.optimise import Problem, SolverOptions, canonical
 from mrlinac.optimise.solver import interior, screening
 from mrlinac.optimise.solver.matrix import KeptGram, RowMatrix
 from mrlinac.optimise.solver.newton import Method
@@ -64,18 +64,20 @@ def planner_of(patient, escalate: bool) -> optimise.Planner:
     return optimise.Planner(*patient, protocol, oar_rows=1500, cut=0)
 
 
-def optimum(planner, escalate, **given):
-    return planner.once(escalate=escalate, relax=True, relative_gap=1e-6, **given).fluence.certificate
+def optimum(planner, escalate, held=None):
+    return planner.once(
+        Problem(escalate=escalate, held=held), SolverOptions(relax=True, relative_gap=1e-06)
+    ).certificate
 
 
 @pytest.mark.parametrize("escalate", [False, True])
 @pytest.mark.parametrize("held", [False, True])
 def test_the_optimum_does_not_depend_on_what_is_fixed(patient, escalate, held, monkeypatch):
     planner = planner_of(patient, escalate)
-    given = {}
+    held_rows = None
     if held:
-        first = planner.once(escalate=escalate, relax=True, relative_gap=1e-2)
-        given = {"held": planner.held_by(first.row_dose_Gy)}
+        first = planner.once(Problem(escalate=escalate), SolverOptions(relax=True, relative_gap=0.01))
+        held_rows = planner.held_by(first.row_dose_Gy)
     sizes, keep = [], Screened._keep
 
     def counted(self, near):
@@ -87,7 +89,7 @@ def test_the_optimum_does_not_depend_on_what_is_fixed(patient, escalate, held, m
     for band in (1e3, 0.15, 0.04):
         sizes.clear()
         monkeypatch.setattr(screening, "FIRST_BAND", band)
-        found.append((optimum(planner, escalate, **given), sizes[0], sizes[-1]))
+        found.append((optimum(planner, escalate, held_rows), sizes[0], sizes[-1]))
     (whole, all_of_them, _), *others = found
     assert all_of_them > 0.99
     taken_in = 0
@@ -151,13 +153,13 @@ def test_hinges_of_held_squares_are_taken_in_on_the_central_path(patient, slip_p
     )
     planner = optimise.Planner(*patient, protocol, oar_rows=1500, cut=0)
     found = planner.solve()
-    assert found.fluence.certificate.status == "optimal"
-    assert found.fluence.certificate.iterations < 40
+    assert found.delivery.certificate.status == "optimal"
+    assert found.delivery.certificate.iterations < 40
     monkeypatch.setattr(screening, "FIRST_BAND", 1e3)
     monkeypatch.setattr(screening, "BAND", 1e3)
     whole = planner.solve()
-    assert found.wishes[0][1] == pytest.approx(whole.wishes[0][1], rel=2e-3)
-    assert found.wishes[1][1] == pytest.approx(whole.wishes[1][1], rel=1e-2)
+    assert found.priorities[0].reached == pytest.approx(whole.priorities[0].reached, rel=2e-3)
+    assert found.priorities[1].reached == pytest.approx(whole.priorities[1].reached, rel=1e-2)
 
 
 def test_a_step_that_is_not_a_number_is_a_breakdown(patient, monkeypatch):
@@ -178,7 +180,7 @@ def test_a_step_that_is_not_a_number_is_a_breakdown(patient, monkeypatch):
 def test_what_is_fixed_costs_the_same(patient, escalate):
     """Changes of objective and limits where nothing crosses its kink, with few hinges and with all."""
     planner = planner_of(patient, escalate)
-    programme = canonical.build(planner.rows, planner.protocol, escalate=escalate)
+    programme = canonical.build(planner.rows, planner.protocol, Problem(escalate=escalate))
     whole = Method(programme, planner._row_matrix())
     near = whole.approach()
     few = Screened(whole, programme, near)
@@ -202,9 +204,9 @@ def test_what_is_fixed_costs_the_same(patient, escalate):
 def test_a_solve_has_the_same_bits_whatever_was_solved_before(patient):
     planner, other = planner_of(patient, False), planner_of(patient, True)
     other._matrix = planner._row_matrix()
-    first = planner.once(relax=True).fluence.vector
-    other.once(escalate=True, relax=True)
-    assert np.array_equal(planner.once(relax=True).fluence.vector, first)
+    first = planner.once(options=SolverOptions(relax=True)).delivery.vector
+    other.once(Problem(escalate=True), SolverOptions(relax=True))
+    assert np.array_equal(planner.once(options=SolverOptions(relax=True)).delivery.vector, first)
 
 
 def test_a_kept_gram_matrix_is_right_whatever_came_before():
