@@ -12,8 +12,8 @@ from mrlinac.optimise.loop.escalation import Escalated, EscalationRound, Highest
 from mrlinac.optimise.loop.planned import Finished, Forward, Normalisation, Planned
 from mrlinac.optimise.loop.predicted_vs_forward import Promise
 from mrlinac.optimise.planner import Planner
-from mrlinac.optimise.problem import Problem, SolverOptions, WarmStart
-from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, priority_sentences
+from mrlinac.optimise.problem import Problem, SolverOptions
+from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, WarmStart, priority_sentences
 
 __all__ = [
     "MOST_SCALING",

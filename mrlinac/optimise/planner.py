@@ -20,15 +20,17 @@ from mrlinac.errors import SolverError
 from mrlinac.machine.delivery import Delivery
 from mrlinac.optimise import canonical, hidden
 from mrlinac.optimise.canonical import Programme
-from mrlinac.optimise.problem import COLD, Held, HeldSum, Problem, SolverOptions, WarmStart
+from mrlinac.optimise.problem import Held, HeldSum, Problem, SolverOptions
 from mrlinac.optimise.rows import CUT, RowChoice, ScenarioRows, select
 from mrlinac.optimise.solution import (
+    COLD,
     Judgement,
     LimitState,
     ObjectiveState,
     PriorityReached,
     Solution,
     TOLERANCE_Gy,
+    WarmStart,
     certified,
     infeasible,
 )

@@ -1,18 +1,15 @@
-"""What is asked of the planner, how it is to be solved, and where the solver may begin."""
+"""What is asked of the planner, and how it is to be solved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.protocol.model import Objective
-
-if TYPE_CHECKING:
-    from mrlinac.optimise.solution import Solution
 
 Solver = Literal["interior", "clarabel"]
 Progress = Callable[[float, float, str], None]
@@ -98,30 +95,3 @@ class SolverOptions:
     least: bool = False
     ceiling: bool = False
     progress: Progress | None = None
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """Where the solver begins. What is proven does not depend on it.
-
-    Attributes
-    ----------
-    solution : Solution or None
-        Of a similar problem: its MU and multipliers, and what the entries cut away cost at its prices.
-    mu : float64 array, shape (columns,), or None
-        MU at which the dose of the entries cut away is taken; those of ``solution`` by default.
-    """
-
-    solution: Solution | None = None
-    mu: NDArray[np.float64] | None = None
-
-    @property
-    def guess_mu(self) -> NDArray[np.float64] | None:
-        """MU at which the dose of the entries cut away is taken; None: the reference MU of every column."""
-        if self.mu is not None or self.solution is None:
-            return self.mu
-        return self.solution.mu
-
-
-COLD = WarmStart()
-"""Nothing is known yet."""

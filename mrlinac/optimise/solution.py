@@ -167,6 +167,33 @@ class Solution:
         return tuple(limit for limit in self.limits if not limit.met)
 
 
+@dataclass(frozen=True)
+class WarmStart:
+    """Where the solver begins. What is proven does not depend on it.
+
+    Attributes
+    ----------
+    solution : Solution or None
+        Of a similar problem: its MU and multipliers, and what the entries cut away cost at its prices.
+    mu : float64 array, shape (columns,), or None
+        MU at which the dose of the entries cut away is taken; those of ``solution`` by default.
+    """
+
+    solution: Solution | None = None
+    mu: NDArray[np.float64] | None = None
+
+    @property
+    def guess_mu(self) -> NDArray[np.float64] | None:
+        """MU at which the dose of the entries cut away is taken; None: the reference MU of every column."""
+        if self.mu is not None or self.solution is None:
+            return self.mu
+        return self.solution.mu
+
+
+COLD = WarmStart()
+"""Nothing is known yet."""
+
+
 def certified(
     outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str, least_gap: float = 0.0
 ) -> Certificate:

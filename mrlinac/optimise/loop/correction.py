@@ -23,8 +23,8 @@ from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING
 from mrlinac.optimise.loop.planned import Finished, Forward, Normalisation
 from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
 from mrlinac.optimise.planner import Planner
-from mrlinac.optimise.problem import COLD, Problem, SolverOptions, WarmStart
-from mrlinac.optimise.solution import Judgement, Solution, TOLERANCE_Gy
+from mrlinac.optimise.problem import Problem, SolverOptions
+from mrlinac.optimise.solution import COLD, Judgement, Solution, TOLERANCE_Gy, WarmStart
 from mrlinac.protocol import kinds
 from mrlinac.protocol.model import Protocol
 

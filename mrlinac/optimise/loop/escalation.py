@@ -27,9 +27,9 @@ from mrlinac.optimise.loop.correction import running_mean
 from mrlinac.optimise.loop.planned import Finished, Forward
 from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
 from mrlinac.optimise.planner import Planner
-from mrlinac.optimise.problem import COLD, Held, Problem, SolverOptions, WarmStart
+from mrlinac.optimise.problem import Held, Problem, SolverOptions
 from mrlinac.optimise.row_dose import RowDose
-from mrlinac.optimise.solution import Solution
+from mrlinac.optimise.solution import COLD, Solution, WarmStart
 from mrlinac.protocol import kinds
 from mrlinac.protocol.escalation import Escalation
 from mrlinac.protocol.model import Constraint, Prescription, Protocol
