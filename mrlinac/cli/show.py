@@ -72,7 +72,7 @@ def summary(result: Any, folder: Path) -> dict[str, Any]:
         "standing": result.standing.as_dict(),
         "report": str(folder / "report.html"),
         "constraints_met": result.constraints_met,
-        "escalation": None if result.escalation is None else dict(result.escalation),
+        "escalation": None if result.escalation is None else result.escalation.as_dict(),
         "goals": json.loads(result.goals.to_json(orient="records", double_precision=15)),
         "skin": json.loads(result.skin.to_json(orient="records", double_precision=15)),
         "models": json.loads(result.models.to_json(orient="records", double_precision=15)),
@@ -112,10 +112,10 @@ def print_result(result: Any, folder: Path) -> None:
             verdict_text(verdict),
         )
     console.out.print(table)
-    if (found := result.escalation) is not None:
-        course = f"{found['dose_Gy']:g} Gy in {found['fractions']} fractions"
-        says = f"isotoxic prescription {course}, driver {found['driver']}" if found["eligible"] else "ineligible"
-        console.out.print(escaped(f"{says}; convex bound {found['bound_Gy']:.1f} Gy, floor {found['floor_Gy']:g} Gy"))
+    if (record := result.escalation) is not None:
+        course = f"{record.dose_Gy:g} Gy in {record.fractions} fractions"
+        says = f"isotoxic prescription {course}, driver {record.driver}" if record.eligible else "ineligible"
+        console.out.print(escaped(f"{says}; convex bound {record.bound_Gy:.1f} Gy, floor {record.floor_Gy:g} Gy"))
     console.out.print(f"report: {folder / 'report.html'}")
     console.out.print(mrlinac.RESEARCH_ONLY)
 

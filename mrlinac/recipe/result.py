@@ -26,6 +26,7 @@ from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.delivery import Fluence
 from mrlinac.notes import Notes
 from mrlinac.protocol.model import Protocol
+from mrlinac.recipe.isotoxic import EscalationRecord
 from mrlinac.recipe.judge import air_in
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.recipe.standing import Standing, standing_of
@@ -72,8 +73,8 @@ class PlanResult:
     models : DataFrame
         Complication and control probabilities and doses in biological terms, by the protocol's models; none for a result
         that was made before there were models.
-    escalation : mapping or None
-        Of an isotoxic plan: the prescription found, the convex bound, what drove it (:mod:`mrlinac.recipe.isotoxic`).
+    escalation : EscalationRecord or None
+        Of an isotoxic plan: the prescription found, the convex bound, what drove it.
     writers : tuple of functions
         Called by :meth:`save` with the result and the folder.
     sampled_dose : Sampled or None
@@ -99,7 +100,7 @@ class PlanResult:
     statements: tuple[str, ...]
     made_from: Mapping[str, Any]
     models: pd.DataFrame = field(default_factory=pd.DataFrame)
-    escalation: Mapping[str, Any] | None = None
+    escalation: EscalationRecord | None = None
     writers: tuple[Writer, ...] = field(default=(), repr=False)
     sampled_dose: Sampled | None = field(default=None, repr=False, compare=False)
 
@@ -136,8 +137,8 @@ class PlanResult:
     @cached_property
     def protocol(self) -> Protocol:
         """The plan's protocol, at the prescription that an escalation found."""
-        found = self.escalation
-        return self.spec.protocol if found is None else self.spec.protocol.at(found["dose_Gy"], found["fractions"])
+        record = self.escalation
+        return self.spec.protocol if record is None else self.spec.protocol.at(record.dose_Gy, record.fractions)
 
     @property
     def field_T(self) -> float:

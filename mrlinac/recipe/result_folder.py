@@ -29,6 +29,7 @@ from mrlinac.machine.delivery import Certificate, Fluence
 from mrlinac.notes import Note, Notes
 from mrlinac.provenance import Provenance
 from mrlinac.recipe import result_arrays as arrays
+from mrlinac.recipe.isotoxic import EscalationRecord
 from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.recipe.stages import Stages
@@ -219,7 +220,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
             {"beam": _plain(m.beam), "size_uv_mm": m.size_uv_mm, "mu": float(mu.sum())}
             for m, mu in zip(result.fluence.maps, result.fluence.mu, strict=True)
         ],
-        "escalation": None if result.escalation is None else dict(result.escalation),
+        "escalation": None if result.escalation is None else result.escalation.as_dict(),
         "certificate": None if certificate is None else _plain(certificate),
         "models": json.loads(result.models.to_json(orient="records", double_precision=15)),
         "notes": [[note.severity, note.text] for note in result.notes.entries],
@@ -298,7 +299,7 @@ def load_result(folder: str | Path) -> PlanResult:
             notes=Notes(tuple(Note(severity, text) for severity, text in record["notes"])),
             statements=tuple(record["statements"]),
             made_from=record["made_from"],
-            escalation=record.get("escalation"),
+            escalation=None if record.get("escalation") is None else EscalationRecord.from_dict(record["escalation"]),
             **{name: _table(place / f"{name}.csv") for name in TABLES},
         )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import singledispatch
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +81,7 @@ def rounds_sentence(history: Sequence[tuple[optimise.Promise, ...]], most: int) 
     return f"{done}; {dose} does not keep {'; '.join(broken)}."
 
 
-def prescription_sentence(finished: optimise.Finished, record: Mapping[str, Any] | None) -> str:
+def prescription_sentence(finished: optimise.Finished, record: isotoxic.EscalationRecord | None) -> str:
     """How the plan came to its prescription."""
     if record is not None:
         return isotoxic.sentence(record)

@@ -128,8 +128,8 @@ def _inexact(result: PlanResult) -> list[str]:
 
 
 def _ineligible(result: PlanResult) -> list[str]:
-    found = result.escalation
-    return [] if found is None or found["eligible"] else [isotoxic.sentence(found)]
+    record = result.escalation
+    return [] if record is None or record.eligible else [isotoxic.sentence(record)]
 
 
 def limits_not_met(result: PlanResult) -> list[str]:

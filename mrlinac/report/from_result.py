@@ -55,7 +55,7 @@ def content_of(result: PlanResult) -> ReportContent:
         warnings=tuple(first),
         headline=standing.headline,
         level=standing.level,
-        escalation={} if found is None else found,
+        escalation={} if found is None else found.as_dict(),
         escalation_says="" if found is None else isotoxic.sentence(found),
         provenance=result.made_from,
         certificate=result.fluence.certificate,

@@ -1,7 +1,5 @@
 """An isotoxic plan on a small patient: the prescription found is what the dose, the folder and the report show."""
 
-import json
-
 import pandas as pd
 import pytest
 from conftest import COARSE
@@ -35,36 +33,36 @@ def isotoxic(patient, store):
 
 def test_the_prescription_found_is_the_doses(isotoxic):
     found = isotoxic.escalation
-    assert found["floor_Gy"] == 63
-    assert 63 <= found["dose_Gy"] <= found["cap_Gy"] == 73
-    assert found["fractions"] == isotoxic.dose.fractions == 30
+    assert found.floor_Gy == 63
+    assert 63 <= found.dose_Gy <= found.cap_Gy == 73
+    assert found.fractions == isotoxic.dose.fractions == 30
     goals = isotoxic.goals.set_index(["structure", "metric"])["value"]
-    assert goals["PTV_eval", "D50%"] == pytest.approx(found["dose_Gy"], rel=1e-4)
-    assert isotoxic.protocol.prescription.dose_Gy == found["dose_Gy"]
+    assert goals["PTV_eval", "D50%"] == pytest.approx(found.dose_Gy, rel=1e-4)
+    assert isotoxic.protocol.prescription.dose_Gy == found.dose_Gy
     assert isotoxic.spec.protocol.prescription.dose_Gy == 63  # the plan that was asked for stays as it was
-    assert found["eligible"]
-    assert found["reasons"] == []
+    assert found.eligible
+    assert found.reasons == ()
     assert sum(text.startswith("Isotoxic prescription:") for text in isotoxic.statements) == 1
-    names = [limit["name"] for limit in found["limits"]]
+    names = [limit.name for limit in found.limits]
     assert any(name.startswith("Lungs-GTV mean_eqd2") for name in names)
-    allowed = [limit["allows_Gy"] for limit in found["limits"]]
+    allowed = [limit.allows_Gy for limit in found.limits]
     assert allowed == sorted(allowed)
     # Rounded down to a tenth of a Gy: what the first limit allows, or a hundredth more than was aimed at.
-    assert 63 < found["dose_Gy"] < 73
-    assert found["dose_Gy"] <= min(allowed[0], 1.01 * found["aimed_Gy"]) + 1e-6 < found["dose_Gy"] + 0.1
-    assert found["driver"] == (names[0] if allowed[0] < 1.01 * found["aimed_Gy"] else "plan")
+    assert 63 < found.dose_Gy < 73
+    assert found.dose_Gy <= min(allowed[0], 1.01 * found.aimed_Gy) + 1e-6 < found.dose_Gy + 0.1
+    assert found.driver == (names[0] if allowed[0] < 1.01 * found.aimed_Gy else "plan")
     assert isotoxic.constraints.set_index("name").loc[names, "met"].all()
 
 
 def test_it_is_saved_shown_and_recalculated(isotoxic, tmp_path):
     folder = isotoxic.save(tmp_path / "plan", figures=False)
     again = load_result(folder)
-    assert again.escalation == json.loads(json.dumps(isotoxic.escalation))
-    assert again.protocol.prescription.dose_Gy == isotoxic.escalation["dose_Gy"]
+    assert again.escalation == isotoxic.escalation
+    assert again.protocol.prescription.dose_Gy == isotoxic.escalation.dose_Gy
     assert mr.load_plan(folder / "plan.resolved.toml").fingerprint == isotoxic.spec.fingerprint
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "What stands in the way of a higher prescription" in page
-    assert f"{isotoxic.escalation['dose_Gy']:g} Gy in 30 fractions" in page
+    assert f"{isotoxic.escalation.dose_Gy:g} Gy in 30 fractions" in page
     assert {"convex bound_Gy", "second pass_Gy", "driver"} <= set(pd.read_csv(folder / "history.csv").columns)
     without = mr.recalculate(again, field_T=0)
     assert without.dose.fractions == 30

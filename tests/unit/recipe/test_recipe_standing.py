@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mrlinac.recipe import rounds
+from mrlinac.recipe.isotoxic import EscalationRecord
 from mrlinac.recipe.spec import load_plan, presets
 
 
@@ -42,15 +43,12 @@ def test_a_relaxed_limit_is_no_fault_of_the_solver(planned):
 
 def test_an_ineligible_patient_has_no_plan(planned):
     reasons = ["Cord allows 50.0 of 66 Gy"]
-    record = {
-        "eligible": False,
-        "reasons": reasons,
-        "dose_Gy": 66,
-        "fractions": 33,
-        "driver": "Cord",
-        "bound_Gy": 60.0,
-    }
-    standing = replace(planned(), escalation={**record, "second_pass_Gy": 61.0}).standing
+    record = EscalationRecord(
+        by="dose", rounds=1, settled_anew=False, dose_Gy=66.0, fractions=33, eligible=False, reasons=tuple(reasons),
+        driver="Cord", allowed_Gy=50.0, bound_Gy=60.0, restricted_Gy=60.0, second_pass_Gy=61.0, aimed_Gy=66.0,
+        floor_Gy=66.0, cap_Gy=73.0, above_floor_Gy=0.0, below_cap_Gy=7.0,
+    )  # fmt: skip
+    standing = replace(planned(), escalation=record).standing
     assert standing.useless
     assert "Ineligible" in standing.sentences[0]
     assert reasons[0] in standing.sentences[0]
