@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.mixture import Mixture, total_cc
-from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.position import SIDES
+from mrlinac.anatomy.structures import Roi
 from mrlinac.errors import DataError
 from mrlinac.notes import Note
 
@@ -24,19 +24,19 @@ class CouchGeometry:
     ----------
     layers : sequence of (thickness_mm, density_g_cm3, material)
     width_mm : float
+    top_mm : float
+        Where its top lies on the axis that gravity follows.
     midline_mm : float
         Where its middle lies on the axis across it: x under a patient on the back or the belly, else y.
-    top_mm : float or None
-        Where its top lies on the axis that gravity follows. None: in contact, at the external's lowest point.
     below : (axis, sign)
-        Which way is down in patient coordinates (:func:`mrlinac.anatomy.patient.lies_on`): ``(1, 1)`` is +y, a supine
+        Which way is down in patient coordinates (:func:`mrlinac.anatomy.position.lies_on`): ``(1, 1)`` is +y, a supine
         patient's back.
     """
 
     layers: Sequence[tuple[float, float, str]]
     width_mm: float
+    top_mm: float
     midline_mm: float = 0.0
-    top_mm: float | None = None
     below: tuple[int, int] = (1, 1)
 
     @property
@@ -44,32 +44,58 @@ class CouchGeometry:
         """Of all layers."""
         return float(sum(thickness for thickness, _, _ in self.layers))
 
-    def top_of_mm(self, patient: Patient) -> float:
-        """Where the couch's top lies under a patient, on the axis that gravity follows."""
-        return lowest_mm(patient, self.below) if self.top_mm is None else self.top_mm
-
-    def extent_xy_mm(self, patient: Patient) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Smallest and largest x, y of the couch under a patient."""
+    def extent_xy_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Smallest and largest x, y."""
         axis, sign = self.below
         low, high = np.full(2, self.midline_mm - self.width_mm / 2), np.full(2, self.midline_mm + self.width_mm / 2)
-        top = self.top_of_mm(patient)
-        low[axis], high[axis] = sorted((top, top + sign * self.thickness_mm))
+        low[axis], high[axis] = sorted((self.top_mm, self.top_mm + sign * self.thickness_mm))
         return low, high
 
 
-def lowest_mm(patient: Patient, below: tuple[int, int]) -> float:
-    """The external's lowest point on the axis that gravity follows."""
+def lowest_mm(external: Roi, below: tuple[int, int]) -> float:
+    """The external's lowest point on the axis that gravity follows.
+
+    Parameters
+    ----------
+    external : Roi
+    below : (axis, sign)
+        Which way is down, as :attr:`CouchGeometry.below`.
+
+    Returns
+    -------
+    float
+        mm, in LPS.
+    """
     axis, sign = below
-    return float(patient.external.extent_xy_mm()[0 if sign < 0 else 1][axis])
+    return float(external.extent_xy_mm()[0 if sign < 0 else 1][axis])
 
 
-def add_couch(mixture: Mixture, couch: CouchGeometry | None, patient: Patient, grid: Grid) -> list[Note]:
-    """Insert the layers; the body keeps its part of shared voxels."""
+def add_couch(mixture: Mixture, couch: CouchGeometry | None, external: Roi, grid: Grid) -> list[Note]:
+    """Insert the layers; the body keeps its part of shared voxels.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        On ``grid``; takes the layers.
+    couch : CouchGeometry or None
+    external : Roi
+        The body's outline: a couch that it does not touch is worth a warning.
+    grid : Grid
+
+    Returns
+    -------
+    list of Note
+
+    Raises
+    ------
+    DataError
+        The couch does not fit the grid.
+    """
     if couch is None:
         return [Note("warning", "no couch: the skin below sees air, which in a magnetic field is wrong")]
     axis, sign = couch.below
-    top = couch.top_of_mm(patient)
-    low, high = couch.extent_xy_mm(patient)
+    top = couch.top_mm
+    low, high = couch.extent_xy_mm()
     if np.any(low < grid.lower_xyz_mm[:2]) or np.any(high > grid.upper_xyz_mm[:2]):
         raise DataError(
             f"the couch (x {low[0]:g} … {high[0]:g}, y {low[1]:g} … {high[1]:g} mm) does not fit the grid; make it with "
@@ -93,7 +119,7 @@ def add_couch(mixture: Mixture, couch: CouchGeometry | None, patient: Patient, g
             "done", f"couch of {couch.thickness_mm:g} mm inserted{where} with its top at {'xy'[axis]} = {top:.1f} mm"
         )
     ]
-    reach = sign * (lowest_mm(patient, couch.below) - top)
+    reach = sign * (lowest_mm(external, couch.below) - top)
     if reach > 1.0:
         text = f"the external reaches {reach:.1f} mm into the couch; the body keeps {lost:.0f} cc"
         notes.append(Note("warning", text))

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mrlinac import transport
+from mrlinac.anatomy.calculation_grid import calculation_grid
 from mrlinac.anatomy.couch import CouchGeometry, lowest_mm
 from mrlinac.anatomy.field_of_view import mark_cut_skin
 from mrlinac.anatomy.grid import Grid, Triple
 from mrlinac.anatomy.medium import Medium
-from mrlinac.anatomy.medium_from_image import calculation_grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.position import lies_on
 from mrlinac.anatomy.rules import StructureRule, derive
@@ -164,7 +164,7 @@ def couch_of(machine: Machine, patient: Patient) -> CouchGeometry:
     return CouchGeometry(
         layers=layers,
         width_mm=machine.couch.width_mm,
-        top_mm=lowest_mm(patient, (axis, sign)) if told is None else told,
+        top_mm=lowest_mm(patient.external, (axis, sign)) if told is None else told,
         midline_mm=float(np.round((lower_xy_mm[1 - axis] + upper_xy_mm[1 - axis]) / 2)),
         below=(axis, sign),
     )
@@ -188,11 +188,10 @@ def fixed_xy_mm(machine: Machine, couch: CouchGeometry) -> tuple[float, float] |
     """Where the isocentre lies across the table on a machine whose table moves along the bore only; else None."""
     if machine.isocentre.rule != "fixed-table":
         return None
-    height_mm, top_mm = machine.isocentre.height_above_table_mm, couch.top_mm
+    height_mm = machine.isocentre.height_above_table_mm
     assert height_mm is not None  # the schema refuses a rule without it
-    assert top_mm is not None
     axis, sign = couch.below
-    above_mm = top_mm - sign * height_mm
+    above_mm = couch.top_mm - sign * height_mm
     return (couch.midline_mm, above_mm) if axis == 1 else (above_mm, couch.midline_mm)
 
 

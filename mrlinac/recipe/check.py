@@ -10,7 +10,7 @@ import numpy as np
 
 from mrlinac import transport
 from mrlinac.anatomy.autosegment import DERIVABLE
-from mrlinac.anatomy.medium_from_image import METAL
+from mrlinac.anatomy.metal import METAL
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.position import lies_on, side_below
 from mrlinac.anatomy.rules import StructureRule, made_by_rule

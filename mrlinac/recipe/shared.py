@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlinac.anatomy import contours, margins, medium_from_image
+from mrlinac.anatomy import contours, margins, medium_from_image, metal
 from mrlinac.anatomy.couch import CouchGeometry
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.margins import Margin
@@ -116,11 +116,11 @@ def rasterise(rois: Mapping[str, Roi], grid: Grid) -> StructureSet:
 
 
 def metal_in(patient: Patient, grid: Grid, threshold_HU: float | None) -> Structure | None:
-    """:func:`mrlinac.anatomy.medium_from_image.metal_in`, made once."""
+    """:func:`mrlinac.anatomy.metal.metal_in`, made once."""
     key = fingerprint("metal", *_imaged(patient), grid, threshold_HU)
     found: tuple[Structure | None] | None = KEPT.find(key)
     if found is None:
-        found = (medium_from_image.metal_in(patient, grid, threshold_HU),)
+        found = (metal.metal_in(patient, grid, threshold_HU),)
         KEPT.keep(key, found, 0 if found[0] is None else found[0].occupancy.nbytes)
     return found[0]
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mrlinac.anatomy.calculation_grid import calculation_grid
 from mrlinac.anatomy.contours import occupancy, rasterise
 from mrlinac.anatomy.couch import CouchGeometry
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.medium_from_image import calculation_grid, medium_of
+from mrlinac.anatomy.medium_from_image import medium_of
 from mrlinac.anatomy.overrides import Override
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.rules import StructureRule, derive

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mrlinac.anatomy.calculation_grid import calculation_grid
 from mrlinac.anatomy.contours import rasterise
 from mrlinac.anatomy.field_of_view import (
     beyond_circle,
@@ -14,7 +15,6 @@ from mrlinac.anatomy.field_of_view import (
 )
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
-from mrlinac.anatomy.medium_from_image import calculation_grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.rules import StructureRule, derive
 from mrlinac.anatomy.structures import Contour, Roi

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mrlinac.anatomy.calculation_grid import calculation_grid
 from mrlinac.anatomy.contours import rasterise
 from mrlinac.anatomy.couch import CouchGeometry
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.materials import hu_curve, known_materials
-from mrlinac.anatomy.medium_from_image import calculation_grid, medium_of, metal_in, saturation_HU
+from mrlinac.anatomy.medium_from_image import medium_of
+from mrlinac.anatomy.metal import metal_in, saturation_HU
 from mrlinac.anatomy.mixture import Mixture
 from mrlinac.anatomy.overrides import MetalOverride, Override
 from mrlinac.anatomy.patient import Patient
@@ -19,7 +21,8 @@ from mrlinac.anatomy.structures import Contour, Roi
 from mrlinac.errors import DataError, PhysicsError
 
 CT = Grid((8, 100, 120), (3.0, 1.0, 1.0), (-60.0, -40.0, 100.0))
-COUCH = CouchGeometry([(2.0, 1.6, "carbon-fibre"), (20.0, 0.05, "foam-pmi"), (2.0, 1.6, "carbon-fibre")], 100.0, 1.0)
+LAYERS = [(2.0, 1.6, "carbon-fibre"), (20.0, 0.05, "foam-pmi"), (2.0, 1.6, "carbon-fibre")]
+COUCH = CouchGeometry(LAYERS, 100.0, top_mm=25.75, midline_mm=1.0)  # in contact with the body below
 CURVE = hu_curve("schneider2000")
 
 

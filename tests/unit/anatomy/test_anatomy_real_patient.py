@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrlinac.anatomy.calculation_grid import calculation_grid
 from mrlinac.anatomy.contours import contours_of, occupancy, polygon_volume_cc, rasterise
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.image import Image
 from mrlinac.anatomy.margins import expand
-from mrlinac.anatomy.medium_from_image import calculation_grid
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.structures import Contour, Roi
 

@@ -233,7 +233,7 @@ def test_a_couch_height_is_given_on_the_axis_that_gravity_follows(patient):
     machine = mr.load_plan("unity-66in33").machine
     prone = case.couch_of(machine, decided(replace(patient, position="HFP"), couch_top_y_mm=-140.0))
     assert (prone.top_mm, prone.below) == (-140.0, (1, -1))
-    low, high = prone.extent_xy_mm(patient)
+    low, high = prone.extent_xy_mm()
     assert (low[1], high[1]) == (-140.0 - prone.thickness_mm, -140.0)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import mrlinac as mr
-from mrlinac.anatomy import contours, margins, medium_from_image
+from mrlinac.anatomy import contours, margins, medium_from_image, metal
+from mrlinac.anatomy.calculation_grid import calculation_grid
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour
 from mrlinac.errors import DataError
@@ -119,24 +121,29 @@ def moved(patient):
     ids=["image", "contours", "thickness", "position", "grid", "override", "metal", "couch"],
 )
 def test_nothing_stale_is_served(spec, patient, change_spec, change_patient):
-    first = pieces(shared, shared, spec, patient)
+    first = pieces(shared, spec, patient)
     spec, patient = spec.override(change_spec) if change_spec else spec, change_patient(patient)
-    found = pieces(shared, shared, spec, patient)
-    assert found == pieces(contours, medium_from_image, spec, patient)
+    found = pieces(shared, spec, patient)
+    assert found == pieces(ENGINES, spec, patient)
     assert found != first
 
 
-def pieces(drawing, imaging, spec, patient):
+ENGINES = SimpleNamespace(
+    rasterise=contours.rasterise, metal_in=metal.metal_in, medium_of=medium_from_image.medium_of
+)
+
+
+def pieces(makers, spec, patient):
     """What is drawn, metal and medium, as bytes: as kept, or by the engines themselves."""
     source, couch = source_of(spec, patient), couch_of(spec.machine, patient)
-    grid = medium_from_image.calculation_grid(patient, couch, spec.numerics.grid_mm)
-    drawn = drawing.rasterise(patient.rois, grid)
-    metal = imaging.metal_in(patient, grid, source.metal.threshold_HU)
-    medium, notes = imaging.medium_of(
+    grid = calculation_grid(patient, couch, spec.numerics.grid_mm)
+    drawn = makers.rasterise(patient.rois, grid)
+    metal_structure = makers.metal_in(patient, grid, source.metal.threshold_HU)
+    medium, notes = makers.medium_of(
         patient, grid, drawn, couch=couch, overrides=source.density_overrides, metal=source.metal
     )
     occupancies = [s.occupancy.tobytes() for s in drawn.structures.values()]
-    metal_bytes = None if metal is None else metal.occupancy.tobytes()
+    metal_bytes = None if metal_structure is None else metal_structure.occupancy.tobytes()
     return occupancies, metal_bytes, medium.density_g_cm3.tobytes(), medium.material.tobytes(), str(notes)
 
 
