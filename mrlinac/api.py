@@ -102,6 +102,10 @@ def load_patient(
         Derive from the CT what was not drawn: all of :data:`mrlinac.anatomy.autosegment.DERIVABLE`, or these. A drawn
         structure is never replaced, and every report says which were derived.
 
+    Returns
+    -------
+    Patient
+
     Raises
     ------
     DataError
@@ -157,6 +161,10 @@ def import_folder(
     file : path, optional
         Where to write it; by default into the folder.
 
+    Returns
+    -------
+    ImportReport
+
     Raises
     ------
     DataError, SpecError
@@ -181,15 +189,15 @@ def import_folder(
     inside = rtstruct is None or not Path(rtstruct).is_file()
     chosen = found.used["rtstruct"] if inside else os.path.relpath(Path(str(rtstruct)).resolve(), place.resolve())
     if path.is_file():
-        given: dict[str, Any] = {
+        decisions_made: dict[str, Any] = {
             "series": series and found.used["series"],
             "rtstruct": rtstruct and chosen,
             "position": position,
             "same_frame": same_frame or None,
             "density_overrides": {name: override.model_dump() for name, override in found.densities.items()} or None,
         }
-        given["derive"] = list(found.derived) if derive and found.derived else None
-        dicom.change_patient_file(path, {key: value for key, value in given.items() if value is not None})
+        decisions_made["derive"] = list(found.derived) if derive and found.derived else None
+        dicom.change_patient_file(path, {key: value for key, value in decisions_made.items() if value is not None})
     else:
         try:
             dicom.write_patient_file(
@@ -231,12 +239,45 @@ def phantom(seed: int = 1, *, spacing_zyx_mm: Triple = (3.0, 1.5, 1.5)) -> Patie
 
 
 def write_phantom(folder: str | Path, *, seed: int = 1) -> Patient:
-    """Write the digital thorax as a CT series and a structure set; returns the patient that they hold."""
+    """Write the digital thorax as a CT series and a structure set.
+
+    Parameters
+    ----------
+    folder : path
+    seed : int
+        As in :func:`phantom`.
+
+    Returns
+    -------
+    Patient
+        The patient that the files hold.
+
+    Raises
+    ------
+    SpecError, DiskError
+        The folder is not empty, or cannot be written.
+    """
     return dicom.write_patient(thorax(seed), Path(folder))
 
 
 def patient_of(plan: PlanSpec) -> Patient:
-    """The patient a plan names: its folder, or the digital thorax."""
+    """The patient a plan names: its folder, or the digital thorax.
+
+    Parameters
+    ----------
+    plan : PlanSpec
+
+    Returns
+    -------
+    Patient
+
+    Raises
+    ------
+    SpecError
+        The plan was saved without the place of its patient.
+    DataError
+        The folder cannot be read; every problem at once.
+    """
     if PLACE_NOT_KEPT in (plan.patient.folder, plan.patient.rtstruct):
         raise SpecError(
             "the plan was saved without saying where its patient lies, which may say who it is: give it again, "
@@ -260,10 +301,10 @@ def _with_report(recipe: Callable[Given, PlanResult]) -> Callable[Given, PlanRes
     """The same recipe, whose result writes its report where it is saved: recipes know nothing of reports."""
 
     @wraps(recipe)
-    def made(*args: Given.args, **kwargs: Given.kwargs) -> PlanResult:
+    def with_writer(*args: Given.args, **kwargs: Given.kwargs) -> PlanResult:
         return replace(recipe(*args, **kwargs), writers=(report.write_result,))
 
-    return made
+    return with_writer
 
 
 make_plan = _with_report(plan.make_plan)
@@ -289,20 +330,35 @@ def recalculate(
         The plan's by default. No seed repeats the random numbers of the plan's own doses.
     progress, threads, device
         As in :func:`make_plan`.
+
+    Returns
+    -------
+    PlanResult
+        Saved, it writes a comparison with ``result`` beside its own report.
+
+    Raises
+    ------
+    PhysicsError, DeviceError, MissingExtraError
+        What stands in the way.
     """
-    given: dict[str, Any] = {"progress": progress, "threads": threads, "device": device}
-    made = recalculation.recalculate(result, field_T=field_T, seed=seed, **given)
+    recalculated = recalculation.recalculate(
+        result, field_T=field_T, seed=seed, progress=progress, threads=threads, device=device
+    )
 
     def write_both(after: PlanResult, folder: Path, *, figures: bool = True) -> None:
         size_T = result.field_T if field_T is None else field_T
         labels = (f"{result.field_T:g} T, planned", f"{size_T:g} T, recalculated")
         compare(dict(zip(labels, (result, after), strict=True))).save(folder / "comparison", figures=figures)
 
-    return replace(made, writers=(report.write_result, write_both))
+    return replace(recalculated, writers=(report.write_result, write_both))
 
 
 def check_device(device: str) -> None:
     """Find out early whether ``"cpu"`` or ``"gpu"`` can compute: for a GPU the extra ``gpu`` and a CUDA device.
+
+    Parameters
+    ----------
+    device : {"cpu", "gpu"}
 
     Raises
     ------
@@ -321,30 +377,89 @@ def check_recalculation(
     seed: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Refuse a folder that holds something else than this result in this field and with this seed."""
+    """Refuse a folder that holds something else than this result in this field and with this seed.
+
+    Parameters
+    ----------
+    result : PlanResult
+    field_T : float or None
+        As in :func:`recalculate`.
+    folder : path
+    seed : int, optional
+        As in :func:`recalculate`.
+    overwrite : bool
+        Replace what the folder holds.
+
+    Raises
+    ------
+    SpecError
+        What the folder holds, and the remedy.
+    """
     wanted = recalculation.recalculation_fingerprint(result, field_T, seed)
     _check_output(Path(folder), wanted, overwrite=overwrite)
 
 
 def check_early(plan: PlanSpec) -> Check:
-    """What stands in the way of a plan as far as it is known before its patient is read or made; it has no case."""
+    """What stands in the way of a plan as far as it is known before its patient is read or made.
+
+    Parameters
+    ----------
+    plan : PlanSpec
+
+    Returns
+    -------
+    Check
+        Without a case.
+    """
     digital = plan.patient.folder is None
     return _check_early(plan, structure_names() if digital else None)
 
 
 def check_output_early(plan: PlanSpec, folder: str | Path, *, overwrite: bool = False) -> None:
-    """What :func:`check_output` would refuse, as far as it is known before the patient; room on the disk."""
+    """What :func:`check_output` would refuse, as far as it is known before the patient; room on the disk.
+
+    Parameters
+    ----------
+    plan : PlanSpec
+    folder : path
+    overwrite : bool
+        Replace what the folder holds.
+
+    Raises
+    ------
+    SpecError, DiskError
+        What the folder holds, or how much room is missing.
+    """
     _check_output_early(Path(folder), plan, overwrite=overwrite)
 
 
 def check_output(plan: PlanSpec, patient: Patient, folder: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder that holds something else than a result of this plan and patient."""
+    """Refuse a folder that holds something else than a result of this plan and patient.
+
+    Parameters
+    ----------
+    plan : PlanSpec
+    patient : Patient
+    folder : path
+    overwrite : bool
+        Replace what the folder holds.
+
+    Raises
+    ------
+    SpecError
+        What the folder holds, and the remedy.
+    """
     _check_output(Path(folder), made_from.fingerprint_of(plan, patient), overwrite=overwrite)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results side by side; ``goals`` and ``models`` have a column a result."""
+    """Results side by side: every table has a column a result.
+
+    Attributes
+    ----------
+    results : mapping of label to PlanResult
+    """
 
     results: Mapping[str, PlanResult]
 
@@ -388,24 +503,57 @@ class Comparison:
         return tables + notebook.line(RESEARCH_ONLY)
 
     def save(self, folder: str | Path, *, figures: bool = True) -> Path:
-        """Write the page that sets the results side by side, figures, and the tables as CSV; returns the page.
+        """Write the page that sets the results side by side, figures, and the tables as CSV.
 
         Parameters
         ----------
         folder : path
         figures : bool
             Whether to draw; without, the page holds the tables only.
+
+        Returns
+        -------
+        Path
+            Of the page.
         """
         return report.write_comparison_of(self.results, Path(folder), figures=figures)
 
 
 def compare(results: Mapping[str, PlanResult]) -> Comparison:
-    """Set results side by side, by label."""
+    """Set results side by side.
+
+    Parameters
+    ----------
+    results : mapping of label to PlanResult
+        The first is the reference of differences.
+
+    Returns
+    -------
+    Comparison
+    """
     return Comparison(dict(results))
 
 
 def write_report(results: Mapping[str, PlanResult], folder: str | Path, *, figures: bool = True) -> Path:
-    """Write the report of one result, or the comparison of several; returns the page."""
+    """Write the report of one result, or the comparison of several.
+
+    Parameters
+    ----------
+    results : mapping of label to PlanResult
+    folder : path
+    figures : bool
+        Whether to draw.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    SpecError
+        The folder holds something else.
+    """
     if len(results) == 1:
         place, result = Path(folder), next(iter(results.values()))
         _check_output(place, result.fingerprint)
@@ -416,7 +564,26 @@ def write_report(results: Mapping[str, PlanResult], folder: str | Path, *, figur
 
 
 def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -> dicom.AnonymiseReport:
-    """Write a copy of a folder by the DICOM basic profile, geometry kept; see :func:`mrlinac.dicom.anonymise`."""
+    """Write a copy of a folder without the patient's identity, by the DICOM basic profile; its geometry is kept.
+
+    Parameters
+    ----------
+    folder : path
+        Of DICOM files.
+    out : path
+        Of the copy.
+    seed : int, optional
+        Repeats UIDs and dates of an earlier copy; keep it secret.
+
+    Returns
+    -------
+    AnonymiseReport
+
+    Raises
+    ------
+    DataError
+        Files that cannot be read, or burnt-in identity.
+    """
     return dicom.anonymise(folder, out, seed=seed)
 
 
@@ -469,6 +636,10 @@ def evaluate(
         Where structures end along z: half a slice beyond their first and last contour (the default), or at these, as
         Eclipse has it.
 
+    Returns
+    -------
+    Evaluation
+
     Raises
     ------
     DataError, SpecError
@@ -511,7 +682,19 @@ def evaluate(
 
 
 def write_evaluation(found: Evaluation, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write report, tables and ``evaluation.json``; returns the page.
+    """Write report, tables and ``evaluation.json``.
+
+    Parameters
+    ----------
+    found : Evaluation
+    folder : path
+    overwrite : bool
+        Replace an evaluation that the folder holds.
+
+    Returns
+    -------
+    Path
+        Of the page.
 
     Raises
     ------
@@ -523,38 +706,88 @@ def write_evaluation(found: Evaluation, folder: str | Path, *, overwrite: bool =
 
 
 def check_evaluation_output(folder: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder that holds something else than an evaluation, or one that is not to be overwritten."""
-    place = Path(folder)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        record = place / report.EVALUATION_RECORD if place.is_dir() else place
-        mine = record.name == report.EVALUATION_RECORD and record.is_file()
-        if not (mine and overwrite):
-            remedy = "give --overwrite, or another --out" if mine else "give another --out"
-            raise SpecError(f"{place} is not empty: {remedy}")
+    """Refuse a folder that holds something else than an evaluation, or one that is not to be overwritten.
+
+    Parameters
+    ----------
+    folder : path
+    overwrite : bool
+        Replace an evaluation that the folder holds.
+
+    Raises
+    ------
+    SpecError
+        The folder is not empty; with the remedy.
+    """
+    out = Path(folder)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        record = out / report.EVALUATION_RECORD if out.is_dir() else out
+        is_evaluation = record.name == report.EVALUATION_RECORD and record.is_file()
+        if not (is_evaluation and overwrite):
+            remedy = "give --overwrite, or another --out" if is_evaluation else "give another --out"
+            raise SpecError(f"{out} is not empty: {remedy}")
 
 
 def evaluation_as_dict(found: Evaluation) -> dict[str, Any]:
-    """All numbers of an evaluation as plain values; what has no value is None."""
+    """All numbers of an evaluation as plain values.
+
+    Parameters
+    ----------
+    found : Evaluation
+
+    Returns
+    -------
+    dict
+        What has no value is None.
+    """
     return report.evaluation_as_dict(found)
 
 
 def known_names() -> dict[str, list[str]]:
-    """Names of the files of each kind that are found by name."""
+    """Names of the files of each kind that are found by name.
+
+    Returns
+    -------
+    dict of list of str
+        By kind: plans, protocols, machines, techniques, studies.
+    """
     return {kind: spec.names(kind) for kind in spec.KINDS}
 
 
 def known_presets() -> dict[str, str]:
-    """The presets of ``numerics`` by name, each with the uncertainty that it stands for."""
+    """The presets of ``numerics``.
+
+    Returns
+    -------
+    dict of str
+        By name: the uncertainty that the preset stands for.
+    """
     return presets()
 
 
 def planning_lacks(patient: Patient) -> list[str]:
-    """What planning will ask for and the patient does not have, each with its remedy; for the protocols found by name."""
+    """What planning by any protocol that is found by name will ask for, and the patient does not have.
+
+    Parameters
+    ----------
+    patient : Patient
+
+    Returns
+    -------
+    list of str
+        Each with its remedy.
+    """
     return _planning_lacks(patient, [load_protocol(name) for name in spec.names("protocols")])
 
 
 def cache_info() -> dict[str, Any]:
-    """Where the cache is, how many entries and bytes it holds, and its cap; the compiled kernels beside it."""
+    """Where the cache is, how many entries and bytes it holds, and its cap; the compiled kernels beside it.
+
+    Returns
+    -------
+    dict
+        ``folder``, ``entries``, ``bytes``, ``cap_GB``, ``kernel_folder``, ``kernels``, ``kernel_bytes``.
+    """
     store, kernels = Store.default(), jit.compiled_kernels()
     return {
         "folder": str(store.folder),
@@ -563,34 +796,43 @@ def cache_info() -> dict[str, Any]:
         "cap_GB": store.cap_GB,
         "kernel_folder": str(jit.cache_folder().parent),
         "kernels": len(kernels),
-        "kernel_bytes": sum(one.bytes for one in kernels),
+        "kernel_bytes": sum(kernel.bytes for kernel in kernels),
     }
 
 
 def cache_list() -> list[dict[str, Any]]:
-    """What the cache holds, newest first: kind, key, bytes, age in days, and whether this version can use it.
+    """What the cache holds, newest first.
 
-    The age of an influence counts from its last use, that of kernels from their last compilation. Kernels of other
-    versions of the sources are of no use to this one; whether an influence is, only a plan can tell (``current`` is
-    None).
+    Returns
+    -------
+    list of dict
+        ``kind``, ``key``, ``bytes``, ``current``, ``age_days``. The age of an influence counts from its last use, that of
+        kernels from their last compilation. ``current`` is False for kernels of other versions of the sources, which this
+        version cannot use, and None for influences, of which only a plan can tell.
     """
     now_s = time.time()
     rows: list[tuple[float, dict[str, Any]]] = []
     for entry in Store.default().listed():
         rows.append((entry.used_s, {"kind": entry.kind, "key": entry.key, "bytes": entry.bytes, "current": None}))
-    for one in jit.compiled_kernels():
-        rows.append((one.written_s, {"kind": "kernels", "key": one.key, "bytes": one.bytes, "current": one.current}))
+    for kernel in jit.compiled_kernels():
+        values = {"kind": "kernels", "key": kernel.key, "bytes": kernel.bytes, "current": kernel.current}
+        rows.append((kernel.written_s, values))
     rows.sort(key=lambda row: -row[0])
     return [{**row, "age_days": round((now_s - at_s) / 86400, 2)} for at_s, row in rows]
 
 
 def cache_clear(*, old_kernels_only: bool = False) -> int:
-    """Remove everything from the cache, compiled kernels included; returns the bytes freed.
+    """Remove everything from the cache, compiled kernels included.
 
     Parameters
     ----------
     old_kernels_only : bool
         Remove only the kernels that other versions of the sources compiled.
+
+    Returns
+    -------
+    int
+        Bytes freed.
     """
     if old_kernels_only:
         return jit.clear_kernels(old_only=True)
