@@ -6,17 +6,18 @@ prescription, and what was proven of it.
 
 from __future__ import annotations
 
-from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
+from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, AllowedPrescription, prescribe_allowed
 from mrlinac.optimise.loop.correction import Correction, Round, correct, normalise
 from mrlinac.optimise.loop.escalation import Escalated, EscalationRound, Highest, escalate, highest
 from mrlinac.optimise.loop.planned import Finished, Forward, Normalisation, Planned
-from mrlinac.optimise.loop.predicted_vs_forward import Promise
+from mrlinac.optimise.loop.predicted_vs_forward import PredictedVsForward
 from mrlinac.optimise.planner import Planner
 from mrlinac.optimise.problem import Problem, SolverOptions
 from mrlinac.optimise.solution import Judgement, LimitState, ObjectiveState, Solution, WarmStart, priority_sentences
 
 __all__ = [
     "MOST_SCALING",
+    "AllowedPrescription",
     "Correction",
     "Escalated",
     "EscalationRound",
@@ -29,10 +30,9 @@ __all__ = [
     "ObjectiveState",
     "Planned",
     "Planner",
+    "PredictedVsForward",
     "Problem",
-    "Promise",
     "Round",
-    "Settled",
     "Solution",
     "SolverOptions",
     "WarmStart",
@@ -40,6 +40,6 @@ __all__ = [
     "escalate",
     "highest",
     "normalise",
+    "prescribe_allowed",
     "priority_sentences",
-    "settle",
 ]

@@ -102,12 +102,12 @@ def record_of(planned: optimise.Planned, finished: optimise.Finished, protocol: 
 
 @record_of.register
 def _of_escalated(planned: optimise.Escalated, finished: optimise.Finished, protocol: Protocol) -> EscalationRecord:
-    settled, best = finished.settled, planned.round.highest
+    allowed, best = finished.allowed, planned.round.highest
     escalation, rx = protocol.escalation, protocol.prescription  # the floor
     assert escalation is not None
-    assert settled is not None  # an escalation has both
+    assert allowed is not None  # an escalation has both
     limits = []
-    for limit in settled.limits:
+    for limit in allowed.limits:
         price = best.prices.get(limit.name, math.nan)
         price = 0.0 if price < WORTH else price
         cost = 1 / price if price > WORTH else None
@@ -116,20 +116,20 @@ def _of_escalated(planned: optimise.Escalated, finished: optimise.Finished, prot
         by=escalation.by,
         rounds=len(planned.history),
         settled_anew=finished.anew,
-        dose_Gy=settled.dose_Gy,
-        fractions=settled.fractions,
-        eligible=settled.eligible,
-        reasons=settled.reasons,
-        driver=settled.driver,
-        allowed_Gy=settled.allowed_Gy,
+        dose_Gy=allowed.dose_Gy,
+        fractions=allowed.fractions,
+        eligible=allowed.eligible,
+        reasons=allowed.reasons,
+        driver=allowed.driver,
+        allowed_Gy=allowed.allowed_Gy,
         bound_Gy=best.bound_Gy,
         restricted_Gy=best.restricted_Gy,
         second_pass_Gy=best.second_pass_Gy,
         aimed_Gy=planned.round.aimed_Gy,
         floor_Gy=rx.dose_Gy,
         cap_Gy=escalation.cap_Gy,
-        above_floor_Gy=settled.above_floor_Gy,
-        below_cap_Gy=settled.below_cap_Gy,
+        above_floor_Gy=allowed.above_floor_Gy,
+        below_cap_Gy=allowed.below_cap_Gy,
         limits=tuple(limits),
     )
 

@@ -144,7 +144,7 @@ def make_plan(
             rounds.prescription_sentence(finished, record),
             *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
             *optimise.priority_sentences(planned.solution),
-            rounds.rounds_sentence(planned.promises, most),
+            rounds.rounds_sentence(planned.comparisons, most),
             judge.skin_sentence(judgement["skin"], finished.protocol.prescription.dose_Gy, structures),
         ),
         made_from={

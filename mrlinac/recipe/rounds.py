@@ -15,30 +15,35 @@ from mrlinac.recipe import isotoxic
 
 @singledispatch
 def rounds_table(planned: optimise.Planned) -> pd.DataFrame:
-    """One row a figure of a round, or one a round: what the model promised, what the forward dose kept or allowed."""
+    """One row a figure of a round, or one a round: the predicted dose and what the forward dose shows or allows."""
     raise TypeError(f"no table of the rounds of a {type(planned).__name__}")
 
 
 @rounds_table.register
 def _of_correction(planned: optimise.Correction) -> pd.DataFrame:
-    """One row a figure of a round of planning and forward dose: what the model promised and what the dose kept.
+    """One row a figure of a round of planning and forward dose, predicted and forward.
 
-    ``noise_bias`` is what noise adds to the forward value, ``sigma`` its standard deviation; ``kept`` by
-    :class:`mrlinac.optimise.Promise`, empty where nothing is promised.
+    ``noise_bias`` is what noise adds to the forward value, ``sigma`` its standard deviation; ``within_noise`` by
+    :class:`mrlinac.optimise.PredictedVsForward`, empty where nothing is predicted.
     """
     rows: list[dict[str, object]] = []
     for number, one in enumerate(planned.history):
         head = {"round": number, "chosen": number == planned.chosen}
         unit = {"unit": "Gy"}
-        for said in one.promises:
-            values = {"promised": said.promised, "forward": said.forward, "noise_bias": said.noise_bias}
-            rows.append({**head, "figure": said.name, **values, "sigma": said.sigma, **unit, "kept": said.kept})
-        hi = {"promised": one.predicted.get("HI", np.nan), "forward": one.forward.get("HI", np.nan), "unit": ""}
+        for figure in one.comparisons:
+            values = {"predicted": figure.predicted, "forward": figure.forward, "noise_bias": figure.noise_bias}
+            noise = {"sigma": figure.sigma, "within_noise": figure.within_noise}
+            rows.append({**head, "figure": figure.name, **values, **unit, **noise})
+        hi = {"predicted": one.predicted.get("HI", np.nan), "forward": one.forward.get("HI", np.nan), "unit": ""}
         rows.append({**head, "figure": "HI of the target", **hi})
         rows.append({**head, "figure": "target, rms difference", "forward": one.rms_difference_Gy, **unit})
-        sums = {"promised": one.promised.objective, "forward": one.kept.objective, "unit": ""}
+        sums = {
+            "predicted": one.predicted_judgement.objective,
+            "forward": one.forward_judgement.objective,
+            "unit": "",
+        }
         rows.append({**head, "figure": "objective", **sums})
-    columns = ["round", "chosen", "figure", "promised", "forward", "noise_bias", "sigma", "unit", "kept"]
+    columns = ["round", "chosen", "figure", "predicted", "forward", "noise_bias", "sigma", "unit", "within_noise"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -53,21 +58,37 @@ def _of_escalation(planned: optimise.Escalated) -> pd.DataFrame:
             "mean tails_Gy": one.highest.restricted_Gy,
             "second pass_Gy": one.highest.second_pass_Gy,
             "aimed_Gy": one.aimed_Gy,
-            "forward allows_Gy": one.settled.allowed_Gy,
-            "prescription_Gy": one.settled.dose_Gy,
-            "driver": one.settled.driver,
+            "forward allows_Gy": one.allowed.allowed_Gy,
+            "prescription_Gy": one.allowed.dose_Gy,
+            "driver": one.allowed.driver,
             "target as asked": one.target_met,
-            "promise kept": all(said.kept for said in one.promises),
+            "as predicted": all(figure.within_noise for figure in one.comparisons),
         }
         for number, one in enumerate(planned.history)
     ]
     return pd.DataFrame(rows)
 
 
-def rounds_sentence(history: Sequence[tuple[optimise.Promise, ...]], most: int) -> str:
-    """How many forward doses the corrections took, and what the last one did not keep."""
+def rounds_sentence(history: Sequence[tuple[optimise.PredictedVsForward, ...]], most: int) -> str:
+    """How many forward doses the corrections took, and where the last one is not as predicted.
+
+    Parameters
+    ----------
+    history : sequence of tuples of PredictedVsForward
+        Of each round.
+    most : int
+        Corrections asked for.
+
+    Returns
+    -------
+    str
+    """
     last = history[-1]
-    broken = [f"{p.name} {p.forward:.2f} for {p.promised:.2f} Gy (σ {p.sigma:.2f})" for p in last if not p.kept]
+    missed = [
+        f"{figure.name}: {figure.forward:.2f} instead of {figure.predicted:.2f} Gy (σ {figure.sigma:.2f})"
+        for figure in last
+        if not figure.within_noise
+    ]
     count = len(history) - 1
     if count == 0 and most == 0:
         done, dose = "No correction was asked for", "the forward dose"
@@ -76,9 +97,9 @@ def rounds_sentence(history: Sequence[tuple[optimise.Promise, ...]], most: int) 
         done += " because the prescription was still missed"
     else:
         done, dose = f"Corrections: {count} of at most {most}", "the last round's forward dose"
-    if not broken:
-        return f"{done}; {dose} keeps the model's promise within its noise."
-    return f"{done}; {dose} does not keep {'; '.join(broken)}."
+    if not missed:
+        return f"{done}; {dose} is as predicted, within its noise."
+    return f"{done}; {dose} is not as predicted: {'; '.join(missed)}."
 
 
 def prescription_sentence(finished: optimise.Finished, record: isotoxic.EscalationRecord | None) -> str:

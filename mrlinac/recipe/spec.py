@@ -69,7 +69,9 @@ class Numerics(spec.Spec):
     seed: Annotated[int, Field(ge=0)]
     grid_mm: Positive
     photons_per_beamlet: Annotated[int, Field(ge=1)]
-    correction_rounds: Annotated[int, Field(ge=0, le=3)]  # at most; the loop ends where the promise is kept
+    correction_rounds: Annotated[
+        int, Field(ge=0, le=3)
+    ]  # at most; the loop ends where the forward dose is as predicted
     correction_rel_sigma: Positive
     final_rel_sigma: Positive
     oar_rows: Annotated[int, Field(ge=100)]  # most rows that the optimiser has for one organ or ring …

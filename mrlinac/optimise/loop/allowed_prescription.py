@@ -42,7 +42,7 @@ class OrganLimit:
 
 
 @dataclass(frozen=True)
-class Settled:
+class AllowedPrescription:
     """The prescription that a finished dose may be given at.
 
     Attributes
@@ -78,9 +78,9 @@ class Settled:
         return asdict(self)
 
 
-def settle(
+def prescribe_allowed(
     protocol: Protocol, delivery: Delivery, fraction: Sampled, aimed_Gy: float
-) -> tuple[Delivery, Sampled, Settled]:
+) -> tuple[Delivery, Sampled, AllowedPrescription]:
     """Give a plan the largest prescription that its dose allows.
 
     Parameters
@@ -97,7 +97,7 @@ def settle(
     -------
     delivery, sampled
         Scaled, so that the target's median is the prescription; the dose is of the course.
-    Settled
+    AllowedPrescription
     """
     escalation = protocol.escalation
     if escalation is None or fraction.dose.fractions != 1:
@@ -122,7 +122,7 @@ def settle(
         dose_Gy, fractions = rx.dose_Gy, rx.fractions
     reasons = tuple(_at_floor(protocol, fraction, median_Gy))
     factor = dose_Gy / fractions / median_Gy
-    settled = Settled(
+    allowed = AllowedPrescription(
         dose_Gy,
         fractions,
         float(allowed_Gy),
@@ -133,7 +133,7 @@ def settle(
         escalation.cap_Gy - dose_Gy,
         tuple(limits),
     )
-    return delivery.times(factor), fraction.times(factor).course(fractions), settled
+    return delivery.times(factor), fraction.times(factor).course(fractions), allowed
 
 
 def _allowed_Gy(

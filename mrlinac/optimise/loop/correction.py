@@ -2,7 +2,7 @@
 
 What an influence leaves out (its noise, small entries cut away, beamlets that add up a little differently) is added
 to the prediction as a fixed dose. The offset is the running average over the rounds, so that the noise of one forward
-dose is not chased. The loop ends where the forward dose keeps what the model promised, within its own noise (`promise`).
+dose is not chased. The loop ends where the forward dose is as predicted, within its own noise (`predicted_vs_forward`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mrlinac.optimise import hidden
 from mrlinac.optimise.canonical import PRICE_PER_Gy
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING
 from mrlinac.optimise.loop.planned import Finished, Forward, Normalisation
-from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
+from mrlinac.optimise.loop.predicted_vs_forward import PredictedVsForward, compared_with_forward, nothing_left
 from mrlinac.optimise.planner import Planner
 from mrlinac.optimise.problem import Problem, SolverOptions
 from mrlinac.optimise.solution import COLD, Judgement, Solution, TOLERANCE_Gy, WarmStart
@@ -34,7 +34,7 @@ MOST_BELOW = 0.03
 
 @dataclass(frozen=True)
 class Round:
-    """One round: what the model promised and what the forward dose kept, on the target and for the protocol.
+    """One round: predicted and forward dose, on the target and by the protocol.
 
     Attributes
     ----------
@@ -42,21 +42,21 @@ class Round:
         D98, D50, D2 (Gy) and HI of the prescription's target, on the solver's rows.
     rms_difference_Gy : float
         Over the target's rows.
-    promised, kept : Judgement
+    predicted_judgement, forward_judgement : Judgement
         Objective and limits for the predicted and for the forward dose.
     level_factor : float
         The prescription the round aimed at, over the protocol's.
-    promises : tuple of Promise
+    comparisons : tuple of PredictedVsForward
         The target's metrics and every limit, each with its noise and whether it was kept.
     """
 
     predicted: dict[str, float]
     forward: dict[str, float]
     rms_difference_Gy: float
-    promised: Judgement
-    kept: Judgement
+    predicted_judgement: Judgement
+    forward_judgement: Judgement
     level_factor: float
-    promises: tuple[Promise, ...] = ()
+    comparisons: tuple[PredictedVsForward, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Correction:
         return self.solution.delivery
 
     @property
-    def promises(self) -> tuple[tuple[Promise, ...], ...]:
+    def comparisons(self) -> tuple[tuple[PredictedVsForward, ...], ...]:
         """Of each round."""
-        return tuple(one.promises for one in self.history)
+        return tuple(one.comparisons for one in self.history)
 
     def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
         """Normalised to the prescription, by the loop's dose or by another of one fraction."""
@@ -124,7 +124,7 @@ def correct(
         The dose of one fraction of a delivery.
     rounds : int
         Most corrections after the first plan; one more if the prescription is then missed by more than scaling may make
-        good. None after a forward dose that keeps the model's promise within its noise.
+        good. None after a forward dose that is as predicted within its noise.
     options : SolverOptions, optional
         With ``relax`` the loop goes on with the least relaxation where limits cannot be met.
 
@@ -162,20 +162,20 @@ def correct(
         courses.append(course)
         difference_Gy = dose.dose_Gy - planner.influence_Gy(solution.delivery)
         offset_Gy = running_mean(offset_Gy, difference_Gy, len(history))
-        if abs(factor - 1) <= MOST_SCALING and kept(solution, history[-1].promises):
+        if abs(factor - 1) <= MOST_SCALING and nothing_left(solution, history[-1].comparisons):
             break
         beyond_Gy = hidden.beyond_rows(planner.rows, protocol, course)
         problem = replace(
             problem,
-            shift_Gy=beyond_Gy | _below(protocol, history[-1].promises, beyond_Gy),
+            shift_Gy=beyond_Gy | _below(protocol, history[-1].comparisons, beyond_Gy),
             # Upwards only: a limit that a smaller dose would leave room under is not loosened.
             scaled_later=min(max(factor, 1.0), 1.0 + MOST_SCALING),
         )
         if len(history) == rounds + 1 and abs(factor - 1) > MOST_SCALING:
             # The offset takes care of what the model got wrong; the aim of what the optimum itself leaves.
-            promised_Gy = history[-1].predicted.get("D50_Gy", rx.dose_Gy)
+            predicted_Gy = history[-1].predicted.get("D50_Gy", rx.dose_Gy)
             most = rounds + 2
-            problem = replace(problem, level_factor=problem.level_factor * rx.dose_Gy / promised_Gy)
+            problem = replace(problem, level_factor=problem.level_factor * rx.dose_Gy / predicted_Gy)
     chosen = _best(history, [_factor(course, protocol) for course in courses])
     delivery, course, normalisation = normalise(solutions[chosen].delivery, courses[chosen], protocol)
     assert offset_Gy is not None  # at least one round has run
@@ -199,7 +199,9 @@ def _between_rows(
     return planner.solve(lowered, replace(options, refinements=0), WarmStart(solution)), lowered
 
 
-def _below(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[str, float]) -> dict[str, float]:
+def _below(
+    protocol: Protocol, said: tuple[PredictedVsForward, ...], between_Gy: Mapping[str, float]
+) -> dict[str, float]:
     """By organ limit that the forward dose does not keep by its standard deviation: how far below to aim.
 
     By that standard deviation, because the noise of the next dose is another; and, of a tail, by what the dose has beyond
@@ -219,7 +221,7 @@ def _below(protocol: Protocol, said: tuple[Promise, ...], between_Gy: Mapping[st
         (limit_Gy, is_mean), between = limits[one.name], between_Gy.get(one.name, 0.0)
         forward, sigma = one.forward - one.noise_bias, one.sigma if np.isfinite(one.sigma) else 0.0
         if forward + between + sigma > limit_Gy + TOLERANCE_Gy:
-            beyond = 0.0 if is_mean else max(forward - one.promised, 0.0)
+            beyond = 0.0 if is_mean else max(forward - one.predicted, 0.0)
             found[one.name] = between + min(beyond + sigma, MOST_BELOW * limit_Gy)
     return found
 
@@ -271,16 +273,15 @@ def _best(history: list[Round], factors: list[float]) -> int:
 
 def _penalised(one: Round) -> float:
     """A round's objective with the price of every limit exceeded, less what noise alone adds to it (rule 15)."""
-    bias_Gy = {p.name: p.noise_bias for p in one.promises if np.isfinite(p.noise_bias)}
-    beyond = (
-        (limit.value_Gy - bias_Gy.get(limit.name, 0.0) - limit.limit_Gy, limit.upper) for limit in one.kept.limits
-    )
+    bias_Gy = {p.name: p.noise_bias for p in one.comparisons if np.isfinite(p.noise_bias)}
+    limits = one.forward_judgement.limits
+    beyond = ((limit.value_Gy - bias_Gy.get(limit.name, 0.0) - limit.limit_Gy, limit.upper) for limit in limits)
     excess_Gy = (over if upper else -over for over, upper in beyond)
-    return one.kept.objective + PRICE_PER_Gy * sum(e for e in excess_Gy if e > TOLERANCE_Gy)
+    return one.forward_judgement.objective + PRICE_PER_Gy * sum(e for e in excess_Gy if e > TOLERANCE_Gy)
 
 
 def _round(planner: Planner, solution: Solution, dose: Dose, level_factor: float, factor: float) -> Round:
-    """What was promised and kept; the forward dose is judged as it would be normalised (rule 7)."""
+    """Predicted and forward dose of a round; the forward dose is judged as it would be normalised (rule 7)."""
     nominal, target = planner.rows.nominal, planner.protocol.prescription.target
     forward_Gy, predicted_Gy = nominal.on_rows(dose.dose_Gy), solution.row_dose_Gy[nominal.part]
     rows = nominal.of.get(target)
@@ -293,7 +294,7 @@ def _round(planner: Planner, solution: Solution, dose: Dose, level_factor: float
     scale = factor if abs(factor - 1) <= MOST_SCALING else 1.0
     means_Gy = {name: scale * nominal.mean_of(name, dose.dose_Gy) for name in nominal.mean}
     by_protocol = planner.judge(scale * solution.mu, scale * forward_Gy, [means_Gy], level_factor)
-    compared = promises(planner, solution, dose, scale)
+    compared = compared_with_forward(planner, solution, dose, scale)
     return Round(predicted, forward, rms_Gy, solution.judgement, by_protocol, level_factor, compared)
 
 

@@ -2,8 +2,8 @@
 
 Each round asks three convex questions. How high may the prescription be, DVH statements replaced by the mean tails that
 imply them (the convex bound)? How high, once the voxels with least room are freed (the second pass)? What is the best
-plan a stated slip below that? The forward dose of that plan decides what may be prescribed (`settle`), and what it had
-beyond the influence enters the next round as an offset.
+plan a stated slip below that? The forward dose of that plan decides what may be prescribed (`allowed_prescription`). Its
+difference from the influence's dose enters the next round as an offset.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mrlinac.dose.sampled import Sampled
 from mrlinac.errors import SpecError
 from mrlinac.machine.delivery import Delivery
 from mrlinac.optimise import hidden
-from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, Settled, settle
+from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, AllowedPrescription, prescribe_allowed
 from mrlinac.optimise.loop.correction import running_mean
 from mrlinac.optimise.loop.planned import Finished, Forward
-from mrlinac.optimise.loop.predicted_vs_forward import Promise, kept, promises
+from mrlinac.optimise.loop.predicted_vs_forward import PredictedVsForward, compared_with_forward, nothing_left
 from mrlinac.optimise.planner import Planner
 from mrlinac.optimise.problem import Held, Problem, SolverOptions
 from mrlinac.optimise.row_dose import RowDose
@@ -79,14 +79,26 @@ class Highest:
 
 @dataclass(frozen=True)
 class EscalationRound:
-    """One round: what the model allows, what was aimed at, and what the forward dose allows."""
+    """One round: what the model allows, what was aimed at, and what the forward dose allows.
+
+    Attributes
+    ----------
+    highest : Highest
+    aimed_Gy, aimed_fractions : float, int
+        The prescription that the plan was made for.
+    allowed : AllowedPrescription
+        By the forward dose.
+    target_met : bool
+        Whether the forward dose keeps the limits that move with the prescription.
+    comparisons : tuple of PredictedVsForward
+    """
 
     highest: Highest
     aimed_Gy: float
     aimed_fractions: int
-    settled: Settled
+    allowed: AllowedPrescription
     target_met: bool
-    promises: tuple[Promise, ...] = ()
+    comparisons: tuple[PredictedVsForward, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,17 +137,17 @@ class Escalated:
         return self.history[self.chosen]
 
     @property
-    def promises(self) -> tuple[tuple[Promise, ...], ...]:
+    def comparisons(self) -> tuple[tuple[PredictedVsForward, ...], ...]:
         """Of each round."""
-        return tuple(one.promises for one in self.history)
+        return tuple(one.comparisons for one in self.history)
 
     def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
         """At the prescription that the loop's dose allows, or another of one fraction."""
-        delivery, course, settled = self.delivery, self.sampled, self.round.settled
+        delivery, course, allowed = self.delivery, self.sampled, self.round.allowed
         if fraction is not None:
-            delivery, course, settled = settle(protocol, self.unscaled, fraction, self.round.aimed_Gy)
-        at = protocol.at(settled.dose_Gy, settled.fractions)
-        return Finished(delivery, course, at, settled=settled, anew=fraction is not None)
+            delivery, course, allowed = prescribe_allowed(protocol, self.unscaled, fraction, self.round.aimed_Gy)
+        at = protocol.at(allowed.dose_Gy, allowed.fractions)
+        return Finished(delivery, course, at, allowed=allowed, anew=fraction is not None)
 
 
 def highest(
@@ -239,7 +251,7 @@ def escalate(
         The dose of one fraction of a delivery.
     rounds : int
         Most corrections after the first plan; one more if the forward dose then allows less than 99 % of what was aimed
-        at. None after a forward dose that keeps the model's promise and allows as much as the model, within its noise,
+        at. None after a forward dose that is as predicted and allows as much as the predicted dose, within its noise,
         and hardly more.
     options : SolverOptions, optional
         ``solver``, ``relative_gap`` and ``progress`` count.
@@ -279,14 +291,14 @@ def escalate(
         plan = _planned(protocol, planner, best, _rounded_aim(best, escalation, rx, most_Gy), options)
         planner = plan.planner.at(rx.dose_Gy, rx.fractions).asking(protocol)
         fraction = Sampled(forward(plan.delivery), planner.nominal.structures, like=fraction)
-        forwarded.append(_settled(protocol, best, plan, fraction))
-        if _as_promised(protocol, plan, fraction, forwarded[-1].round):
+        forwarded.append(_forwarded(protocol, best, plan, fraction))
+        if _as_predicted(protocol, plan, fraction, forwarded[-1].round):
             break
         course = fraction.course(plan.fractions)
         difference_Gy = course.dose.dose_Gy - planner.influence_Gy(plan.solution.delivery)
         offset_Gy = running_mean(offset_Gy, difference_Gy, len(forwarded))
         shift_Gy = hidden.beyond_rows(plan.planner.rows, plan.planner.protocol, course)
-        allowed_Gy = forwarded[-1].round.settled.allowed_Gy
+        allowed_Gy = forwarded[-1].round.allowed.allowed_Gy
         too_high = plan.aimed_Gy > rx.dose_Gy and allowed_Gy < (1 - MOST_SCALING) * plan.aimed_Gy
         if too_high and len(forwarded) == rounds + 1:
             most_Gy, most_rounds = allowed_Gy, rounds + 2
@@ -349,27 +361,28 @@ def _planned(
     return plan
 
 
-def _settled(protocol: Protocol, best: Highest, plan: _Plan, fraction: Sampled) -> _Forwarded:
+def _forwarded(protocol: Protocol, best: Highest, plan: _Plan, fraction: Sampled) -> _Forwarded:
     """The prescription that a plan's forward dose allows, and how that dose compares with the predicted one."""
     course = fraction.dose.course(plan.fractions)
-    delivery, sampled, settled = settle(protocol, plan.delivery, fraction, plan.aimed_Gy)
+    delivery, sampled, allowed = prescribe_allowed(protocol, plan.delivery, fraction, plan.aimed_Gy)
     median_Gy = fraction.metric(protocol.prescription.target, "D50%", scatter=False).value
     factor = plan.aimed_Gy / plan.fractions / median_Gy
-    compared = promises(plan.planner, plan.solution, course, factor if abs(factor - 1) <= MOST_SCALING else 1.0)
+    scale = factor if abs(factor - 1) <= MOST_SCALING else 1.0
+    compared = compared_with_forward(plan.planner, plan.solution, course, scale)
     met = _target_met(plan.planner, sampled.dose)
-    done = EscalationRound(best, plan.aimed_Gy, plan.fractions, settled, met, compared)
+    done = EscalationRound(best, plan.aimed_Gy, plan.fractions, allowed, met, compared)
     return _Forwarded(plan.solution, plan.delivery, delivery, sampled, done)
 
 
-def _as_promised(protocol: Protocol, plan: _Plan, fraction: Sampled, done: EscalationRound) -> bool:
-    """Whether a forward dose keeps the model's promise and allows as much as the model's dose of the same plan."""
-    if not kept(plan.solution, done.promises):
+def _as_predicted(protocol: Protocol, plan: _Plan, fraction: Sampled, done: EscalationRound) -> bool:
+    """Whether a forward dose is as predicted and allows as much as the predicted dose of the same plan."""
+    if not nothing_left(plan.solution, done.comparisons):
         return False
     course = plan.planner.sampled(plan.solution.delivery, like=fraction)
     model = course.times(1 / plan.fractions, fractions=1)
-    by_model = settle(protocol, plan.delivery, model, plan.aimed_Gy)[2]
-    sigma_Gy = done.settled.limits[0].sigma_Gy if done.settled.limits else math.nan
-    return _as_much(by_model.allowed_Gy, done.settled.allowed_Gy, sigma_Gy)
+    by_model = prescribe_allowed(protocol, plan.delivery, model, plan.aimed_Gy)[2]
+    sigma_Gy = done.allowed.limits[0].sigma_Gy if done.allowed.limits else math.nan
+    return _as_much(by_model.allowed_Gy, done.allowed.allowed_Gy, sigma_Gy)
 
 
 def _finer_at_the_highest(planner: Planner, options: SolverOptions) -> tuple[Planner, Solution]:
@@ -444,9 +457,9 @@ def _as_much(model_Gy: float, forward_Gy: float, sigma_Gy: float) -> bool:
 
 
 def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:
-    scaled = one.settled.dose_Gy / one.aimed_Gy
-    settled = one.settled
-    return settled.eligible, one.target_met, scaled >= 1 - MOST_SCALING, settled.dose_Gy, settled.allowed_Gy
+    scaled = one.allowed.dose_Gy / one.aimed_Gy
+    allowed = one.allowed
+    return allowed.eligible, one.target_met, scaled >= 1 - MOST_SCALING, allowed.dose_Gy, allowed.allowed_Gy
 
 
 def _target_met(planner: Planner, dose: Dose) -> bool:

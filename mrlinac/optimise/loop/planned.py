@@ -9,8 +9,8 @@ from typing import Protocol as Interface
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.delivery import Delivery
-from mrlinac.optimise.loop.allowed_prescription import Settled
-from mrlinac.optimise.loop.predicted_vs_forward import Promise
+from mrlinac.optimise.loop.allowed_prescription import AllowedPrescription
+from mrlinac.optimise.loop.predicted_vs_forward import PredictedVsForward
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol.model import Protocol
 
@@ -48,7 +48,7 @@ class Finished:
         At the prescription.
     normalisation : Normalisation or None
         What was done about D50 = prescription, where the prescription was given.
-    settled : Settled or None
+    allowed : AllowedPrescription or None
         What the dose allows, where the prescription escalated.
     anew : bool
         Whether by another forward dose than those of the rounds.
@@ -58,7 +58,7 @@ class Finished:
     course: Sampled
     protocol: Protocol
     normalisation: Normalisation | None = None
-    settled: Settled | None = None
+    allowed: AllowedPrescription | None = None
     anew: bool = False
 
 
@@ -81,7 +81,7 @@ class Planned(Interface):
         ...
 
     @property
-    def promises(self) -> Sequence[tuple[Promise, ...]]:
+    def comparisons(self) -> Sequence[tuple[PredictedVsForward, ...]]:
         """Of each round."""
         ...
 

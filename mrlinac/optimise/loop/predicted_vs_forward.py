@@ -1,4 +1,4 @@
-"""What a plan's model promised and what its forward dose kept, within the forward dose's own noise."""
+"""A plan's predicted dose against its forward dose, within the forward dose's own noise."""
 
 from __future__ import annotations
 
@@ -23,78 +23,96 @@ FIGURES = {"D98%": -1, "D50%": 0, "D2%": 1}
 
 
 @dataclass(frozen=True)
-class Promise:
+class PredictedVsForward:
     """One figure of a plan, in Gy, on the solver's rows.
 
     Attributes
     ----------
     name : str
         A metric of the prescription's target, or a limit.
-    promised, forward : float
+    predicted, forward : float
         By the model and by the forward dose; limits as the dose would be normalised, and the model's lower ones with it.
     noise_bias, sigma : float
         What the forward dose's noise adds to it, and its standard deviation (:mod:`mrlinac.dose.noise`).
-    kept : bool
-        Whether the forward value, less the bias, is not worse than promised by more than sigma. A limit that the model
-        stayed under may be used up.
+    within_noise : bool
+        Whether the forward value, less the bias, is not worse than the predicted one by more than sigma. A limit that the
+        model stayed under may be used up.
     """
 
     name: str
-    promised: float
+    predicted: float
     forward: float
     noise_bias: float
     sigma: float
-    kept: bool
+    within_noise: bool
 
 
-def promises(planner: Planner, solution: Solution, dose: Dose, scale: float = 1.0) -> tuple[Promise, ...]:
-    """The target's D98, D50 and D2 and every limit, promised and forward.
+def compared_with_forward(
+    planner: Planner, solution: Solution, dose: Dose, scale: float = 1.0
+) -> tuple[PredictedVsForward, ...]:
+    """The target's D98, D50 and D2 and every limit, predicted and forward.
 
     Parameters
     ----------
     planner, solution
         The solve and what it was made with.
     dose : Dose
-        Forward dose of the course.
+        Forward dose of the course, of the nominal scenario.
     scale : float
         By which the dose will be normalised; limits are judged with that in view.
+
+    Returns
+    -------
+    tuple of PredictedVsForward
     """
-    plain, normalised = RowDose(planner.rows.nominal, dose), RowDose(planner.rows.nominal, dose, scale)
+    nominal = planner.rows.nominal
+    plain, normalised = RowDose(nominal, dose), RowDose(nominal, dose, scale)
     target, rx = planner.protocol.prescription.target, planner.protocol.prescription
-    promised = _figures(planner, solution.row_dose_Gy)
-    found = []
-    for form, direction in FIGURES.items() if target in planner.rows.nominal.of else ():
+    predicted = _figures(planner, solution.row_dose_Gy)
+    compared = []
+    for form, direction in FIGURES.items() if target in nominal.of else ():
         name = f"{target} {form}"
         figure = plain.figure(target, partial(metrics.value_of, text=form))
-        beyond = figure.value - promised[name]
+        beyond = figure.value - predicted[name]
         worse = abs(beyond) if direction == 0 else direction * beyond
-        found.append(_promise(name, promised[name], figure, worse))
-    nominal = [limit for limit in limits_of(planner.protocol, planner.rows) if limit.scenario is planner.rows.nominal]
-    for stated, limit in zip(nominal, solution.limits, strict=False):  # the nominal scenario's come first
-        of = stated.constraint.of
+        compared.append(_compared(name, predicted[name], figure, worse))
+    limits = [limit for limit in limits_of(planner.protocol, planner.rows) if limit.scenario is nominal]
+    for limit, state in zip(limits, solution.limits, strict=False):  # the nominal scenario's come first
+        of = limit.constraint.of
         if isinstance(of, kinds.MeanDose):
             figure = normalised.mean(of.structure)
         else:
             value = partial(of.limit_value, prescription_Gy=rx.dose_Gy, fractions=rx.fractions)
             figure = normalised.figure(of.structure, value)
         # A target that is scaled down to its prescription gets less than the model gave it, whatever the forward dose is.
-        promised_Gy = limit.value_Gy if limit.upper else min(scale, 1.0) * limit.value_Gy
-        beyond, room = figure.value - promised_Gy, limit.limit_Gy - promised_Gy
-        worse = beyond - max(room, 0.0) if limit.upper else -beyond + min(room, 0.0)
-        found.append(_promise(limit.name, promised_Gy, figure, worse))
-    return tuple(found)
+        predicted_Gy = state.value_Gy if state.upper else min(scale, 1.0) * state.value_Gy
+        beyond, room = figure.value - predicted_Gy, state.limit_Gy - predicted_Gy
+        worse = beyond - max(room, 0.0) if state.upper else -beyond + min(room, 0.0)
+        compared.append(_compared(state.name, predicted_Gy, figure, worse))
+    return tuple(compared)
 
 
-def _promise(name: str, promised: float, figure: Figure, worse: float) -> Promise:
-    """Kept where it is not worse than promised by more than its noise explains."""
+def _compared(name: str, predicted: float, figure: Figure, worse: float) -> PredictedVsForward:
+    """Within noise where the forward value is not worse than predicted by more than its noise explains."""
     sigma = figure.sigma if np.isfinite(figure.sigma) else 0.0
     within = bool(worse <= max(sigma, TOLERANCE_Gy))
-    return Promise(name, promised, figure.raw, figure.raw - figure.value, figure.sigma, within)
+    return PredictedVsForward(name, predicted, figure.raw, figure.raw - figure.value, figure.sigma, within)
 
 
-def kept(solution: Solution, found: tuple[Promise, ...]) -> bool:
-    """Whether nothing is left for another round to mend: all is as promised, and the model knew what it promised."""
-    return solution.cut_error_Gy <= CUT_ERROR_Gy and all(one.kept for one in found)
+def nothing_left(solution: Solution, compared: tuple[PredictedVsForward, ...]) -> bool:
+    """Whether nothing is left for another round to mend.
+
+    Parameters
+    ----------
+    solution : Solution
+    compared : tuple of PredictedVsForward
+
+    Returns
+    -------
+    bool
+        True where every figure is as predicted, and the model knew the dose of the entries cut away.
+    """
+    return solution.cut_error_Gy <= CUT_ERROR_Gy and all(figure.within_noise for figure in compared)
 
 
 def _figures(planner: Planner, row_dose_Gy: NDArray[np.float64]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from mrlinac.dose.noise import Figure, balanced_halves
 from mrlinac.dose.scenarios import Scenario
 from mrlinac.optimise import SolverOptions, hidden, rows
 from mrlinac.optimise.loop import correction, escalation, predicted_vs_forward
-from mrlinac.optimise.loop.predicted_vs_forward import Promise
+from mrlinac.optimise.loop.predicted_vs_forward import PredictedVsForward
 from mrlinac.optimise.row_dose import RowDose
 from mrlinac.protocol.eqd2 import eqd2
 from mrlinac.provenance import Provenance
@@ -70,7 +70,7 @@ def test_fractions_are_added_until_the_eqd2_of_more_fractions_is_used_up(by_voxe
     eqd2_limit = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio, "at_most_Gy": most}
     protocol = isotoxic([eqd2_limit], "fractions", cap_Gy=90.0)
     structures, fluence, one = case(protocol)
-    scaled, course, settled = optimise.settle(
+    scaled, course, allowed = optimise.prescribe_allowed(
         protocol, fluence, by_voxel(one(1.5, 2.0, 2.1, 0.9, 0.3), structures), 88.0
     )
 
@@ -79,15 +79,15 @@ def test_fractions_are_added_until_the_eqd2_of_more_fractions_is_used_up(by_voxe
 
     # At a constant 1.8 Gy a fraction EQD2 is linear in the dose: p (0.45 (0.81 + 3) + 0.15 (0.27 + 3)) / 5 / 2.
     highest = most * 10 / (0.45 * (0.81 + 3) + 0.15 * (0.27 + 3))
-    assert settled.allowed_Gy == pytest.approx(highest, rel=1e-6)
+    assert allowed.allowed_Gy == pytest.approx(highest, rel=1e-6)
     assert reached(highest, highest / 1.8) == pytest.approx(most)
     assert abs(reached(highest, 34) - most) > 0.2  # with the floor's fractions it would be another dose
-    assert (settled.dose_Gy, settled.fractions) == (pytest.approx(68.4), 38)
+    assert (allowed.dose_Gy, allowed.fractions) == (pytest.approx(68.4), 38)
     assert reached(68.4, 38) <= most < reached(70.2, 39)
-    assert settled.driver == "O mean_eqd2"
-    assert settled.eligible
-    assert settled.above_floor_Gy == pytest.approx(7.2)
-    assert settled.below_cap_Gy == pytest.approx(21.6)
+    assert allowed.driver == "O mean_eqd2"
+    assert allowed.eligible
+    assert allowed.above_floor_Gy == pytest.approx(7.2)
+    assert allowed.below_cap_Gy == pytest.approx(21.6)
     # A fraction stays 1.8 Gy at the median, which lay at 2 Gy.
     np.testing.assert_allclose(scaled.vector, 0.9 * fluence.vector, rtol=1e-6)
     assert course.dose.fractions == 38
@@ -100,17 +100,17 @@ def test_dose_is_added_in_the_same_number_of_fractions(by_voxel):
     eqd2_limit = {"kind": "mean_eqd2", "structure": "O", "alpha_beta_Gy": ratio, "at_most_Gy": most}
     protocol = isotoxic([eqd2_limit], cap_Gy=90.0)
     structures, fluence, one = case(protocol)
-    scaled, course, settled = optimise.settle(
+    scaled, course, allowed = optimise.prescribe_allowed(
         protocol, fluence, by_voxel(one(1.5, 2.0, 2.1, 0.9, 0.3), structures), 88.0
     )
     # (a² + b²) p²/30 + 3 (a + b) p = 10 L.
     square, linear = (0.45**2 + 0.15**2) / 30, ratio * 0.6
     highest = (-linear + np.sqrt(linear**2 + 40 * square * most)) / (2 * square)
-    assert settled.allowed_Gy == pytest.approx(highest, rel=1e-6)
-    assert settled.dose_Gy == pytest.approx(np.floor(highest * 10) / 10)
-    assert settled.fractions == course.dose.fractions == 30
-    np.testing.assert_allclose(scaled.vector, settled.dose_Gy / 30 / 2.0 * fluence.vector, rtol=1e-6)
-    assert settled.below_cap_Gy == pytest.approx(90.0 - settled.dose_Gy)
+    assert allowed.allowed_Gy == pytest.approx(highest, rel=1e-6)
+    assert allowed.dose_Gy == pytest.approx(np.floor(highest * 10) / 10)
+    assert allowed.fractions == course.dose.fractions == 30
+    np.testing.assert_allclose(scaled.vector, allowed.dose_Gy / 30 / 2.0 * fluence.vector, rtol=1e-6)
+    assert allowed.below_cap_Gy == pytest.approx(90.0 - allowed.dose_Gy)
 
 
 def test_limits_stand_in_the_order_in_which_they_would_stop_the_dose(by_voxel):
@@ -122,11 +122,13 @@ def test_limits_stand_in_the_order_in_which_they_would_stop_the_dose(by_voxel):
     ]
     protocol = isotoxic(limits, cap_Gy=90.0)
     structures, fluence, one = case(protocol)
-    _, _, settled = optimise.settle(protocol, fluence, by_voxel(one(1.5, 2.0, 2.1, 0.9, 0.3), structures), 88.0)
-    assert [limit.name for limit in settled.limits] == ["O upper_tail 50 %", "O mean_dose"]
-    assert [limit.allows_Gy for limit in settled.limits] == pytest.approx([30 / 0.45, 70.0])
-    assert [limit.limit_Gy for limit in settled.limits] == [30.0, 21.0]
-    assert settled.dose_Gy == pytest.approx(66.6)
+    _, _, allowed = optimise.prescribe_allowed(
+        protocol, fluence, by_voxel(one(1.5, 2.0, 2.1, 0.9, 0.3), structures), 88.0
+    )
+    assert [limit.name for limit in allowed.limits] == ["O upper_tail 50 %", "O mean_dose"]
+    assert [limit.allows_Gy for limit in allowed.limits] == pytest.approx([30 / 0.45, 70.0])
+    assert [limit.limit_Gy for limit in allowed.limits] == [30.0, 21.0]
+    assert allowed.dose_Gy == pytest.approx(66.6)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +146,12 @@ def test_near_does_not_pass_a_condition_at_the_floor(metric_, at_most, near, eli
     goal = {"structure": "O", "metric": metric_, "at_most": at_most, "near": near, "fractions": 30, "at_floor": True}
     protocol = isotoxic([], goals=[goal])
     structures, fluence, one = case(protocol)
-    _, course, settled = optimise.settle(protocol, fluence, by_voxel(one(1.5, 2.0, 2.1, 0.9, 0.3), structures), 72.9)
-    assert settled.dose_Gy == pytest.approx(73.0)
-    assert settled.eligible is eligible
-    assert len(settled.reasons) == (not eligible)
+    _, course, allowed = optimise.prescribe_allowed(
+        protocol, fluence, by_voxel(one(1.5, 2.0, 2.1, 0.9, 0.3), structures), 72.9
+    )
+    assert allowed.dose_Gy == pytest.approx(73.0)
+    assert allowed.eligible is eligible
+    assert len(allowed.reasons) == (not eligible)
     (verdict,) = protocols.verdicts.judge(protocol.at(73.0, 30), course, structures)
     assert verdict.scaled == pytest.approx(63 / 73)
     assert verdict.outcome == ("pass" if eligible else "near" if near else "fail")
@@ -170,12 +174,12 @@ def test_the_floor_is_within_reach_by_its_own_limit_where_there_is_one(by_voxel)
         limit = {"kind": "mean_dose", "structure": "O", "at_most_Gy": 18.0, "fractions": 30, "at_floor_Gy": own}
         protocol = isotoxic([limit])
         structures, fluence, one = case(protocol)
-        _, course, settled = optimise.settle(
+        _, course, allowed = optimise.prescribe_allowed(
             protocol, fluence, by_voxel(one(1.5, 2.0, 2.1, 0.9, 0.3), structures), 70.0
         )
-        assert settled.eligible is eligible
-        assert settled.dose_Gy == 63
-        assert settled.allowed_Gy == pytest.approx(60.0)
+        assert allowed.eligible is eligible
+        assert allowed.dose_Gy == 63
+        assert allowed.allowed_Gy == pytest.approx(60.0)
         assert course.metric("O", "mean").value == pytest.approx(18.9)
 
 
@@ -187,7 +191,7 @@ def test_fractions_are_rounded_down(dose_Gy, wanted):
     assert found == (pytest.approx(wanted[0]), wanted[1])
 
 
-# -- promises and the noise of forward doses --------------------------------------------------------------------------
+# -- predicted doses and the noise of forward doses ------------------------------------------------------------------
 
 
 def noisy_on_rows(scale=1.0):
@@ -272,7 +276,7 @@ def test_voxels_that_get_rows_of_their_own_are_those_on_the_wrong_side_of_the_li
 
 
 @pytest.mark.parametrize("scale", [0.99, 1.0, 1.01])
-def test_what_is_scaled_down_to_its_prescription_is_promised_less_of_a_lower_limit(scale):
+def test_what_is_scaled_down_to_its_prescription_is_predicted_with_less_of_a_lower_limit(scale):
     limits = [
         {"kind": "mean_dose", "structure": "T", "at_least_Gy": 9.0},
         {"kind": "mean_dose", "structure": "O", "at_most_Gy": 30.0},
@@ -281,11 +285,11 @@ def test_what_is_scaled_down_to_its_prescription_is_promised_less_of_a_lower_lim
     influence, structures = tiny(np.eye(5), NAMES)
     planner = optimise.Planner(influence, structures, protocol_of([wish], limits), cut=0)
     solution = planner.solve()
-    told = predicted_vs_forward.promises(planner, solution, forward_course(influence, solution), scale)
+    told = predicted_vs_forward.compared_with_forward(planner, solution, forward_course(influence, solution), scale)
     said = {one.name: one for one in told}
     by_model = {limit.name: limit.value_Gy for limit in solution.limits}
-    assert said["T mean_dose"].promised == pytest.approx(min(scale, 1) * by_model["T mean_dose"])
-    assert said["O mean_dose"].promised == pytest.approx(by_model["O mean_dose"])
+    assert said["T mean_dose"].predicted == pytest.approx(min(scale, 1) * by_model["T mean_dose"])
+    assert said["O mean_dose"].predicted == pytest.approx(by_model["O mean_dose"])
     assert said["T mean_dose"].forward == pytest.approx(scale * by_model["T mean_dose"], rel=1e-4)
 
 
@@ -297,9 +301,9 @@ def forward_course(influence, solution):
 @pytest.mark.parametrize(
     ("worse", "sigma", "is_kept"), [(0.5, 0.5, True), (0.51, 0.5, False), (-3.0, 0.5, True), (0.1, np.nan, False)]
 )
-def test_a_promise_is_kept_within_one_standard_deviation(worse, sigma, is_kept):
-    said = predicted_vs_forward._promise("O", 50.6, Figure(51.1, 51.4, sigma), worse)
-    assert said.kept is is_kept
+def test_a_figure_is_as_predicted_within_one_standard_deviation(worse, sigma, is_kept):
+    said = predicted_vs_forward._compared("O", 50.6, Figure(51.1, 51.4, sigma), worse)
+    assert said.within_noise is is_kept
     assert said.forward == 51.4
     assert said.noise_bias == pytest.approx(0.3)  # the dose with its noise is too hot
 
@@ -320,7 +324,8 @@ def test_the_next_round_aims_below_a_limit_by_what_this_one_had_beyond_it_withou
     ]
     wish = {"kind": "squared_deviation", "structure": "T", "dose_percent": 100, "weight": 1}
     tail, mean = (
-        Promise(name, 19.9, forward + 0.5, 0.5, 0.3, False) for name in ("O upper_tail 50 %", "O mean_dose")
+        PredictedVsForward(name, 19.9, forward + 0.5, 0.5, 0.3, False)
+        for name in ("O upper_tail 50 %", "O mean_dose")
     )
     found = correction._below(protocol_of([wish], limits), (tail, mean), {tail.name: 0.2})
     assert found.get(tail.name) == (None if below is None else pytest.approx(below))
@@ -348,8 +353,8 @@ def test_a_forward_dose_allows_as_much_as_the_model_within_its_noise(forward_Gy,
 
 def test_rounds_rank_by_eligibility_then_the_target_then_what_scaling_may_do_then_dose():
     def ranked(eligible, met, dose_Gy, aimed_Gy):
-        settled = SimpleNamespace(eligible=eligible, dose_Gy=dose_Gy, allowed_Gy=dose_Gy)
-        return escalation._rank(SimpleNamespace(settled=settled, target_met=met, aimed_Gy=aimed_Gy))
+        allowed = SimpleNamespace(eligible=eligible, dose_Gy=dose_Gy, allowed_Gy=dose_Gy)
+        return escalation._rank(SimpleNamespace(allowed=allowed, target_met=met, aimed_Gy=aimed_Gy))
 
     best_first = [
         ranked(True, True, 70.0, 70.5),
@@ -400,7 +405,7 @@ def test_the_offset_is_the_mean_of_all_rounds_before(patient, monkeypatch):
     influence, structures = patient
     planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=300)
     seen, (forward, given) = spied(monkeypatch), noisy(influence)
-    monkeypatch.setattr(correction, "kept", lambda *_: False)
+    monkeypatch.setattr(correction, "nothing_left", lambda *_: False)
     done = optimise.correct(planner, forward, rounds=2, options=SolverOptions(relax=True))
     differences = [33 * (forward_Gy - model_Gy) for model_Gy, forward_Gy in given]
     assert len(seen) == len(differences) >= 3
@@ -421,7 +426,7 @@ def test_escalation_averages_its_offsets_in_the_fractions_it_planned(patient, mo
     seen = []
     really = escalation.highest
     monkeypatch.setattr(escalation, "highest", lambda p, **k: seen.append(p.nominal.offset_Gy) or really(p, **k))
-    monkeypatch.setattr(escalation, "_as_promised", lambda *_: False)
+    monkeypatch.setattr(escalation, "_as_predicted", lambda *_: False)
     done = optimise.escalate(planner, forward, rounds=2)
     counts = [one.aimed_fractions for one in done.history]
     assert counts[0] > 34  # else the fractions would be the floor's

@@ -18,7 +18,7 @@ from mrlinac.machine.beams import Beam, BeamletMap, tile_keys
 from mrlinac.machine.delivery import Beamlets
 from mrlinac.optimise import Problem, SolverOptions, canonical, rows
 from mrlinac.optimise.loop import correction
-from mrlinac.optimise.loop.predicted_vs_forward import Promise
+from mrlinac.optimise.loop.predicted_vs_forward import PredictedVsForward
 from mrlinac.optimise.solution import Judgement, LimitState, certified
 from mrlinac.optimise.solver import cvxpy_reference
 from mrlinac.optimise.solver import matrix as solver_matrix
@@ -408,7 +408,7 @@ def test_correction_restores_homogeneity(coarse):
 
 
 @pytest.mark.parametrize(("apart", "rounds_made"), [(0.02, 1), (1e-5, 3)])
-def test_rounds_end_where_the_promise_is_kept_within_the_noise(coarse, apart, rounds_made):
+def test_rounds_end_where_the_forward_dose_is_as_predicted_within_its_noise(coarse, apart, rounds_made):
     """A forward dose half a per cent off, whose batches, as wholes, lie far apart or hardly; that is no bias."""
     influence, structures = coarse
     done_already = []
@@ -426,16 +426,16 @@ def test_rounds_end_where_the_promise_is_kept_within_the_noise(coarse, apart, ro
     planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=500, cut=0)
     done = optimise.correct(planner, forward, rounds=2, options=SolverOptions(relax=True))
     assert len(done.history) == len(done_already) == rounds_made
-    said = {one.name: one for one in done.history[0].promises}
+    said = {one.name: one for one in done.history[0].comparisons}
     assert {"PTV_eval D98%", "PTV_eval D50%", "PTV_eval D2%", "Lungs-GTV mean_dose"} <= set(said)
     median = said["PTV_eval D50%"]
-    assert median.forward == pytest.approx(1.005 * median.promised, rel=1e-4)
+    assert median.forward == pytest.approx(1.005 * median.predicted, rel=1e-4)
     # That of the value without noise's bias, which batches so far apart tell to a tenth.
     assert median.sigma == pytest.approx(apart * median.forward, rel=0.15, abs=2e-3)
     assert abs(median.noise_bias) <= 0.1 * median.sigma + 1e-3
-    assert median.kept is (rounds_made == 1)
-    # A limit is promised as a limit: what the model left unused may be used.
-    assert all(one.kept for one in done.history[-1].promises) is (rounds_made == 1)
+    assert median.within_noise is (rounds_made == 1)
+    # What the model left unused of a limit may be used.
+    assert all(one.within_noise for one in done.history[-1].comparisons) is (rounds_made == 1)
 
 
 def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeypatch):
@@ -453,9 +453,11 @@ def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeyp
 
         planner = optimise.Planner(influence, structures, thorax_protocol(), oar_rows=500)
         done = optimise.correct(planner, forward, rounds=1, options=SolverOptions(relax=True))
-        return next(p.forward for p in done.history[-1].promises if p.name == "SpinalCord upper_tail 1 cc")
+        return next(p.forward for p in done.history[-1].comparisons if p.name == "SpinalCord upper_tail 1 cc")
 
-    monkeypatch.setattr("mrlinac.optimise.hidden.beyond_rows", lambda *_: {})  # rows alone, as the promises have them
+    monkeypatch.setattr(
+        "mrlinac.optimise.hidden.beyond_rows", lambda *_: {}
+    )  # rows alone, as the comparisons have them
     aimed = np.mean([cord_Gy(seed) for seed in range(4)])
     monkeypatch.setattr("mrlinac.optimise.loop.correction._below", lambda *_: {})
     plain = np.mean([cord_Gy(seed) for seed in range(4)])
@@ -466,9 +468,9 @@ def test_a_tail_that_noise_makes_hotter_is_aimed_below_its_limit(coarse, monkeyp
 def test_the_round_is_chosen_without_the_bias_of_noise():
     """A limit that only its noise exceeds counts for nothing; one that the dose exceeds costs its price."""
     limit = LimitState("cord", 51.3, 50.0, True, False, 1.3, 0.0, "")
-    promised = Judgement((), (), 70.0, 0.0)  # what a model promised decides nothing
+    predicted = Judgement((), (), 70.0, 0.0)  # the predicted dose decides nothing
     noisy, real = (
-        correction.Round({}, {}, 0, promised, kept, 1.0, (Promise("cord", 50, 51.3, bias_Gy, 0.1, True),))
+        correction.Round({}, {}, 0, predicted, kept, 1.0, (PredictedVsForward("cord", 50, 51.3, bias_Gy, 0.1, True),))
         for kept, bias_Gy in ((Judgement((), (limit,), 9.0, 1e4), 1.3), (Judgement((), (limit,), 5.0, 1e4), 0.2))
     )
     assert correction._best([real, noisy], [1.0, 1.0]) == 1
@@ -496,8 +498,8 @@ def test_a_large_difference_is_planned_again_not_scaled(coarse):
         options=SolverOptions(relax=True),
     )
     assert len(done.history) == 2  # the first came out 5 % low
-    promised_Gy = done.history[0].predicted["D50_Gy"]
-    assert done.history[1].level_factor == pytest.approx(66 / promised_Gy)  # what the optimum itself leaves
+    predicted_Gy = done.history[0].predicted["D50_Gy"]
+    assert done.history[1].level_factor == pytest.approx(66 / predicted_Gy)  # what the optimum itself leaves
     assert done.chosen == 1
     assert done.normalisation.applied
     assert abs(done.normalisation.factor - 1) < 0.01

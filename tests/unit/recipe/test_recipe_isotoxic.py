@@ -63,11 +63,11 @@ def test_the_record_of_an_escalation_takes_each_number_from_its_own_place():
     rounds = [SimpleNamespace(highest=best, aimed_Gy=aimed_Gy) for aimed_Gy in (71.0, 69.3, 68.0)]
     planned = optimise.Escalated(None, None, None, None, tuple(rounds), 1)
     limits = (OrganLimit("cord", 47.0, 68.5), OrganLimit("lungs", 18.2, 74.0), OrganLimit("heart", 40.0, math.inf))
-    settled = optimise.Settled(68.4, 31, 68.5, "cord", True, (), 5.4, 4.6, limits)
+    allowed = optimise.AllowedPrescription(68.4, 31, 68.5, "cord", True, (), 5.4, 4.6, limits)
     escalation = Escalation(by="dose", cap_Gy=73.0, step_Gy=0.1, slip_percent=1.0, source="test")
     protocol = SimpleNamespace(escalation=escalation, prescription=SimpleNamespace(dose_Gy=63.0))
     at = SimpleNamespace(escalation=escalation, prescription=SimpleNamespace(dose_Gy=68.4))
-    finished = optimise.Finished(None, None, at, settled=settled, anew=True)
+    finished = optimise.Finished(None, None, at, allowed=allowed, anew=True)
     record = isotoxic.record_of(planned, finished, protocol)
     expected = {
         "by": "dose", "rounds": 3, "settled_anew": True, "dose_Gy": 68.4, "fractions": 31, "driver": "cord",

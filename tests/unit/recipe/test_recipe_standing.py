@@ -112,7 +112,7 @@ def test_a_sentence_kept_by_an_earlier_version_is_not_repeated():
 @pytest.mark.parametrize(
     ("count", "most", "said"),
     [
-        (1, 0, "No correction was asked for; the forward dose keeps"),
+        (1, 0, "No correction was asked for; the forward dose is as predicted"),
         (1, 2, "Corrections: 0 of at most 2; the last round's"),
         (3, 2, "Corrections: 2 of at most 2; the last round's"),
         (2, 0, "Corrections: 1, one beyond the 0 asked for because the prescription was still missed; the last"),
