@@ -82,17 +82,46 @@ class Hinges:
 
     @classmethod
     def on(cls, rows: NDArray[np.int64], **columns: Any) -> Hinges:
-        """A hinge a row; columns by name, each one value or one a row. What is not named has no effect."""
+        """A hinge a row.
+
+        Parameters
+        ----------
+        rows : int64 array, shape (hinges,)
+        **columns
+            By name, each one value or one a row. What is not named has no effect.
+
+        Returns
+        -------
+        Hinges
+        """
         values = {**NO_EFFECT, **columns}
         return cls(row=rows, **{name: np.broadcast_to(value, rows.shape) for name, value in values.items()})
 
     @classmethod
     def together(cls, parts: Sequence[Hinges]) -> Hinges:
-        """All hinges of several parts, in their order."""
+        """All hinges of several parts, in their order.
+
+        Parameters
+        ----------
+        parts : sequence of Hinges
+
+        Returns
+        -------
+        Hinges
+        """
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     def where(self, chosen: NDArray[np.bool_]) -> Hinges:
-        """Those that are chosen, a flag each."""
+        """Some of the hinges.
+
+        Parameters
+        ----------
+        chosen : bool array, shape (hinges,)
+
+        Returns
+        -------
+        Hinges
+        """
         return Hinges(**{f.name: getattr(self, f.name)[chosen] for f in fields(Hinges)})
 
 
@@ -124,9 +153,17 @@ class Limit:
 
 @dataclass(frozen=True)
 class Bound:
-    """A limit: ``fixed_Gy`` and ``of_prescription`` of the prescription where that is searched for.
+    """The value of a limit.
 
-    ``by_voxel``: the second pass of a DVH statement, whose price is the sum of its voxels'.
+    Attributes
+    ----------
+    name : str
+    fixed_Gy : float
+    upper : bool
+    of_prescription : float
+        This share of the prescription is added, where the prescription is searched for.
+    by_voxel : bool
+        The second pass of a DVH point, whose price is the sum of its voxels'.
     """
 
     name: str
@@ -138,7 +175,17 @@ class Bound:
 
 @dataclass
 class LimitRow:
-    """The linear part of a limit: over the fluence, over levels (number: coefficient), and the right-hand side."""
+    """The linear part of a limit.
+
+    Attributes
+    ----------
+    right : float
+        Right-hand side.
+    fluence : float64 array, shape (columns,), or None
+        Coefficients of the fluence.
+    levels : dict of int to float
+        Coefficients of free levels, by number.
+    """
 
     right: float
     fluence: NDArray[np.float64] | None = None
@@ -424,7 +471,19 @@ class Programme:
         return self._limit_rows[number].right
 
     def loosened(self, by: NDArray[np.float64], price: float) -> Programme:
-        """The same with each limit further out, in its own unit."""
+        """The same with each limit further out.
+
+        Parameters
+        ----------
+        by : float64 array, shape (limits,)
+            In each limit's own unit.
+        price : float
+            Of exceeding a limit, per Gy.
+
+        Returns
+        -------
+        Programme
+        """
         wide = copy(self)
         wide.price = price
         wide.bounds = [
@@ -439,7 +498,19 @@ class Programme:
         return wide
 
     def moved(self, offset_Gy: NDArray[np.float64], linear_x: NDArray[np.float64], constant: float) -> Programme:
-        """The same with more dose on the rows, more cost of the fluence, and a constant added to the objective."""
+        """The same with more dose on the rows, more cost of the fluence, and a constant added to the objective.
+
+        Parameters
+        ----------
+        offset_Gy : float64 array, shape (rows,)
+        linear_x : float64 array, shape (columns,)
+            Cost of the fluence in units of the even fluence.
+        constant : float
+
+        Returns
+        -------
+        Programme
+        """
         other = copy(self)
         other.offset_Gy = self.offset_Gy + offset_Gy
         other.linear_x = self.linear_x + linear_x
@@ -536,6 +607,16 @@ def limits_of(protocol: Protocol, rows: Rows) -> tuple[Limit, ...]:
     """The constraints whose structure is there, in every scenario.
 
     Relative ones refer to the prescription itself, whatever level the objectives aim at.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    rows : Rows
+
+    Returns
+    -------
+    tuple of Limit
+        Scenario by scenario.
     """
     several = len(rows.scenarios) > 1
     return tuple(

@@ -126,5 +126,16 @@ def _flat(dose_Gy: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def organ_limits(protocol: Protocol, structures: Container[str]) -> list[Constraint]:
-    """The constraints that do not move with the prescription, of structures that are there."""
+    """The constraints that do not move with the prescription, of structures that are there.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    structures : container of str
+        Names of the structures that are there.
+
+    Returns
+    -------
+    list of Constraint
+    """
     return [c for c in protocol.constraints if c.upper and not c.relative and c.of.structure in structures]

@@ -108,21 +108,52 @@ class Planner:
 
     # -- the same rows, asked otherwise -------------------------------------------------------------------------
     def at(self, dose_Gy: float, fractions: float) -> Planner:
-        """The same rows for another prescription; a number of fractions that is searched for need not be whole."""
+        """The same rows for another prescription.
+
+        Parameters
+        ----------
+        dose_Gy : float
+        fractions : float
+            A number of fractions that is searched for need not be whole.
+
+        Returns
+        -------
+        Planner
+        """
         other = copy(self)
         self._row_matrix()  # made once, shared
         other._matrix, other.protocol = self._matrix, self.protocol.at(dose_Gy, fractions)
         return other
 
     def with_offset(self, offset_Gy: NDArray[np.floating] | None) -> Planner:
-        """The same rows with another offset [z, y, x] of the nominal scenario, Gy of the course."""
+        """The same rows with another offset of the nominal scenario.
+
+        Parameters
+        ----------
+        offset_Gy : float array [z, y, x] or None
+            Course dose added to what the influence predicts.
+
+        Returns
+        -------
+        Planner
+        """
         self._row_matrix()  # made once, shared
         other = copy(self)
         other.scenarios = (replace(self.nominal, offset_Gy=offset_Gy), *self.scenarios[1:])
         return other
 
     def asking(self, protocol: Protocol) -> Planner:
-        """The same rows and prescription for a protocol that asks for more, or less, of structures that have rows."""
+        """The same rows and prescription for another protocol.
+
+        Parameters
+        ----------
+        protocol : Protocol
+            Asks for more, or less, of structures that have rows.
+
+        Returns
+        -------
+        Planner
+        """
         other, rx = copy(self), self.protocol.prescription
         other.protocol = protocol.at(rx.dose_Gy, rx.fractions)
         return other
@@ -131,6 +162,11 @@ class Planner:
         """Rows of their own for voxels of merged structures that make a course dose break a limit on a small tail.
 
         :func:`mrlinac.optimise.hidden.in_tails` says which voxels.
+
+        Parameters
+        ----------
+        dose_Gy : float array [z, y, x]
+            Of the course.
 
         Returns
         -------
@@ -148,17 +184,52 @@ class Planner:
 
     # -- doses --------------------------------------------------------------------------------------------------
     def predicted_Gy(self, delivery: Delivery) -> NDArray[np.floating]:
-        """Course dose [z, y, x] by the nominal influence and its offset, all voxels, in the fractions of the rows."""
+        """Course dose by the nominal influence and its offset, in the fractions of the rows.
+
+        Parameters
+        ----------
+        delivery : Delivery
+            Of one fraction.
+
+        Returns
+        -------
+        float array [z, y, x]
+            Gy, all voxels.
+        """
         offset_Gy = self.nominal.offset_Gy
         dose_Gy = self.influence_Gy(delivery)
         return dose_Gy if offset_Gy is None else dose_Gy + offset_Gy
 
     def influence_Gy(self, delivery: Delivery) -> NDArray[np.floating]:
-        """The same by the influence alone, without the offset."""
+        """Course dose by the nominal influence alone, in the fractions of the rows.
+
+        Parameters
+        ----------
+        delivery : Delivery
+            Of one fraction.
+
+        Returns
+        -------
+        float array [z, y, x]
+            Gy, all voxels, without the offset.
+        """
         return np.float32(self.rows_fractions) * self.nominal.influence.dose_Gy(delivery.vector)
 
     def sampled(self, delivery: Delivery, *, like: Sampled | None = None) -> Sampled:
-        """Predicted course dose, as :meth:`predicted_Gy`, in the structures."""
+        """Predicted course dose in the structures.
+
+        Parameters
+        ----------
+        delivery : Delivery
+            Of one fraction.
+        like : Sampled, optional
+            Another dose in the same structures, whose sampling is used again.
+
+        Returns
+        -------
+        Sampled
+            Of the dose of :meth:`predicted_Gy`.
+        """
         predicted_Gy = np.asarray(self.predicted_Gy(delivery), np.float32)
         fractions = max(1, round(self.rows_fractions))
         influence = self.nominal.influence
@@ -166,17 +237,33 @@ class Planner:
         return Sampled(dose, self.nominal.structures, like=like)
 
     def fractions_of(self, dose_Gy: float) -> float:
-        """Fractions of a prescription: where they are added as many as it takes, whole or not."""
+        """Fractions of a prescription; where fractions are added, as many as it takes, whole or not.
+
+        Parameters
+        ----------
+        dose_Gy : float
+            Of the course.
+
+        Returns
+        -------
+        float
+        """
         rx, escalation = self.protocol.prescription, self.protocol.escalation
         adds = escalation is not None and escalation.by == "fractions"
         return dose_Gy / rx.fraction_Gy if adds else rx.fractions
 
     def held_by(self, row_dose_Gy: NDArray[np.float64]) -> Held:
-        """Which rows the second pass of every DVH point holds, after a dose near the optimum; empty without any.
+        """Which rows the second pass of every DVH point holds, after a dose near the optimum.
 
         Parameters
         ----------
-        row_dose_Gy : array (rows,), or (rows of the nominal scenario,) where there is no other
+        row_dose_Gy : float64 array, shape (rows,)
+            Course dose on the rows; of the nominal scenario alone where there is no other.
+
+        Returns
+        -------
+        dict of bool array
+            By number of the limit; empty without DVH points.
         """
         held = {}
         for number, limit in enumerate(canonical.limits_of(self.protocol, self.rows)):
@@ -255,7 +342,23 @@ class Planner:
     def once(
         self, problem: Problem | None = None, options: SolverOptions | None = None, warm: WarmStart = COLD
     ) -> Solution:
-        """Solve one programme; parameters, result and errors as those of :meth:`solve`."""
+        """Solve one programme: no priorities, no second pass.
+
+        Parameters
+        ----------
+        problem : Problem, optional
+        options : SolverOptions, optional
+        warm : WarmStart
+
+        Returns
+        -------
+        Solution
+
+        Raises
+        ------
+        SolverError
+            The limits cannot be met (names each, with the relaxation it needs), or the solver failed.
+        """
         problem, options = problem or Problem(), options or SolverOptions()
         began = time.process_time()
         with threadpool_limits(limits=1, user_api="blas"):

@@ -19,7 +19,14 @@ Held = Mapping[int, NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class HeldSum:
-    """A weighted sum of objectives that may not exceed a value, in the objectives' own unit."""
+    """A weighted sum of objectives that may not exceed a value.
+
+    Attributes
+    ----------
+    objectives : tuple of Objective
+    at_most : float
+        In the objectives' own unit.
+    """
 
     objectives: tuple[Objective, ...]
     at_most: float

@@ -15,7 +15,16 @@ from mrlinac.optimise.rows import ScenarioRows, StructureRows
 
 
 class RowDose:
-    """A forward dose on the rows of its scenario, with its noise, made structure by structure when asked for."""
+    """A forward dose on the rows of its scenario, with its noise, made structure by structure when asked for.
+
+    Parameters
+    ----------
+    rows : ScenarioRows
+    dose : Dose
+        Of the course.
+    scale : float
+        By which the dose is multiplied first.
+    """
 
     def __init__(self, rows: ScenarioRows, dose: Dose, scale: float = 1.0) -> None:
         self.rows, self.scale = rows, scale
@@ -30,7 +39,20 @@ class RowDose:
         *,
         scatter: bool = True,
     ) -> Figure:
-        """A number that is read off the rows' doses (Gy) and volumes (cc) of a structure, and its scatter if wanted."""
+        """A number that is read off the doses and volumes of a structure's rows.
+
+        Parameters
+        ----------
+        structure : str
+        of : callable
+            Of doses (Gy) and volumes (cc), arrays of shape (rows of the structure,).
+        scatter : bool
+            Whether its standard deviation is wanted, too.
+
+        Returns
+        -------
+        Figure
+        """
         rows = self.rows.of[structure]
         raw = of(self.dose_Gy[rows.index], rows.weights)
         if structure not in self._known:
@@ -47,7 +69,17 @@ class RowDose:
         return Figure(value, raw, noise.spread(first, second, known.shares))
 
     def mean(self, structure: str) -> Figure:
-        """The exact mean of a structure."""
+        """The exact mean of a structure.
+
+        Parameters
+        ----------
+        structure : str
+
+        Returns
+        -------
+        Figure
+            Gy.
+        """
         value = self.scale * self.rows.mean_of(structure, self._dose.dose_Gy)
         batches = self._dose.batches
         if batches is None:

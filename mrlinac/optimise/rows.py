@@ -29,8 +29,19 @@ CUT = 0.01
 
 @dataclass(frozen=True)
 class Thinning:
-    """How one structure is represented: ``rows`` for ``voxels``, merged in cubes of ``block`` voxels a side, but for
-    ``alone`` of them; where no voxel is merged ``block`` is 1 and ``alone`` 0."""
+    """How one structure is represented by rows; ``str`` of it is a sentence.
+
+    Attributes
+    ----------
+    structure : str
+    voxels, rows : int
+    block : int
+        Merged voxels are in cubes of this many a side; 1 where no voxel is merged.
+    mean_only : bool
+        Only the structure's mean is asked for: one exact row.
+    alone : int
+        Voxels with rows of their own beside merged ones.
+    """
 
     structure: str
     voxels: int
@@ -53,7 +64,14 @@ class Thinning:
 
 @dataclass(frozen=True)
 class StructureRows:
-    """Which dose rows belong to a structure, and the volume (cc) each stands for."""
+    """The rows of a structure.
+
+    Attributes
+    ----------
+    index : int64 array, shape (rows of the structure,)
+    weights : float64 array, shape (rows of the structure,)
+        Volume that each stands for, in cc.
+    """
 
     index: NDArray[np.int64]
     weights: NDArray[np.float64]
@@ -99,16 +117,47 @@ class ScenarioRows:
         return slice(self.first, self.first + int(self.pick.shape[0]))
 
     def stacked(self, structure: str) -> StructureRows:
-        """A structure's rows, numbered among all rows."""
+        """A structure's rows, numbered among the rows of all scenarios.
+
+        Parameters
+        ----------
+        structure : str
+
+        Returns
+        -------
+        StructureRows
+        """
         rows = self.of[structure]
         return StructureRows(rows.index + self.first, rows.weights)
 
     def on_rows(self, dose_Gy: NDArray[np.floating]) -> NDArray[np.float64]:
-        """A dose on the grid [z, y, x], on these rows."""
+        """A dose on these rows.
+
+        Parameters
+        ----------
+        dose_Gy : float array [z, y, x]
+
+        Returns
+        -------
+        float64 array, shape (rows of the scenario,)
+            Gy.
+        """
         return np.asarray(self.pick @ np.asarray(dose_Gy, dtype=np.float64).ravel())
 
     def mean_of(self, name: str, dose_Gy: NDArray[np.floating]) -> float:
-        """Mean of a dose on the grid over a structure."""
+        """Mean of a dose over a structure.
+
+        Parameters
+        ----------
+        name : str
+            Of the structure.
+        dose_Gy : float array [z, y, x]
+
+        Returns
+        -------
+        float
+            Gy.
+        """
         voxel, share = self.occupancy[name]
         return float(np.asarray(dose_Gy, dtype=np.float64).ravel()[voxel] @ share)
 

@@ -47,7 +47,15 @@ class LimitState:
 
 @dataclass(frozen=True)
 class ObjectiveState:
-    """One objective at the solution, on the solver's rows."""
+    """One objective at the solution, on the solver's rows.
+
+    Attributes
+    ----------
+    name : str
+    weight, value : float
+    unit : str
+        Of the value.
+    """
 
     name: str
     weight: float
@@ -197,7 +205,22 @@ COLD = WarmStart()
 def certified(
     outcome: Outcome, limits: tuple[LimitState, ...], stuck: list[int], solver: str, least_gap: float = 0.0
 ) -> Certificate:
-    """What a solve proved: optimal, relaxed (and by how much), or inexact and why."""
+    """What a solve proved: optimal, relaxed (and by how much), or inexact and why.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    limits : tuple of LimitState
+    stuck : list of int
+        Numbers of the limits that are exceeded.
+    solver : str
+    least_gap : float
+        Where limits are exceeded: how far the smallest sum of excesses may be away, relative to 1 Gy more than it.
+
+    Returns
+    -------
+    Certificate
+    """
     if outcome.gap > OPTIMAL_GAP:
         status = f"inexact: stopped at a gap of {100 * outcome.gap:.2g} %"
     elif stuck and least_gap > 0:
@@ -213,7 +236,17 @@ def certified(
 
 
 def priority_sentences(solution: Solution) -> tuple[str, ...]:
-    """What each priority but the last reached, as sentences."""
+    """What each priority but the last reached.
+
+    Parameters
+    ----------
+    solution : Solution
+
+    Returns
+    -------
+    tuple of str
+        Sentences; empty where there is one priority only.
+    """
     return tuple(
         f"Optimisation: the objectives of priority {one.priority} reached {one.reached:.4g} and were held at "
         f"{one.held_at:.4g}"
@@ -232,7 +265,23 @@ def infeasible(
     scaled_later: float = 1.0,
     least_gap: float = 0.0,
 ) -> str:
-    """The sentence that says which limits stand in the way and the smallest relaxation found."""
+    """The sentence that says which limits stand in the way and the smallest relaxation found.
+
+    Parameters
+    ----------
+    limits : tuple of LimitState
+    stuck : list of int
+        Numbers of the limits that are exceeded.
+    excess_Gy : array, shape (limits,)
+    scaled_later : float
+        What the plan will be multiplied by when it is normalised.
+    least_gap : float
+        See :func:`certified`.
+
+    Returns
+    -------
+    str
+    """
     words = "; ".join(
         f"{limits[k].name} {'<=' if limits[k].upper else '>='} {limits[k].limit_Gy / scaled_later:.2f} Gy "
         f"would have to give {excess_Gy[k]:.2f} Gy"

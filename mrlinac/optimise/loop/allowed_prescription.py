@@ -74,7 +74,12 @@ class AllowedPrescription:
     limits: tuple[OrganLimit, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values.
+
+        Returns
+        -------
+        dict
+        """
         return asdict(self)
 
 

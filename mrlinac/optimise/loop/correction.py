@@ -103,7 +103,18 @@ class Correction:
         return tuple(one.comparisons for one in self.history)
 
     def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
-        """Normalised to the prescription, by the loop's dose or by another of one fraction."""
+        """Normalised to the prescription, by the loop's dose or by another of one fraction.
+
+        Parameters
+        ----------
+        protocol : Protocol
+        fraction : Sampled, optional
+            Another forward dose of one fraction of :attr:`unscaled`.
+
+        Returns
+        -------
+        Finished
+        """
         if fraction is None:
             return Finished(self.delivery, self.sampled, protocol, self.normalisation)
         course = fraction.course(protocol.prescription.fractions)
@@ -183,7 +194,19 @@ def correct(
 
 
 def running_mean(mean_Gy: NDArray[np.float32] | None, new_Gy: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Mean [z, y, x] of ``count`` doses, from that of all but the last."""
+    """Mean of doses, from that of all but the last.
+
+    Parameters
+    ----------
+    mean_Gy : float32 array [z, y, x] or None
+        Mean of ``count - 1`` doses; None before the first.
+    new_Gy : float32 array [z, y, x]
+    count : int
+
+    Returns
+    -------
+    float32 array [z, y, x]
+    """
     return new_Gy if mean_Gy is None else mean_Gy + (new_Gy - mean_Gy) / np.float32(count)
 
 

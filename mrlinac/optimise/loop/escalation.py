@@ -142,7 +142,19 @@ class Escalated:
         return tuple(one.comparisons for one in self.history)
 
     def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
-        """At the prescription that the loop's dose allows, or another of one fraction."""
+        """At the prescription that the loop's dose allows, or another of one fraction.
+
+        Parameters
+        ----------
+        protocol : Protocol
+            At the floor.
+        fraction : Sampled, optional
+            Another forward dose of one fraction of :attr:`unscaled`.
+
+        Returns
+        -------
+        Finished
+        """
         delivery, course, allowed = self.delivery, self.sampled, self.round.allowed
         if fraction is not None:
             delivery, course, allowed = prescribe_allowed(protocol, self.unscaled, fraction, self.round.aimed_Gy)

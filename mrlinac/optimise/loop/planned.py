@@ -86,5 +86,17 @@ class Planned(Interface):
         ...
 
     def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
-        """The plan at its prescription, by the rounds' forward dose or by another of one fraction."""
+        """The plan at its prescription, by the rounds' forward dose or by another of one fraction.
+
+        Parameters
+        ----------
+        protocol : Protocol
+            As it was planned with.
+        fraction : Sampled, optional
+            Another forward dose of one fraction of :attr:`unscaled`.
+
+        Returns
+        -------
+        Finished
+        """
         ...
