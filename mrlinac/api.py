@@ -254,7 +254,7 @@ def write_phantom(folder: str | Path, *, seed: int = 1) -> Patient:
 
     Raises
     ------
-    SpecError, DiskError
+    DataError, DiskError
         The folder is not empty, or cannot be written.
     """
     return dicom.write_patient(thorax(seed), Path(folder))
@@ -392,7 +392,7 @@ def check_recalculation(
 
     Raises
     ------
-    SpecError
+    DataError
         What the folder holds, and the remedy.
     """
     wanted = recalculation.recalculation_fingerprint(result, field_T, seed)
@@ -427,7 +427,7 @@ def check_output_early(plan: PlanSpec, folder: str | Path, *, overwrite: bool = 
 
     Raises
     ------
-    SpecError, DiskError
+    DataError, DiskError
         What the folder holds, or how much room is missing.
     """
     _check_output_early(Path(folder), plan, overwrite=overwrite)
@@ -446,7 +446,7 @@ def check_output(plan: PlanSpec, patient: Patient, folder: str | Path, *, overwr
 
     Raises
     ------
-    SpecError
+    DataError
         What the folder holds, and the remedy.
     """
     _check_output(Path(folder), made_from.fingerprint_of(plan, patient), overwrite=overwrite)
@@ -551,7 +551,7 @@ def write_report(results: Mapping[str, PlanResult], folder: str | Path, *, figur
 
     Raises
     ------
-    SpecError
+    DataError
         The folder holds something else.
     """
     if len(results) == 1:

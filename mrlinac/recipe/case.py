@@ -65,6 +65,15 @@ class Case:
 def prepare(spec: PlanSpec, patient: Patient) -> Case:
     """Grid, structures, medium, isocentre and beamlets of a plan for a patient.
 
+    Parameters
+    ----------
+    spec : PlanSpec
+    patient : Patient
+
+    Returns
+    -------
+    Case
+
     Raises
     ------
     DataError
@@ -110,6 +119,15 @@ def source_of(spec: PlanSpec, patient: Patient) -> PatientSource:
 
     The patient's own file goes before the plan's table, and ``--set patient.…`` goes before both. An MR has no saturated
     voxels, so the rule for metal is not for it.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    patient : Patient
+
+    Returns
+    -------
+    PatientSource
     """
     source, told = spec.patient, patient.decisions
     overrides, metal = dict(source.density_overrides), source.metal
@@ -130,7 +148,17 @@ def _asked_for(spec: PlanSpec, key: str) -> bool:
 
 
 def rules_of(spec: PlanSpec, patient: Patient) -> Mapping[str, StructureRule]:
-    """The protocol's structure rules; PTVs are made from the target that ``patient.toml`` names, where it does."""
+    """The protocol's structure rules; PTVs are made from the target that ``patient.toml`` names, where it does.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    patient : Patient
+
+    Returns
+    -------
+    mapping of name to StructureRule
+    """
     rules = spec.protocol.structures
     base = None if patient.decisions is None else patient.decisions.target_base
     if base is None:
@@ -143,7 +171,17 @@ def rules_of(spec: PlanSpec, patient: Patient) -> Mapping[str, StructureRule]:
 
 
 def imaged_z_mm(patient: Patient) -> tuple[float, float]:
-    """Outer edges of the range along z that is imaged and has an outline of the body."""
+    """Outer edges of the range along z that is imaged and has an outline of the body.
+
+    Parameters
+    ----------
+    patient : Patient
+
+    Returns
+    -------
+    low, high : float
+        mm, in LPS.
+    """
     lower, upper = patient.image.grid.lower_xyz_mm[2], patient.image.grid.upper_xyz_mm[2]
     external = patient.external
     half = external.slice_spacing_mm / 2
@@ -152,10 +190,19 @@ def imaged_z_mm(patient: Patient) -> tuple[float, float]:
 
 
 def couch_of(machine: Machine, patient: Patient) -> CouchGeometry:
-    """The machine's couch in contact beneath the patient, or where patient.toml says; its midline under the body's.
+    """The machine's couch in contact beneath the patient, or where ``patient.toml`` says; its midline under the body's.
 
     Beneath is where gravity points for the patient's position: behind a supine patient, in front of a prone one, beside
     one on the side.
+
+    Parameters
+    ----------
+    machine : Machine
+    patient : Patient
+
+    Returns
+    -------
+    CouchGeometry
     """
     layers = tuple((layer.thickness_mm, layer.density_g_cm3, layer.material) for layer in machine.couch.layers)
     axis, sign = lies_on(patient.position)
@@ -185,7 +232,18 @@ def isocentre_of(machine: Machine, structures: StructureSet, couch: CouchGeometr
 
 
 def fixed_xy_mm(machine: Machine, couch: CouchGeometry) -> tuple[float, float] | None:
-    """Where the isocentre lies across the table on a machine whose table moves along the bore only; else None."""
+    """Where the isocentre lies across a table that moves along the bore only.
+
+    Parameters
+    ----------
+    machine : Machine
+    couch : CouchGeometry
+
+    Returns
+    -------
+    tuple of float, or None
+        x, y in mm (LPS); None on a machine whose table moves in all directions.
+    """
     if machine.isocentre.rule != "fixed-table":
         return None
     height_mm = machine.isocentre.height_above_table_mm
@@ -198,7 +256,25 @@ def fixed_xy_mm(machine: Machine, couch: CouchGeometry) -> tuple[float, float] |
 def beams_of(
     spec: PlanSpec, structures: StructureSet, isocentre_xyz_mm: Triple, position: str
 ) -> tuple[BeamletMap, ...]:
-    """The beams of the technique and the beamlets each needs to cover the prescription's target."""
+    """The beams of the technique and the beamlets each needs to cover the prescription's target.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    structures : StructureSet
+    isocentre_xyz_mm : tuple of float
+    position : str
+        How the patient lies.
+
+    Returns
+    -------
+    tuple of BeamletMap
+
+    Raises
+    ------
+    DataError
+        The target lies outside the field.
+    """
     target = structures[spec.protocol.prescription.target].occupancy
     technique, machine = spec.technique, spec.machine
     try:

@@ -49,7 +49,12 @@ class Check:
         raise_all(DataError, "the plan cannot be made:", self.problems)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {"problems": list(self.problems), "notes": list(self.notes), "estimates": list(self.estimates)}
 
 
@@ -61,6 +66,11 @@ def check_early(spec: PlanSpec, names: Iterable[str] | None = None) -> Check:
     spec : PlanSpec
     names : iterable of str, optional
         The patient's structures, where they are known already.
+
+    Returns
+    -------
+    Check
+        Without a case.
     """
     problems = [*gantry_problems(spec), *transport.machine_problems(spec.machine)]
     if names is not None:
@@ -75,6 +85,10 @@ def check(spec: PlanSpec, patient: Patient) -> Check:
     ----------
     spec : PlanSpec
     patient : Patient
+
+    Returns
+    -------
+    Check
     """
     problems = [*gantry_problems(spec), *transport.machine_problems(spec.machine), *patient_problems(patient)]
     if not problems:
@@ -251,6 +265,11 @@ def planning_lacks(patient: Patient, protocols: Iterable[Protocol]) -> list[str]
     patient : Patient
     protocols : iterable of Protocol
         Those that may be planned with.
+
+    Returns
+    -------
+    list of str
+        Each with its remedy.
     """
     lacks = patient_problems(patient)
     names = set(patient.rois)
@@ -306,7 +325,18 @@ def drawn_structures(protocol: Protocol, names: Iterable[str]) -> list[str]:
 
 
 def estimates(spec: PlanSpec, case: Case) -> list[str]:
-    """Memory and photons, as sentences."""
+    """Memory, photons and time.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    case : Case
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
     guess = transport.estimate(case.medium, case.maps, photons_per_beamlet=spec.numerics.photons_per_beamlet)
     nz, ny, nx = case.grid.shape_zyx
     return [

@@ -30,6 +30,10 @@ def with_derived(patient: Patient, wanted: Sequence[str] | bool = True, *, store
     wanted : sequence of str, or bool
     store : Store, optional
         By default the user's cache.
+
+    Returns
+    -------
+    Patient
     """
     asked = DERIVABLE if wanted is True else () if wanted is False else tuple(wanted)
     if not asked or patient.image.quantity != "HU":

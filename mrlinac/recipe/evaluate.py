@@ -172,6 +172,10 @@ def evaluate(
     criteria : Criteria, optional
         Of gamma, where there are several doses.
 
+    Returns
+    -------
+    Evaluation
+
     Raises
     ------
     SpecError
@@ -211,7 +215,17 @@ OUTSIDE = "outside_percent"
 
 
 def outside_column(label: str) -> str:
-    """Column of the tables of structures and metrics: the share of a structure outside a dose's grid."""
+    """Column of the tables of structures and metrics: the share of a structure outside a dose's grid.
+
+    Parameters
+    ----------
+    label : str
+        Of the dose.
+
+    Returns
+    -------
+    str
+    """
     return f"outside {label} (%)"
 
 
@@ -259,7 +273,7 @@ def _structures(measuring: Measuring) -> pd.DataFrame:
 def check_requests(
     requests: Sequence[Request], names: Sequence[str], prescription_Gy: float | None, clinic: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """Whether what is asked for can be measured in structures of these names; which structures each name asked for means.
+    """Whether what is asked for can be measured in structures of these names.
 
     Parameters
     ----------
@@ -268,6 +282,11 @@ def check_requests(
     prescription_Gy : float or None
     clinic : mapping
         The clinic's name by name, where it has another.
+
+    Returns
+    -------
+    dict of list of str
+        The structures that each name asked for means.
 
     Raises
     ------
@@ -291,7 +310,16 @@ def check_requests(
 
 
 def clinic_names(rois: Mapping[str, Roi]) -> dict[str, str]:
-    """The clinic's name of each drawn structure."""
+    """The clinic's name of each drawn structure.
+
+    Parameters
+    ----------
+    rois : mapping of name to Roi
+
+    Returns
+    -------
+    dict of str
+    """
     return {name: roi.original_name for name, roi in rois.items()}
 
 
@@ -334,9 +362,15 @@ def _listed(names: Sequence[str], clinic: Mapping[str, str]) -> list[str]:
 def check_course(protocol: Protocol, doses: Mapping[str, Dose]) -> None:
     """Refuse doses of another number of fractions than the protocol's.
 
+    Parameters
+    ----------
+    protocol : Protocol
+    doses : mapping of label to Dose
+
     Raises
     ------
     DataError
+        Names each dose.
     """
     wanted = protocol.prescription.fractions
     for label, dose in doses.items():
@@ -406,5 +440,17 @@ def _differences(measuring: Measuring, reference: str, others: Sequence[str]) ->
 
 
 def difference_map(evaluation: Evaluation, label: str) -> NDArray[np.float32]:
-    """Dose minus reference [z, y, x] in Gy, on the reference's grid."""
+    """Dose minus reference, on the reference's grid.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    label : str
+        Of the dose.
+
+    Returns
+    -------
+    float32 array [z, y, x]
+        Gy.
+    """
     return difference(evaluation.doses[label], next(iter(evaluation.doses.values())))

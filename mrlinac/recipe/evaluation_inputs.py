@@ -55,6 +55,14 @@ def read_doses(
     same_frame : bool
         Take all doses for lying in one frame of reference whatever the files say.
 
+    Returns
+    -------
+    doses : dict of Dose
+        By label.
+    fractions : int or None
+    frame_uid : str
+    notes : Notes
+
     Raises
     ------
     DataError
@@ -161,6 +169,13 @@ def read_subject(
     deriver : function
         Derives them, or has them from before.
 
+    Returns
+    -------
+    rois : dict of Roi
+    patient : Patient or None
+        None without a CT.
+    notes : Notes
+
     Raises
     ------
     DataError
@@ -223,7 +238,22 @@ def subject_of(
     doses: Mapping[str, Dose],
     notes: Sequence[Note],
 ) -> Subject:
-    """Drawn structures with those that the protocol's rules make of them; what cannot be made is noted."""
+    """Drawn structures with those that the protocol's rules make of them; what cannot be made is noted.
+
+    Parameters
+    ----------
+    rois : mapping of name to Roi
+    patient : Patient or None
+    protocol : Protocol or None
+    doses : mapping of label to Dose
+        Their voxels decide the grid of structures made by rule.
+    notes : sequence of Note
+        Of reading.
+
+    Returns
+    -------
+    Subject
+    """
     label = patient.label if patient is not None else "case-" + _key(rois)
     ruled: StructureSet | None = None
     more: tuple[Note, ...] = ()
@@ -235,7 +265,17 @@ def subject_of(
 
 
 def subject_names(rois: Mapping[str, Roi], protocol: Protocol | None) -> tuple[str, ...]:
-    """Names of the structures of :func:`subject_of`, before any is made."""
+    """Names of the structures of :func:`subject_of`, before any is made.
+
+    Parameters
+    ----------
+    rois : mapping of name to Roi
+    protocol : Protocol or None
+
+    Returns
+    -------
+    tuple of str
+    """
     made = [] if protocol is None else made_by_rule(rois, _all_optional(protocol.structures))
     return tuple(dict.fromkeys((*rois, *made)))
 
@@ -306,6 +346,15 @@ def dose_files(words: Sequence[str]) -> dict[str, list[Path]]:
     """Doses as a person types them: ``plan.dcm``, ``a.dcm+b.dcm`` (a sum), ``final=plan.dcm`` (with a label).
 
     A dose without a label is called ``dose A``, ``dose B`` …: the names of files may be those of people.
+
+    Parameters
+    ----------
+    words : sequence of str
+
+    Returns
+    -------
+    dict of list of Path
+        By label.
 
     Raises
     ------

@@ -38,6 +38,20 @@ def influence_of(spec: PlanSpec, case: Case, *, tell: Tell, store: Store, thread
     stale one is never used; but not which beamlets or voxels are wanted, because no column depends on that. So a
     smaller margin or another protocol is served from what a larger one left, equal bit for bit to a fresh one, and a
     run that was stopped goes on with the beam it was at.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    case : Case
+    tell : callable
+        Progress: of (done, total, text).
+    store : Store
+    threads : int or None
+        Of the Monte Carlo; None: all cores.
+
+    Returns
+    -------
+    Influence
     """
     wanted = rows_wanted(spec.protocol, case.structures).reshape(-1)
     beams: list[BeamColumns] = []
@@ -102,7 +116,16 @@ class BeamColumns:
 
     @classmethod
     def of(cls, entry: Entry) -> BeamColumns:
-        """From what the store holds."""
+        """From what the store holds.
+
+        Parameters
+        ----------
+        entry : Entry
+
+        Returns
+        -------
+        BeamColumns
+        """
         arrays, meta = entry.arrays, dict(entry.meta)
         lattice_uv, size = arrays["lattice_uv"], int(meta["voxels"])
         voxels = np.unpackbits(arrays["voxels"], count=size).astype(bool)
@@ -117,7 +140,12 @@ class BeamColumns:
         )
 
     def entry(self) -> Entry:
-        """As the store keeps it."""
+        """As the store keeps it.
+
+        Returns
+        -------
+        Entry
+        """
         return Entry(
             {
                 "lattice_uv": self.lattice_uv,
@@ -130,16 +158,45 @@ class BeamColumns:
         )
 
     def places(self, lattice_uv: NDArray[np.int32]) -> NDArray[np.int64]:
-        """The column of each beamlet, −1 where there is none."""
+        """The column of each beamlet, −1 where there is none.
+
+        Parameters
+        ----------
+        lattice_uv : int32 array, shape (n, 2)
+
+        Returns
+        -------
+        int64 array, shape (n,)
+        """
         where = {(int(u), int(v)): n for n, (u, v) in enumerate(self.lattice_uv)}
         return np.array([where.get((int(u), int(v)), -1) for u, v in lattice_uv], np.int64)
 
     def hold(self, lattice_uv: NDArray[np.int32], voxels: NDArray[np.bool_]) -> bool:
-        """Whether all these beamlets and voxels are there."""
+        """Whether all these beamlets and voxels are there.
+
+        Parameters
+        ----------
+        lattice_uv : int32 array, shape (n, 2)
+        voxels : bool array, shape (grid.size,)
+
+        Returns
+        -------
+        bool
+        """
         return bool((self.places(lattice_uv) >= 0).all() and not (voxels & ~self.voxels).any())
 
     def chosen(self, lattice_uv: NDArray[np.int32], voxels: NDArray[np.bool_]) -> BeamColumns:
-        """These beamlets in this order, other voxels emptied."""
+        """These beamlets in this order, other voxels emptied.
+
+        Parameters
+        ----------
+        lattice_uv : int32 array, shape (n, 2)
+        voxels : bool array, shape (grid.size,)
+
+        Returns
+        -------
+        BeamColumns
+        """
         matrix = self.matrix
         if not np.array_equal(lattice_uv, self.lattice_uv):
             matrix = matrix[:, self.places(lattice_uv)]

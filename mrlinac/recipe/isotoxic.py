@@ -84,19 +84,48 @@ class EscalationRecord:
     limits: tuple[EscalationLimit, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as ``result.json`` holds them."""
+        """Plain values, as ``result.json`` holds them.
+
+        Returns
+        -------
+        dict
+        """
         return {**asdict(self), "reasons": list(self.reasons), "limits": [asdict(limit) for limit in self.limits]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EscalationRecord:
-        """From what :meth:`as_dict` wrote."""
+        """The record that :meth:`as_dict` wrote.
+
+        Parameters
+        ----------
+        values : mapping
+
+        Returns
+        -------
+        EscalationRecord
+        """
         limits = tuple(EscalationLimit(**limit) for limit in values["limits"])
         return cls(**{**values, "reasons": tuple(values["reasons"]), "limits": limits})
 
 
 @singledispatch
 def record_of(planned: optimise.Planned, finished: optimise.Finished, protocol: Protocol) -> EscalationRecord | None:
-    """What is kept of an escalation; None where the prescription was given."""
+    """What is kept of an escalation.
+
+    Parameters
+    ----------
+    planned : Planned
+        The rounds.
+    finished : Finished
+        The plan at its prescription.
+    protocol : Protocol
+        At the floor.
+
+    Returns
+    -------
+    EscalationRecord or None
+        None where the prescription was given.
+    """
     return None
 
 
@@ -135,7 +164,16 @@ def _of_escalated(planned: optimise.Escalated, finished: optimise.Finished, prot
 
 
 def sentence(record: EscalationRecord) -> str:
-    """The isotoxic prescription in one sentence or two."""
+    """The isotoxic prescription in one sentence or two.
+
+    Parameters
+    ----------
+    record : EscalationRecord
+
+    Returns
+    -------
+    str
+    """
     stopped = {"cap": "stopped by the cap", "plan": "stopped where the plan may not be scaled further"}
     words = stopped.get(record.driver, f"stopped by {record.driver}")
     course = f"{record.dose_Gy:g} Gy in {record.fractions} fractions"

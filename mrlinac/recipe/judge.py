@@ -32,6 +32,21 @@ def tables(
     Hot-spot metrics of the body and of normal tissue leave out what ``sampled`` knows to be air; constraints are judged on
     all of a structure, as the optimiser holds them. In every table ``value`` is without the bias of noise and is what is
     judged, ``raw`` is as read off the dose, ``sigma`` is the standard deviation of ``value``.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        At the prescription.
+    sampled : Sampled
+        Dose of the course.
+    structures : StructureSet
+    duals : mapping of str to float
+        By name of the constraint: its multiplier in the optimisation.
+
+    Returns
+    -------
+    dict of DataFrame
+        ``goals``, ``constraints``, ``models``, ``skin``.
     """
     asked = {one.structure for one in (*protocol.goals, *protocol.models.values())}
     asked |= {constraint.of.structure for constraint in protocol.constraints}
@@ -48,7 +63,18 @@ def tables(
 
 
 def air_in(structures: StructureSet, density_g_cm3: NDArray[np.float32]) -> Air | None:
-    """Tells places in air by the density of the voxel they lie in; None without a body."""
+    """Tells places in air by the density of the voxel they lie in.
+
+    Parameters
+    ----------
+    structures : StructureSet
+    density_g_cm3 : float32 array [z, y, x]
+
+    Returns
+    -------
+    Air or None
+        None without a body.
+    """
     body = structures.of_role("external")
     if not body:
         return None
@@ -57,7 +83,13 @@ def air_in(structures: StructureSet, density_g_cm3: NDArray[np.float32]) -> Air 
 
 @dataclass(frozen=True)
 class AirVoxels:
-    """Tells which places (n, 3) in LPS lie in voxels of air."""
+    """Tells which places lie in voxels of air.
+
+    Attributes
+    ----------
+    grid : Grid
+    air : bool array [z, y, x]
+    """
 
     grid: Grid
     air: NDArray[np.bool_]
@@ -75,10 +107,22 @@ GOAL_COLUMNS = (
 
 
 def goals_table(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> pd.DataFrame:
-    """One row a goal: :data:`GOAL_COLUMNS`.
+    """The goals of a protocol.
 
-    An optional structure that the patient lacks has the verdict ``absent``, one that cannot be evaluated ``void``: nothing
-    is skipped silently.
+    Nothing is skipped silently: an optional structure that the patient lacks has the verdict ``absent``, one that cannot
+    be evaluated ``void``.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    sampled : Sampled
+        Dose of the course.
+    structures : StructureSet
+
+    Returns
+    -------
+    DataFrame
+        One row a goal: :data:`GOAL_COLUMNS`.
     """
     rows = [asdict(verdict) for verdict in verdicts.judge(protocol, sampled, structures)]
     table = pd.DataFrame(rows).rename(columns={"outcome": "verdict"}).reindex(columns=list(GOAL_COLUMNS))
@@ -92,9 +136,20 @@ MODEL_COLUMNS = (
 
 
 def models_table(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> pd.DataFrame:
-    """One row a model: :data:`MODEL_COLUMNS`.
+    """The complication and control models of a protocol.
 
-    The verdict is never a judgement: ``report``, or with its reason ``absent`` or ``void``. Nothing is skipped.
+    Parameters
+    ----------
+    protocol : Protocol
+    sampled : Sampled
+        Dose of the course.
+    structures : StructureSet
+
+    Returns
+    -------
+    DataFrame
+        One row a model: :data:`MODEL_COLUMNS`. The verdict is never a judgement: ``report``, or with its reason
+        ``absent`` or ``void``. Nothing is skipped.
     """
     rows = [asdict(one) for one in estimates.estimate(protocol, sampled, structures)]
     table = pd.DataFrame(rows).rename(columns={"outcome": "verdict"}).reindex(columns=list(MODEL_COLUMNS))
@@ -104,7 +159,22 @@ def models_table(protocol: Protocol, sampled: Sampled, structures: StructureSet)
 def constraints_table(
     protocol: Protocol, sampled: Sampled, structures: StructureSet, duals: Mapping[str, float]
 ) -> pd.DataFrame:
-    """One row a hard constraint: name, value, raw, sigma and limit in Gy, met, dual, source."""
+    """The hard constraints of a protocol.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    sampled : Sampled
+        Dose of the course.
+    structures : StructureSet
+    duals : mapping of str to float
+        By name of the constraint: its multiplier in the optimisation.
+
+    Returns
+    -------
+    DataFrame
+        One row a constraint: name, value, raw, sigma and limit in Gy, met, dual, source.
+    """
     rx, rows = protocol.prescription, []
     for constraint in protocol.constraints:
         of = constraint.of
@@ -139,7 +209,16 @@ def _limit_value(
 def skin_table(sampled: Sampled, structures: StructureSet) -> pd.DataFrame:
     """The skin metrics of every structure whose name begins with ``Skin`` and that can be evaluated.
 
-    Columns metric, region, value, unit, raw, sigma.
+    Parameters
+    ----------
+    sampled : Sampled
+        Dose of the course.
+    structures : StructureSet
+
+    Returns
+    -------
+    DataFrame
+        Columns metric, region, value, unit, raw, sigma.
     """
     rows = []
     for name, structure in structures.structures.items():
@@ -156,7 +235,19 @@ def skin_table(sampled: Sampled, structures: StructureSet) -> pd.DataFrame:
 
 
 def skin_sentence(skin: pd.DataFrame, prescription_Gy: float, structures: StructureSet) -> str:
-    """Whether the primary skin metric is known well enough to compare arms (0.3 % of the prescription)."""
+    """Whether the primary skin metric is known well enough to compare arms (0.3 % of the prescription).
+
+    Parameters
+    ----------
+    skin : DataFrame
+        Of :func:`skin_table`.
+    prescription_Gy : float
+    structures : StructureSet
+
+    Returns
+    -------
+    str
+    """
     if "Skin" in structures and structures["Skin"].flaw:
         return f"{SKIN_SAYS} is not evaluable: {structures['Skin'].flaw}."
     primary = skin[(skin["region"] == "Skin") & (skin["metric"] == "D2cc")]

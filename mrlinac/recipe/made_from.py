@@ -13,7 +13,17 @@ from mrlinac.recipe.spec import PlanSpec
 
 
 def made_from(dose: Dose) -> dict[str, Any]:
-    """What a dose was made with, for the record."""
+    """What a dose was made with, for the record.
+
+    Parameters
+    ----------
+    dose : Dose
+
+    Returns
+    -------
+    dict
+        Plain values, for ``result.json``.
+    """
     return {
         "engine": dose.provenance.engine,
         "device": dose.provenance.device,
@@ -24,7 +34,17 @@ def made_from(dose: Dose) -> dict[str, Any]:
 
 
 def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
-    """Hash of the resolved plan, of the patient's image and structures, and of what ``patient.toml`` says of planning."""
+    """Hash of the resolved plan, of the patient's image and structures, and of what ``patient.toml`` says of planning.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    patient : Patient
+
+    Returns
+    -------
+    str
+    """
     source, told = source_of(spec, patient), patient.decisions or PatientFile()
     return fingerprint(
         spec.fingerprint,
@@ -38,5 +58,18 @@ def fingerprint_of(spec: PlanSpec, patient: Patient) -> str:
 
 
 def stream_seed(seed: int, purpose: str, number: int = 0) -> int:
-    """Seed of one forward dose: doses of other purposes, rounds and plans share no random numbers."""
+    """Seed of one forward dose: doses of other purposes, rounds and plans share no random numbers.
+
+    Parameters
+    ----------
+    seed : int
+        Of the plan.
+    purpose : str
+    number : int
+        Of the round.
+
+    Returns
+    -------
+    int
+    """
     return int(fingerprint("stream", seed, purpose, number)[:15], 16)

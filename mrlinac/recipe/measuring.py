@@ -61,19 +61,49 @@ class Subject:
         return next((name for name, roi in self.rois.items() if roi.role == "external"), None)
 
     def origin(self, name: str) -> str:
-        """Who made a structure: a person, software, or a rule of the protocol."""
+        """Who made a structure: a person, software, or a rule of the protocol.
+
+        Parameters
+        ----------
+        name : str
+            Of the structure.
+
+        Returns
+        -------
+        str
+        """
         if self.ruled is not None and name in self.ruled:
             return "derived by rule"
         return "derived by software" if self.rois[name].derived else "drawn"
 
     def role(self, name: str) -> Role:
-        """Role of a structure."""
+        """Role of a structure.
+
+        Parameters
+        ----------
+        name : str
+            Of the structure.
+
+        Returns
+        -------
+        Role
+        """
         if self.ruled is not None and name in self.ruled:
             return self.ruled[name].role
         return self.rois[name].role
 
     def flaw(self, name: str) -> str:
-        """Why no number of a structure means anything; empty where all is well."""
+        """Why no number of a structure means anything; empty where all is well.
+
+        Parameters
+        ----------
+        name : str
+            Of the structure.
+
+        Returns
+        -------
+        str
+        """
         return self.ruled[name].flaw if self.ruled is not None and name in self.ruled else ""
 
 
@@ -125,11 +155,41 @@ class Measuring:
         return True
 
     def samples(self, label: str, name: str) -> Samples:
-        """Samples of a structure that a dose knows."""
+        """Samples of a structure in a dose.
+
+        Parameters
+        ----------
+        label : str
+            Of the dose.
+        name : str
+            Of the structure.
+
+        Returns
+        -------
+        Samples
+        """
         return self.sampled[label].samples(name)
 
     def figure(self, label: str, name: str, wanted: Metric) -> Figure:
-        """One metric; raises ValueError where it has no value."""
+        """One metric of a structure in a dose.
+
+        Parameters
+        ----------
+        label : str
+            Of the dose.
+        name : str
+            Of the structure.
+        wanted : Metric
+
+        Returns
+        -------
+        Figure
+
+        Raises
+        ------
+        ValueError
+            The metric has no value.
+        """
         if name not in self.known[label]:
             raise ValueError(f"{name} is empty, or lies outside the dose grid")
         if flaw := self.subject.flaw(name):
@@ -137,7 +197,19 @@ class Measuring:
         return self.sampled[label].metric(name, wanted, self.prescription_Gy)
 
     def row(self, name: str, wanted: Metric) -> dict[str, object]:
-        """One metric in every dose; where a dose carries its noise, also the raw value and a standard deviation."""
+        """One metric of a structure in every dose.
+
+        Parameters
+        ----------
+        name : str
+            Of the structure.
+        wanted : Metric
+
+        Returns
+        -------
+        dict
+            A row of the table of metrics; where a dose carries its noise, also the raw value and a standard deviation.
+        """
         row: dict[str, object] = {"structure": name, "metric": wanted.text, "unit": wanted.unit, "remark": ""}
         for label in self.doses:
             try:
@@ -150,7 +222,13 @@ class Measuring:
         return row
 
     def structures(self) -> pd.DataFrame:
-        """One row a structure."""
+        """The structures that were measured.
+
+        Returns
+        -------
+        DataFrame
+            One row a structure.
+        """
         rows = []
         for name in self.subject.names:
             known = {label: self.samples(label, name) for label in self.doses if name in self.known[label]}
@@ -166,7 +244,17 @@ class Measuring:
         return pd.DataFrame(rows)
 
     def dvhs(self, label: str) -> dict[str, DVH]:
-        """DVH of every structure, without the bias of noise."""
+        """DVH of every structure in a dose, without the bias of noise.
+
+        Parameters
+        ----------
+        label : str
+            Of the dose.
+
+        Returns
+        -------
+        dict of DVH
+        """
         found = {}
         for name in self.known[label]:
             judged = self.sampled[label].views(name).judged
@@ -189,7 +277,13 @@ class Measuring:
 
 @dataclass(frozen=True)
 class AirOfCT:
-    """Tells which places (n, 3) in LPS lie in air by a CT's values."""
+    """Tells which places lie in air by a CT's values.
+
+    Attributes
+    ----------
+    image : Image
+        In HU.
+    """
 
     image: Image
 

@@ -22,7 +22,18 @@ CONTAMINATED_T = 0.05
 
 
 def recalculation_fingerprint(result: PlanResult, field_T: float | None, seed: int | None = None) -> str:
-    """Hash of a result, the field it is recalculated in, and the seed."""
+    """Hash of a result, the field it is recalculated in, and the seed.
+
+    Parameters
+    ----------
+    result : PlanResult
+    field_T, seed
+        As in :func:`recalculate`.
+
+    Returns
+    -------
+    str
+    """
     own = result.spec.numerics.seed if seed is None else seed
     return fingerprint("recalculate", result.fingerprint, list(_field_of(result, field_T)), own)
 
@@ -40,13 +51,25 @@ def recalculate(
 
     Parameters
     ----------
+    result : PlanResult
     field_T : float, optional
         Along the machine's direction, or along IEC fixed +Y for a machine without a field; negative turns it. The
         result's own by default.
     seed : int, optional
         The plan's by default. No seed repeats the random numbers of the plan's own doses.
-    device : str
-        As in :func:`make_plan`.
+    progress : function of (stage, done, total, text)
+    threads : int, optional
+        Threads of the Monte Carlo (default: all cores); the result does not depend on it.
+    device : {"cpu", "gpu"}
+
+    Returns
+    -------
+    PlanResult
+
+    Raises
+    ------
+    PhysicsError, MissingExtraError, DeviceError
+        What stands in the way.
     """
     transport.check_device(device)
     spec = result.spec

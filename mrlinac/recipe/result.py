@@ -189,6 +189,11 @@ class PlanResult:
         figures : bool
             Whether to draw the report's figures, which takes most of the time of writing.
 
+        Returns
+        -------
+        Path
+            Of the folder.
+
         Raises
         ------
         DataError

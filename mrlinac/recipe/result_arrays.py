@@ -13,6 +13,16 @@ from mrlinac.recipe.result import PlanResult
 
 
 def grid_arrays(grid: Grid) -> dict[str, np.ndarray]:
+    """A grid as arrays.
+
+    Parameters
+    ----------
+    grid : Grid
+
+    Returns
+    -------
+    dict of array
+    """
     return {
         "shape_zyx": np.array(grid.shape_zyx),
         "spacing_zyx_mm": np.array(grid.spacing_zyx_mm),
@@ -21,12 +31,34 @@ def grid_arrays(grid: Grid) -> dict[str, np.ndarray]:
 
 
 def grid_from(arrays: Mapping[str, np.ndarray], prefix: str = "") -> Grid:
+    """The grid that :func:`grid_arrays` wrote.
+
+    Parameters
+    ----------
+    arrays : mapping of array
+    prefix : str
+        Of the names.
+
+    Returns
+    -------
+    Grid
+    """
     keys = ("shape_zyx", "spacing_zyx_mm", "origin_xyz_mm")
     shape, spacing, origin = (arrays[prefix + key].tolist() for key in keys)
     return Grid(tuple(shape), tuple(spacing), tuple(origin))
 
 
 def case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
+    """The arrays of a case: structures, medium, image, fluence.
+
+    Parameters
+    ----------
+    result : PlanResult
+
+    Returns
+    -------
+    dict of array
+    """
     arrays = {
         "ct": np.round(result.ct.values).astype(np.int16),
         **{f"ct_{key}": value for key, value in grid_arrays(result.ct.grid).items()},
@@ -45,7 +77,17 @@ def case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
 
 
 def planes_of(roi: Roi) -> dict[str, Any]:
-    """What the contours of a structure stand for along z."""
+    """What the contours of a structure stand for along z.
+
+    Parameters
+    ----------
+    roi : Roi
+
+    Returns
+    -------
+    dict
+        Plain values, for ``result.json``.
+    """
     return {"slice_spacing_mm": roi.slice_spacing_mm, "lone_slice_mm": roi.lone_slice_mm, "ends": roi.ends}
 
 
@@ -65,7 +107,21 @@ def contours_from(arrays: Mapping[str, np.ndarray], prefix: str) -> tuple[Contou
 
 
 def drawn_from(case: Mapping[str, np.ndarray], saved: Mapping[str, Any], number: int) -> Roi | None:
-    """The contours of a structure, where it was drawn."""
+    """The contours of a structure, where it was drawn.
+
+    Parameters
+    ----------
+    case : mapping of array
+        As :func:`case_arrays` wrote it.
+    saved : mapping
+        As :func:`planes_of` wrote it.
+    number : int
+        Of the structure.
+
+    Returns
+    -------
+    Roi or None
+    """
     planes = saved.get("drawn")
     if planes is None:
         return None

@@ -44,7 +44,25 @@ LATER_TABLES = ("models",)
 
 
 def save(result: PlanResult, folder: Path, *, overwrite: bool, figures: bool) -> Path:
-    """Write a result's folder (:meth:`mrlinac.recipe.result.PlanResult.save`)."""
+    """Write a result's folder; see :meth:`mrlinac.recipe.result.PlanResult.save`.
+
+    Parameters
+    ----------
+    result : PlanResult
+    folder : Path
+    overwrite : bool
+    figures : bool
+
+    Returns
+    -------
+    Path
+        Of the folder, absolute.
+
+    Raises
+    ------
+    DataError, DiskError
+        The folder holds something else, or cannot be written.
+    """
     target = folder.resolve()
     check_output(target, result.fingerprint, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +94,13 @@ def save(result: PlanResult, folder: Path, *, overwrite: bool, figures: bool) ->
 def check_output(folder: Path, fingerprint: str, *, overwrite: bool = False) -> None:
     """Refuse a folder that holds anything but a result with the same fingerprint.
 
-    ``overwrite`` replaces another plan's result, never anything else.
+    Parameters
+    ----------
+    folder : Path
+    fingerprint : str
+        Of the result that is to be written.
+    overwrite : bool
+        Replace another plan's result, never anything else.
 
     Raises
     ------
@@ -104,6 +128,13 @@ RESULT_BYTES = 150e6
 
 def check_output_early(folder: Path, spec: PlanSpec, *, overwrite: bool = False) -> None:
     """What :func:`check_output` would refuse as far as it is known before the patient is, and room on the disk.
+
+    Parameters
+    ----------
+    folder : Path
+    spec : PlanSpec
+    overwrite : bool
+        Replace another plan's result.
 
     Raises
     ------
@@ -237,12 +268,21 @@ def _plain(noun: Any) -> dict[str, Any]:
 
 
 def load_result(folder: str | Path) -> PlanResult:
-    """Read a result's folder back. The patient is not part of it: DICOM output needs it read again.
+    """Read a result from its folder.
+
+    Parameters
+    ----------
+    folder : path
+        As :meth:`mrlinac.PlanResult.save` wrote it.
+
+    Returns
+    -------
+    PlanResult
 
     Raises
     ------
     DataError
-        When the folder holds no whole result.
+        No result, one that is not whole, or one of a later format.
     """
     place = Path(folder)
     if not (place / "result.json").is_file():

@@ -15,7 +15,17 @@ from mrlinac.recipe import isotoxic
 
 @singledispatch
 def rounds_table(planned: optimise.Planned) -> pd.DataFrame:
-    """One row a figure of a round, or one a round: the predicted dose and what the forward dose shows or allows."""
+    """Predicted dose and forward dose, round by round.
+
+    Parameters
+    ----------
+    planned : Planned
+
+    Returns
+    -------
+    DataFrame
+        One row a figure of a round; of an isotoxic plan, one row a round.
+    """
     raise TypeError(f"no table of the rounds of a {type(planned).__name__}")
 
 
@@ -103,7 +113,17 @@ def rounds_sentence(history: Sequence[tuple[optimise.PredictedVsForward, ...]], 
 
 
 def prescription_sentence(finished: optimise.Finished, record: isotoxic.EscalationRecord | None) -> str:
-    """How the plan came to its prescription."""
+    """How the plan came to its prescription.
+
+    Parameters
+    ----------
+    finished : Finished
+    record : EscalationRecord or None
+
+    Returns
+    -------
+    str
+    """
     if record is not None:
         return isotoxic.sentence(record)
     assert finished.normalisation is not None  # what did not escalate was normalised, or could not be

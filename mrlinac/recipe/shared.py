@@ -65,7 +65,17 @@ class Kept:
         self.lock = threading.Lock()
 
     def find(self, key: str) -> Any:
-        """The piece of a key, or None."""
+        """The piece of a key.
+
+        Parameters
+        ----------
+        key : str
+
+        Returns
+        -------
+        object or None
+            None where it is not kept.
+        """
         with self.lock:
             if key not in self.pieces:
                 return None
@@ -73,7 +83,14 @@ class Kept:
             return self.pieces[key][0]
 
     def keep(self, key: str, piece: Any, size_bytes: float) -> None:
-        """Keep a piece, and let go those that were not asked for the longest."""
+        """Keep a piece, and let go those that were not asked for the longest.
+
+        Parameters
+        ----------
+        key : str
+        piece : object
+        size_bytes : float
+        """
         with self.lock:
             self.pieces[key] = (piece, size_bytes)
             while len(self.pieces) > 1 and sum(size for _, size in self.pieces.values()) > self.most_bytes:
@@ -84,7 +101,17 @@ KEPT = Kept()
 
 
 def expand(inside: Occupancy, grid: Grid, margin: Margin) -> Occupancy:
-    """:func:`mrlinac.anatomy.margins.expand`, made once for the same occupancy, grid and margin."""
+    """:func:`mrlinac.anatomy.margins.expand`, made once for the same occupancy, grid and margin.
+
+    Parameters
+    ----------
+    inside, grid, margin
+        As there.
+
+    Returns
+    -------
+    float32 array [z, y, x]
+    """
 
     key = fingerprint("expand", np.asarray(inside), grid, margin)
     found: _Cropped | None = KEPT.find(key)
@@ -95,7 +122,17 @@ def expand(inside: Occupancy, grid: Grid, margin: Margin) -> Occupancy:
 
 
 def rasterise(rois: Mapping[str, Roi], grid: Grid) -> StructureSet:
-    """:func:`mrlinac.anatomy.contours.rasterise`, each structure made once."""
+    """:func:`mrlinac.anatomy.contours.rasterise`, each structure made once.
+
+    Parameters
+    ----------
+    rois, grid
+        As there.
+
+    Returns
+    -------
+    StructureSet
+    """
     keys = {name: fingerprint("rasterise", name, roi, grid) for name, roi in rois.items()}
     known = {name: found for name, key in keys.items() if (found := KEPT.find(key)) is not None}
     new = {name: roi for name, roi in rois.items() if name not in known}
@@ -116,7 +153,17 @@ def rasterise(rois: Mapping[str, Roi], grid: Grid) -> StructureSet:
 
 
 def metal_in(patient: Patient, grid: Grid, threshold_HU: float | None) -> Structure | None:
-    """:func:`mrlinac.anatomy.metal.metal_in`, made once."""
+    """:func:`mrlinac.anatomy.metal.metal_in`, made once.
+
+    Parameters
+    ----------
+    patient, grid, threshold_HU
+        As there.
+
+    Returns
+    -------
+    Structure or None
+    """
     key = fingerprint("metal", *_imaged(patient), grid, threshold_HU)
     found: tuple[Structure | None] | None = KEPT.find(key)
     if found is None:
@@ -134,7 +181,18 @@ def medium_of(
     overrides: Mapping[str, Override],
     metal: MetalOverride | None,
 ) -> tuple[Medium, Notes]:
-    """:func:`mrlinac.anatomy.medium_from_image.medium_of`, made once."""
+    """:func:`mrlinac.anatomy.medium_from_image.medium_of`, made once.
+
+    Parameters
+    ----------
+    patient, grid, drawn, couch, overrides, metal
+        As there; ``drawn`` are its structures.
+
+    Returns
+    -------
+    Medium
+    Notes
+    """
 
     # What is drawn follows from the contours and the grid; where two overrides overlap, the first named has the voxel.
     key = fingerprint("medium", *_imaged(patient), grid, list(drawn), couch, list(overrides.items()), metal)

@@ -29,22 +29,48 @@ NAMED = ("protocol", "machine", "technique", "numerics")  # tables that a plan f
 
 
 class PatientSource(spec.Spec):
-    """Where the patient comes from: a folder of DICOM files, or the built-in digital thorax."""
+    """Where the patient comes from: a folder of DICOM files, or the built-in digital thorax.
+
+    Attributes
+    ----------
+    folder : str or None
+        Of DICOM files, or a ``patient.toml``; None for the digital thorax.
+    rtstruct : str or None
+        Which structure set: its file, or the key that the import report shows.
+    series : str or None
+        Which image series: its key.
+    position : str or None
+        How the patient lies (``HFS`` …), where the files lack it.
+    same_frame : bool
+        Image and structures lie in one space, whatever frames of reference they state.
+    densities : bool
+        Take over the densities that the structure set says were overridden.
+    derive : bool
+        Derive body, couch, airway, lungs and canal from the CT where they were not drawn.
+    phantom_seed : int
+        Of the digital thorax.
+    density_overrides : dict of Override
+        By structure: density and material instead of what the image says.
+    metal : MetalOverride or None
+        What saturated voxels stand for; None refuses them.
+    isocentre_xyz_mm : tuple of float or None
+        In LPS; by default the machine's rule decides.
+    identify : bool
+        Write the patient's name and ID into the DICOM output, and keep the patient's folder in the result.
+    """
 
     folder: str | None = None
-    rtstruct: str | None = None  # the structure set to use, where the folder has several or it lies elsewhere
-    series: str | None = None  # the image series to use, where the folder has several
-    position: Position | None = None  # how the patient lies, where the files lack it
-    same_frame: bool = (
-        False  # a person says: image and structures lie in one space whatever their frames of reference
-    )
-    densities: bool = False  # take over the densities that the structure set states
-    derive: bool = False  # derive from the CT what was not drawn
-    phantom_seed: Annotated[int, Field(ge=0)] = 1  # the digital patient, used where no folder is given
+    rtstruct: str | None = None
+    series: str | None = None
+    position: Position | None = None
+    same_frame: bool = False
+    densities: bool = False
+    derive: bool = False
+    phantom_seed: Annotated[int, Field(ge=0)] = 1
     density_overrides: dict[str, Override] = Field(default_factory=dict)
     metal: MetalOverride | None = None
-    isocentre_xyz_mm: tuple[float, float, float] | None = None  # LPS; by the machine's rule where not given
-    identify: bool = False  # write the patient's name and ID into the DICOM output
+    isocentre_xyz_mm: tuple[float, float, float] | None = None
+    identify: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> PatientSource:
@@ -54,7 +80,19 @@ class PatientSource(spec.Spec):
 
 
 class Technique(spec.Spec):
-    """Beams and beamlets."""
+    """Beams and beamlets.
+
+    Attributes
+    ----------
+    gantry_deg : tuple of float
+        IEC 61217.
+    travel_step_mm : float
+        Length of a beamlet along leaf travel, at the isocentre.
+    aperture_margin_mm : float
+        Beamlets are open within this distance of the target's projection.
+    source : str
+        Where the technique comes from.
+    """
 
     gantry_deg: tuple[float, ...] = Field(min_length=1)
     travel_step_mm: Positive
@@ -63,7 +101,24 @@ class Technique(spec.Spec):
 
 
 class Numerics(spec.Spec):
-    """How fine and how long. The presets stand in ``mrlinac/data/numerics.toml``."""
+    """How fine a calculation is, and how long it takes. The presets stand in ``mrlinac/data/numerics.toml``.
+
+    Attributes
+    ----------
+    name : str
+    seed : int
+        Of all random numbers.
+    grid_mm : float
+        Voxel size of the calculation grid.
+    photons_per_beamlet : int
+        Of the influence.
+    correction_rounds : int
+        Most rounds of correction with a forward dose; the loop ends where the forward dose is as predicted.
+    correction_rel_sigma, final_rel_sigma : float
+        Mean relative standard deviation of the rounds' forward doses and of the final dose.
+    oar_rows, target_rows : int
+        Most rows of one structure in the optimiser (:class:`mrlinac.optimise.rows.RowChoice`).
+    """
 
     name: str
     seed: Annotated[int, Field(ge=0)]
@@ -138,7 +193,21 @@ def _preset(name: str) -> Numerics:
 
 
 class PlanSpec(spec.Spec):
-    """A plan, resolved: nothing in it refers to another file but the patient's folder."""
+    """A plan, resolved: nothing in it refers to another file but the patient's folder.
+
+    Attributes
+    ----------
+    name, title : str
+    patient : PatientSource
+    protocol : Protocol
+    machine : Machine
+    technique : Technique
+    numerics : Numerics
+    applied : dict
+        The overrides that made it what it is, by dotted key; already in force.
+    origins : dict of str
+        By dotted key: the file that a value comes from.
+    """
 
     name: str
     title: str
@@ -182,10 +251,14 @@ class PlanSpec(spec.Spec):
         return notebook.heading(self.title) + notebook.table(("", ""), rows)
 
     def without_places(self) -> PlanSpec:
-        """The plan as it may be kept in a result's folder: where the patient lay may say who it is.
+        """The plan as it may be kept in a result's folder: the place of the patient may tell an identity.
 
         Running it again asks for the patient. The eight-digit key of a structure set stays, and so does everything
         where the patient is to be identified.
+
+        Returns
+        -------
+        PlanSpec
         """
         patient = self.patient
         if patient.identify or patient.folder is None:
@@ -196,9 +269,17 @@ class PlanSpec(spec.Spec):
         return self.model_copy(update={"patient": patient.model_copy(update=places), "applied": applied})
 
     def override(self, changes: Mapping[str, Any]) -> PlanSpec:
-        """A new spec with values changed by dotted key, e.g. ``{"protocol.structures.PTV.margin_mm": 3}``.
+        """A new plan with values changed by dotted key, e.g. ``{"protocol.structures.PTV.margin_mm": 3}``.
 
         A bare ``machine``, ``protocol``, ``technique`` or ``numerics`` takes a name.
+
+        Parameters
+        ----------
+        changes : mapping from dotted key to value
+
+        Returns
+        -------
+        PlanSpec
 
         Raises
         ------
@@ -211,7 +292,23 @@ class PlanSpec(spec.Spec):
 
 
 def resolve(values: Mapping[str, Any], where: str) -> PlanSpec:
-    """Validate plain values, every named file inlined, into a frozen plan."""
+    """Validate plain values, every named file inlined, into a frozen plan.
+
+    Parameters
+    ----------
+    values : mapping
+    where : str
+        File that messages name.
+
+    Returns
+    -------
+    PlanSpec
+
+    Raises
+    ------
+    SpecError
+        All problems at once.
+    """
     return spec.validate(PlanSpec, values, where)
 
 
@@ -224,6 +321,10 @@ def load_plan(name: str | Path, changes: Mapping[str, Any] | None = None) -> Pla
         A path, or a name in ``./plans/`` or among the packaged plans. A ``plan.resolved.toml`` loads too.
     changes : mapping from dotted key to value
         Applied after the file's own table ``[overrides]``, which comes after the named files are inlined.
+
+    Returns
+    -------
+    PlanSpec
 
     Raises
     ------
@@ -259,7 +360,13 @@ def _is_name(key: str, value: Any) -> bool:
 
 
 def presets() -> dict[str, str]:
-    """The presets of ``numerics`` by name, each with the uncertainty that it stands for."""
+    """The presets of ``numerics``.
+
+    Returns
+    -------
+    dict of str
+        By name: the uncertainty that the preset stands for.
+    """
     found = {name: _preset(name) for name in presets_of_numerics()}
     return {name: f"{one.statement} {one.looking_only}".strip() for name, one in found.items()}
 

@@ -14,7 +14,14 @@ Progress = Callable[[str, float, float, str], None]
 
 
 def silent(stage: str, done: float, total: float, text: str) -> None:
-    """The progress that says nothing."""
+    """The progress that shows nothing.
+
+    Parameters
+    ----------
+    stage : str
+    done, total : float
+    text : str
+    """
 
 
 def peak_memory_MB() -> float:
@@ -30,7 +37,17 @@ def peak_memory_MB() -> float:
 
 @dataclass
 class Stages:
-    """A ledger of stages: CPU seconds (all threads), wall seconds, peak memory so far."""
+    """A ledger of stages: CPU seconds (all threads), wall seconds, peak memory so far.
+
+    Attributes
+    ----------
+    progress : callable
+        Of (stage, done, total, text).
+    rows : list of dict
+        One a stage that has ended.
+    open : list of list of float
+        CPU and wall seconds of stages inside the open ones.
+    """
 
     progress: Progress = silent
     rows: list[dict[str, float | str]] = field(default_factory=list)
@@ -38,7 +55,17 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[float, float, str], None]]:
-        """Time a stage; yields the progress function that an engine takes."""
+        """Time a stage.
+
+        Parameters
+        ----------
+        name : str
+
+        Yields
+        ------
+        callable
+            The progress function that an engine takes.
+        """
         inner = [0.0, 0.0]  # what stages within this one take, counted there and not here
         self.open.append(inner)
         cpu_s, wall_s = time.process_time(), time.perf_counter()
@@ -63,7 +90,17 @@ class Stages:
         )
 
     def cost(self, name: str) -> dict[str, float]:
-        """What a stage cost, to be kept with what it made: CPU and wall seconds, peak memory."""
+        """What a stage cost, to be kept with what it made.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        dict of float
+            CPU and wall seconds, peak memory.
+        """
         return {
             key: float(value)
             for row in self.rows
@@ -73,12 +110,25 @@ class Stages:
         }
 
     def spent(self, name: str, cost: Mapping[str, float]) -> None:
-        """Enter a stage that ended before this ledger was opened; nothing where its cost is not known."""
+        """Enter a stage that ended before this ledger was opened.
+
+        Parameters
+        ----------
+        name : str
+        cost : mapping
+            As :meth:`cost` gives it; empty where it is not known, and then nothing is entered.
+        """
         if cost:
             self.rows.append({"stage": name, **cost})
 
     def table(self) -> pd.DataFrame:
-        """One row a stage, in order; a stage that ran several times is summed."""
+        """All stages, in order; a stage that ran several times is summed.
+
+        Returns
+        -------
+        DataFrame
+            One row a stage.
+        """
         columns = ["stage", "cpu_s", "wall_s", "peak_MB"]
         frame = pd.DataFrame(self.rows, columns=columns)
         summed = frame.groupby("stage", sort=False, as_index=False).agg(

@@ -46,7 +46,12 @@ class Standing:
         return "\n".join((self.headline, *(f"- {sentence}" for sentence in self.sentences)))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON.
+
+        Returns
+        -------
+        dict
+        """
         return {"headline": self.headline, "level": self.level, "sentences": list(self.sentences)}
 
 
@@ -100,7 +105,18 @@ def _headline(result: PlanResult, useless: bool, limits: int, goals: int, near: 
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 goal``, ``2 goals``; empty for none."""
+    """``1 goal``, ``2 goals``; empty for none.
+
+    Parameters
+    ----------
+    number : int
+    noun : str
+        In the singular.
+
+    Returns
+    -------
+    str
+    """
     return f"{number} {noun}{'' if number == 1 else 's'}" if number else ""
 
 
