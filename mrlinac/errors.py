@@ -89,6 +89,11 @@ def writing(path: str | Path) -> Iterator[None]:
 def check_place(folder: str | Path, needed_bytes: float = 0.0) -> None:
     """Find out before anything long whether a folder can be made or written to, and whether its disk has room.
 
+    Parameters
+    ----------
+    folder : path
+    needed_bytes : float
+
     Raises
     ------
     DataError

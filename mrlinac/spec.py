@@ -156,7 +156,23 @@ def _copied(value: Any) -> Any:
 
 
 def parse_set(text: str) -> tuple[str, Any]:
-    """Parse one ``key=value`` of the command line; the value is TOML, or else a bare string."""
+    """Parse one ``key=value`` of the command line; the value is TOML, or else a bare string.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    key : str
+        Dotted.
+    value : object
+
+    Raises
+    ------
+    SpecError
+        There is no key or no ``=``.
+    """
     key, sign, raw = text.partition("=")
     if not sign or not key.strip():
         raise SpecError(f"'{text}': expected key=value, for instance protocol.structures.PTV.margin_mm=3")

@@ -30,7 +30,14 @@ DEFAULT_CAP_GB = 20.0
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored artefact."""
+    """One stored artefact.
+
+    Attributes
+    ----------
+    arrays : mapping of array
+    meta : mapping
+        Plain values.
+    """
 
     arrays: Arrays
     meta: Mapping[str, Any]
@@ -38,7 +45,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a stored artefact takes and when it was last used (as ``time.time()``)."""
+    """What a stored artefact takes and when it was last used (as ``time.time()``).
+
+    Attributes
+    ----------
+    kind, key : str
+    bytes : int
+    used_s : float
+        When it was last used, as ``time.time()``.
+    """
 
     kind: str
     key: str
@@ -68,7 +83,18 @@ class Store:
         return cls(folder / "store", float(os.environ.get("MRLINAC_CACHE_GB", DEFAULT_CAP_GB)))
 
     def get(self, kind: str, key: str, *, tidy: bool = True) -> Entry | None:
-        """The entry, or None when it is absent, torn or altered (then it is removed, unless told not to)."""
+        """The entry, or None when it is absent, torn or altered (then it is removed, unless told not to).
+
+        Parameters
+        ----------
+        kind, key : str
+        tidy : bool
+            Remove a torn or altered entry.
+
+        Returns
+        -------
+        Entry or None
+        """
         data, note = self._paths(kind, key)
         try:
             record = json.loads(note.read_text(encoding="utf-8"))
@@ -87,7 +113,18 @@ class Store:
         return Entry(arrays, record["meta"])
 
     def put(self, kind: str, key: str, entry: Entry) -> None:
-        """Write an entry whole or not at all."""
+        """Write an entry whole or not at all.
+
+        Parameters
+        ----------
+        kind, key : str
+        entry : Entry
+
+        Raises
+        ------
+        DiskError
+            It cannot be written.
+        """
         data, note = self._paths(kind, key)
         data.parent.mkdir(parents=True, exist_ok=True)
         temporary = data.with_name(f".{data.name}.{uuid.uuid4().hex}.npz")
@@ -107,7 +144,20 @@ class Store:
     def get_or_grow(
         self, kind: str, key: str, suffices: Callable[[Entry], bool], grow: Callable[[Entry | None], Entry]
     ) -> Entry:
-        """The stored entry if it suffices; else what ``grow`` makes of it (or of nothing), under the key's lock."""
+        """The stored entry if it suffices; else what ``grow`` makes of it (or of nothing), under the key's lock.
+
+        Parameters
+        ----------
+        kind, key : str
+        suffices : callable
+            Of an Entry: whether it holds what is wanted.
+        grow : callable
+            Of an Entry or None: the entry that holds it.
+
+        Returns
+        -------
+        Entry
+        """
         found = self.get(kind, key, tidy=False)  # without the lock what looks torn may be half replaced by another
         if found is not None and suffices(found):
             return found
@@ -123,15 +173,30 @@ class Store:
             return grown
 
     def size_bytes(self) -> int:
-        """Bytes of all entries."""
+        """Bytes of all entries.
+
+        Returns
+        -------
+        int
+        """
         return sum(path.stat().st_size for path in self._files())
 
     def count(self) -> int:
-        """Number of whole entries."""
+        """Number of whole entries.
+
+        Returns
+        -------
+        int
+        """
         return sum(1 for path in self._files() if path.suffix == ".json")
 
     def listed(self) -> list[Listed]:
-        """All whole entries, last used first."""
+        """All whole entries, last used first.
+
+        Returns
+        -------
+        list of Listed
+        """
         found = []
         for note in (path for path in self._files() if path.suffix == ".json"):
             data = note.with_suffix(".npz")
@@ -140,7 +205,13 @@ class Store:
         return sorted(found, key=lambda one: -one.used_s)
 
     def clear(self) -> int:
-        """Remove everything; returns the bytes freed."""
+        """Remove everything.
+
+        Returns
+        -------
+        int
+            Bytes freed.
+        """
         freed = self.size_bytes()
         shutil.rmtree(self.folder, ignore_errors=True)
         return freed

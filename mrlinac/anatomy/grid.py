@@ -85,18 +85,48 @@ class Grid:
         return (x + nx * dx, y + ny * dy, z + nz * dz)
 
     def index_zyx(self, points_xyz_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Fractional voxel indices (…, 3) ``z, y, x`` of points (…, 3) ``x, y, z`` in mm."""
+        """Fractional voxel indices (…, 3) ``z, y, x`` of points (…, 3) ``x, y, z`` in mm.
+
+        Parameters
+        ----------
+        points_xyz_mm : float64 array, shape (…, 3)
+            In LPS.
+
+        Returns
+        -------
+        float64 array, shape (…, 3)
+        """
         points = np.asarray(points_xyz_mm, dtype=float)
         spacing_xyz = np.array(self.spacing_zyx_mm[::-1])
         return ((points - np.array(self.origin_xyz_mm)) / spacing_xyz)[..., ::-1]
 
     def position_xyz_mm(self, index_zyx: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points (…, 3) ``x, y, z`` in mm of (fractional) voxel indices (…, 3) ``z, y, x``."""
+        """Points (…, 3) ``x, y, z`` in mm of (fractional) voxel indices (…, 3) ``z, y, x``.
+
+        Parameters
+        ----------
+        index_zyx : float64 array, shape (…, 3)
+
+        Returns
+        -------
+        float64 array, shape (…, 3)
+            In LPS.
+        """
         index = np.asarray(index_zyx, dtype=float)[..., ::-1]
         return index * np.array(self.spacing_zyx_mm[::-1]) + np.array(self.origin_xyz_mm)
 
     def padded(self, before_zyx: Sequence[int], after_zyx: Sequence[int]) -> Grid:
-        """The same lattice with voxels added (or, negative, removed) before and after along each axis."""
+        """The same lattice with voxels added (or, negative, removed) before and after along each axis.
+
+        Parameters
+        ----------
+        before_zyx, after_zyx : sequence of int
+            Voxels added at the low and the high end of each axis.
+
+        Returns
+        -------
+        Grid
+        """
         shape = [n + b + a for n, b, a in zip(self.shape_zyx, before_zyx, after_zyx, strict=True)]
         dz, dy, dx = self.spacing_zyx_mm
         x, y, z = self.origin_xyz_mm
@@ -107,6 +137,16 @@ class Grid:
         """The part of the lattice whose voxels touch a box, and the slices ``[z, y, x]`` that cut it out of an array.
 
         Where the box is larger, the part ends with the grid.
+
+        Parameters
+        ----------
+        lower_xyz_mm, upper_xyz_mm : tuple of float
+            Corners of the box, in LPS.
+
+        Returns
+        -------
+        part : Grid
+        box : tuple of slice
 
         Raises
         ------
@@ -124,7 +164,18 @@ class Grid:
 
     @classmethod
     def covering(cls, lower_xyz_mm: Sequence[float], upper_xyz_mm: Sequence[float], spacing_zyx_mm: Triple) -> Grid:
-        """Smallest grid whose outer corners enclose a box; its centre is the box's centre."""
+        """Smallest grid whose outer corners enclose a box; its centre is the box's centre.
+
+        Parameters
+        ----------
+        lower_xyz_mm, upper_xyz_mm : sequence of float
+            Corners of the box, in LPS.
+        spacing_zyx_mm : tuple of float
+
+        Returns
+        -------
+        Grid
+        """
         lower, upper = np.asarray(lower_xyz_mm, float), np.asarray(upper_xyz_mm, float)
         spacing_xyz = np.array(spacing_zyx_mm[::-1], float)
         count = np.maximum(1, np.ceil((upper - lower) / spacing_xyz - 1e-9)).astype(int)
@@ -134,7 +185,26 @@ class Grid:
 
 
 def frozen(array: NDArray[Any], dtype: type, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Read-only C-ordered view or copy of an array, with its shape checked; for the array nouns."""
+    """Read-only C-ordered view or copy of an array, with its shape checked; for the array nouns.
+
+    Parameters
+    ----------
+    array : array
+    dtype : type
+    name : str
+        For the message.
+    shape : tuple of int
+
+    Returns
+    -------
+    array
+        Read-only.
+
+    Raises
+    ------
+    ValueError
+        The array has another shape.
+    """
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
     result: NDArray[Any] = np.ascontiguousarray(array, dtype=dtype)

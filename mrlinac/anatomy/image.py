@@ -39,6 +39,16 @@ class Image:
             raise ValueError(f"unseen {self.unseen.shape} is not on the image's grid {self.grid.shape_zyx}")
 
     def cropped(self, lower_xyz_mm: Triple, upper_xyz_mm: Triple) -> Image:
-        """The part of the image whose voxels touch a box; the whole image where the box is larger."""
+        """The part of the image whose voxels touch a box; the whole image where the box is larger.
+
+        Parameters
+        ----------
+        lower_xyz_mm, upper_xyz_mm : tuple of float
+            Corners of the box, in LPS.
+
+        Returns
+        -------
+        Image
+        """
         grid, part = self.grid.touching(lower_xyz_mm, upper_xyz_mm)
         return Image(grid, self.values[part], self.quantity, None if self.unseen is None else self.unseen[part])

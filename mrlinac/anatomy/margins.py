@@ -32,7 +32,15 @@ PAIRS_CHUNK = 4_000
 
 
 class SixMargins(spec.Spec):
-    """Margins in the six directions of the patient, all outward or all inward."""
+    """Margins in the six directions of the patient, all outward or all inward.
+
+    Attributes
+    ----------
+    left, right, anterior, posterior, superior, inferior : float
+        In mm.
+    inward : bool
+        The structure shrinks by them.
+    """
 
     left: float = Field(ge=0)
     right: float = Field(ge=0)

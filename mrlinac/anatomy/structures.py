@@ -79,7 +79,13 @@ class Roi:
         return self.role, float(self.slice_spacing_mm), float(self.lone_slice_mm), self.ends, self.derived, contours
 
     def extent_xy_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Smallest and largest x, y over all contours; there must be one."""
+        """Smallest and largest x, y over all contours; there must be one.
+
+        Returns
+        -------
+        low, high : float64 arrays, shape (2,)
+            In LPS.
+        """
         points = np.concatenate([contour.points_xy_mm for contour in self.contours])
         return points.min(axis=0), points.max(axis=0)
 
@@ -143,7 +149,14 @@ class Structure:
 
 @dataclass(frozen=True)
 class StructureSet:
-    """Named structures on one grid. Behaves as a read-only mapping from TG-263 name to :class:`Structure`."""
+    """Named structures on one grid. Behaves as a read-only mapping from TG-263 name to :class:`Structure`.
+
+    Attributes
+    ----------
+    grid : Grid
+    structures : mapping of name to Structure
+        All on the grid.
+    """
 
     grid: Grid
     structures: Mapping[str, Structure] = field(default_factory=dict)
@@ -170,13 +183,31 @@ class StructureSet:
         return len(self.structures)
 
     def volume_cc(self, name: str) -> float:
-        """Volume by occupancy, in cubic centimetres; of a body that is continued to the grid's ends, the patient's."""
+        """Volume by occupancy, in cubic centimetres; of a body that is continued to the grid's ends, the patient's.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        float
+        """
         structure = self.structures[name]
         on_grid = float(structure.occupancy.sum(dtype=np.float64)) * self.grid.voxel_cc
         return on_grid - structure.continued_cc
 
     def centroid_xyz_mm(self, name: str) -> Triple:
         """Centroid by occupancy, in LPS.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        tuple of float
+            In mm.
 
         Raises
         ------
@@ -193,9 +224,27 @@ class StructureSet:
         return (float(x), float(y), float(z))
 
     def having(self, *more: Structure) -> StructureSet:
-        """A new set with structures added or replaced."""
+        """A new set with structures added or replaced.
+
+        Parameters
+        ----------
+        *more : Structure
+
+        Returns
+        -------
+        StructureSet
+        """
         return StructureSet(self.grid, {**self.structures, **{s.name: s for s in more}})
 
     def of_role(self, role: Role) -> list[str]:
-        """Names of the structures of a role, in order."""
+        """Names of the structures of a role, in order.
+
+        Parameters
+        ----------
+        role : str
+
+        Returns
+        -------
+        list of str
+        """
         return [name for name, s in self.structures.items() if s.role == role]

@@ -117,6 +117,10 @@ def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -
         The same seed gives the same UIDs, IDs and dates again, so that what comes later fits what went before. Who
         knows it can recognise an object whose original he has: keep it to yourself. Without it nothing can be repeated.
 
+    Returns
+    -------
+    AnonymiseReport
+
     Raises
     ------
     DataError

@@ -146,6 +146,13 @@ def write_patient_file(
 def change_patient_file(path: Path, changes: dict[str, Any]) -> None:
     """Change single values of the file; comments, order and all else stay as they are.
 
+    Parameters
+    ----------
+    path : Path
+        Of ``patient.toml``.
+    changes : dict
+        Values by key; a table is replaced as a whole.
+
     Raises
     ------
     SpecError

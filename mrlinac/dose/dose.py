@@ -90,24 +90,69 @@ class Dose:
         return notebook.line(repr(self))
 
     def times(self, factor: float, *, fractions: int | None = None) -> Dose:
-        """The dose scaled; ``fractions`` states what the scaled dose stands for (default: as before)."""
+        """The dose scaled; ``fractions`` states what the scaled dose stands for (default: as before).
+
+        Parameters
+        ----------
+        factor : float
+        fractions : int, optional
+            What the scaled dose stands for.
+
+        Returns
+        -------
+        Dose
+        """
         return replace(self, dose_Gy=self.dose_Gy * np.float32(factor), fractions=fractions or self.fractions)
 
     def course(self, fractions: int) -> Dose:
-        """The dose of a whole course, from the dose of one fraction."""
+        """The dose of a whole course, from the dose of one fraction.
+
+        Parameters
+        ----------
+        fractions : int
+
+        Returns
+        -------
+        Dose
+
+        Raises
+        ------
+        ValueError
+            The dose stands for more than one fraction.
+        """
         if self.fractions != 1:
             raise ValueError(f"a dose of {self.fractions} fractions cannot be repeated {fractions} times")
         return self.times(fractions, fractions=fractions)
 
     def cropped(self, lower_xyz_mm: Triple, upper_xyz_mm: Triple) -> Dose:
-        """The part of the dose whose voxels touch a box."""
+        """The part of the dose whose voxels touch a box.
+
+        Parameters
+        ----------
+        lower_xyz_mm, upper_xyz_mm : tuple of float
+            Corners of the box, in LPS.
+
+        Returns
+        -------
+        Dose
+        """
         grid, part = self.grid.touching(lower_xyz_mm, upper_xyz_mm)
         sigma = None if self.rel_sigma is None else self.rel_sigma[part]
         batches = self.batches and replace(self.batches, deviation=self.batches.deviation[(slice(None), *part)])
         return replace(self, grid=grid, dose_Gy=self.dose_Gy[part], rel_sigma=sigma, batches=batches)
 
     def mean_rel_sigma(self, above: float = 0.5) -> float:
-        """Mean relative standard deviation of the voxels above a share of the maximum (:func:`mean_rel_sigma`)."""
+        """Mean relative standard deviation of the voxels above a share of the maximum (:func:`mean_rel_sigma`).
+
+        Parameters
+        ----------
+        above : float
+            Share of the maximum.
+
+        Returns
+        -------
+        float
+        """
         if self.rel_sigma is None:
             raise ValueError("this dose carries no uncertainty")
         return mean_rel_sigma(self.dose_Gy, self.rel_sigma, above)

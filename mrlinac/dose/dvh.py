@@ -77,7 +77,23 @@ def histogram(
     prescription_Gy: float | None = None,
     color_rgb: tuple[int, int, int] | None = None,
 ) -> DVH:
-    """Cumulative histogram of doses (Gy) with their volumes (cc); as :func:`dvh`."""
+    """Cumulative histogram of doses (Gy) with their volumes (cc); as :func:`dvh`.
+
+    Parameters
+    ----------
+    dose_Gy, volume_cc : arrays, shape (n,)
+    name : str
+        Of the structure.
+    bin_Gy : float
+        Width of a bin.
+    prescription_Gy : float, optional
+    color_rgb : tuple of int, optional
+
+    Returns
+    -------
+    DVH
+        The type of dicompyler-core.
+    """
     bins = math.floor(max(float(dose_Gy.max()), 0.0) / bin_Gy) + 1
     edge_Gy = bin_Gy * np.arange(bins + 1)
     # Digitise against the edges themselves: a quotient may round a dose on an edge into the bin below it.

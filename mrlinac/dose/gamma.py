@@ -30,7 +30,17 @@ _CRITERIA = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*/\s*(\d+(?:\.\d+)?)\s*mm\s*(lo
 
 @dataclass(frozen=True)
 class Criteria:
-    """``3%/2mm``: per cent of the maximum of the reference (or, ``local``, of each point), and a distance."""
+    """``3%/2mm``: per cent of the maximum of the reference (or, ``local``, of each point), and a distance.
+
+    Attributes
+    ----------
+    dose_percent : float
+        Of the maximum of the reference; with ``local`` of each point.
+    distance_mm : float
+    local : bool
+    cutoff_percent : float
+        Points below this share of the maximum are not judged.
+    """
 
     dose_percent: float
     distance_mm: float
@@ -59,7 +69,16 @@ class Gamma:
     criteria: Criteria
 
     def passing_percent(self, where: NDArray[np.bool_] | None = None) -> float:
-        """Share of the judged points, within a mask where given, with gamma of at most 1; NaN where none is."""
+        """Share of the judged points, within a mask where given, with gamma of at most 1; NaN where none is.
+
+        Parameters
+        ----------
+        where : bool array [z, y, x], optional
+
+        Returns
+        -------
+        float
+        """
         judged = self.values[np.isfinite(self.values) if where is None else np.isfinite(self.values) & where]
         return float(100 * np.mean(judged <= 1.0)) if judged.size else float("nan")
 
@@ -77,6 +96,14 @@ class Gamma:
 def parse_criteria(text: str) -> Criteria:
     """Read ``3%/2mm`` or ``2%/2mm local``.
 
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    Criteria
+
     Raises
     ------
     SpecError
@@ -92,6 +119,17 @@ def gamma(reference: Dose, evaluated: Dose, criteria: Criteria) -> Gamma:
     """Gamma of every point of the reference above the cutoff.
 
     A point of the reference outside the evaluated grid is not judged.
+
+    Parameters
+    ----------
+    reference, evaluated : Dose
+        Of the same number of fractions.
+    criteria : Criteria
+
+    Returns
+    -------
+    Gamma
+        On the reference's grid.
     """
     top = float(reference.dose_Gy.max())
     values = np.full(reference.grid.shape_zyx, np.nan, np.float32)

@@ -43,5 +43,16 @@ class Influence:
             raise ValueError("an influence is float32")
 
     def dose_Gy(self, mu: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Dose [z, y, x] of one fraction for the MU of each column, shape (columns,)."""
+        """Dose of one fraction.
+
+        Parameters
+        ----------
+        mu : float64 array, shape (columns,)
+            MU of each column.
+
+        Returns
+        -------
+        float32 array [z, y, x]
+            Gy.
+        """
         return (self.matrix @ np.asarray(mu, dtype=np.float32)).reshape(self.grid.shape_zyx)

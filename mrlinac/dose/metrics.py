@@ -59,6 +59,10 @@ def metric(
         Air-like voxels (:func:`air_like`). A hot-spot metric of a structure of a role in :data:`HOT_SPOT_ROLES`
         leaves them out; the volume it refers to stays the whole structure's. Organs and targets stay whole.
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     SpecError
@@ -90,6 +94,16 @@ def air_like(density_g_cm3: NDArray[np.float32], external: Structure) -> NDArray
 
     A voxel that the skin cuts holds air outside the body: its own density would make the outermost sliver of skin
     air-like. The density is therefore asked of the body's part alone.
+
+    Parameters
+    ----------
+    density_g_cm3 : float32 array [z, y, x]
+    external : Structure
+        The body.
+
+    Returns
+    -------
+    bool array [z, y, x]
     """
     inside = external.occupancy
     found: NDArray[np.bool_] = (inside > 0) & (density_g_cm3 < AIR_LIKE_g_cm3 * inside)
@@ -97,7 +111,18 @@ def air_like(density_g_cm3: NDArray[np.float32], external: Structure) -> NDArray
 
 
 def voxels(dose: Dose, structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Dose (Gy) and volume (cc) of the structure's voxels."""
+    """Dose (Gy) and volume (cc) of the structure's voxels.
+
+    Parameters
+    ----------
+    dose : Dose
+    structure : Structure
+        On the dose's grid.
+
+    Returns
+    -------
+    dose_Gy, volume_cc : float64 arrays, shape (n,)
+    """
     inside = structure.occupancy > 0
     return (
         dose.dose_Gy[inside].astype(np.float64),
@@ -111,7 +136,18 @@ def value_of(
     text: str | Metric,
     prescription_Gy: float | None = None,
 ) -> float:
-    """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but those of an isodose."""
+    """As :func:`metric`, from plain arrays of voxel doses and volumes; all forms but those of an isodose.
+
+    Parameters
+    ----------
+    dose_Gy, volume_cc : float64 arrays, shape (n,)
+    text : str or Metric
+    prescription_Gy : float, optional
+
+    Returns
+    -------
+    float
+    """
     wanted = parse(text) if isinstance(text, str) else text
     total_cc = float(volume_cc.sum())
     if total_cc <= 0:
@@ -140,7 +176,18 @@ def value_of(
 def dose_at_volume(
     dose_Gy: NDArray[np.float64], volume_cc: NDArray[np.float64], wanted_cc: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Lowest dose of the hottest ``wanted_cc``, for each volume asked for."""
+    """Lowest dose of the hottest ``wanted_cc``, for each volume asked for.
+
+    Parameters
+    ----------
+    dose_Gy, volume_cc : float64 arrays, shape (n,)
+    wanted_cc : float64 array, shape (m,)
+
+    Returns
+    -------
+    float64 array, shape (m,)
+        Gy.
+    """
     total_cc = float(volume_cc.sum())
     if np.any(wanted_cc > total_cc * (1 + 1e-9)):
         raise ValueError(
@@ -186,6 +233,10 @@ def isodose_value(wanted: Metric, target_cc: float, covered_cc: float, isodoses_
         Volume of the target, and of its part in the isodose.
     isodoses_cc : sequence of float
         Volumes of the isodoses of :attr:`Metric.isodoses_percent`.
+
+    Returns
+    -------
+    float
 
     Raises
     ------

@@ -32,7 +32,14 @@ Air = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class View:
-    """One way to see a structure's dose: doses (Gy) and volumes (cc) of the samples with these numbers."""
+    """One way to see a structure's dose: a selection of its samples.
+
+    Attributes
+    ----------
+    dose_Gy, volume_cc : arrays, shape (n,)
+    index : int64 array, shape (n,)
+        Numbers of the samples.
+    """
 
     dose_Gy: Doses
     volume_cc: Floats
@@ -45,7 +52,21 @@ class View:
         isodoses_cc: Sequence[float] | None = None,
         air: NDArray[np.bool_] | None = None,
     ) -> float:
-        """Value of a metric, of all samples or of those not in air; ValueError where the structure is too small for it."""
+        """Value of a metric, of all samples or of those not in air; ValueError where the structure is too small for it.
+
+        Parameters
+        ----------
+        wanted : Metric
+        prescription_Gy : float or None
+        isodoses_cc : sequence of float, optional
+            Volumes of the isodoses that conformity and gradient ask for.
+        air : bool array, optional
+            Samples in air, which are left out.
+
+        Returns
+        -------
+        float
+        """
         total_cc = float(self.volume_cc.sum())
         if wanted.of_isodose:
             if isodoses_cc is None or prescription_Gy is None:
@@ -62,11 +83,30 @@ class View:
         return value
 
     def times(self, factor: float) -> View:
-        """The view of the dose scaled."""
+        """The view of the dose scaled.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        View
+        """
         return self if factor == 1.0 else replace(self, dose_Gy=self.dose_Gy * np.float32(factor))
 
     def volume_at_least(self, dose_Gy: float) -> float:
-        """Volume (cc) with at least a dose."""
+        """Volume (cc) with at least a dose.
+
+        Parameters
+        ----------
+        dose_Gy : float
+
+        Returns
+        -------
+        float
+            In cc.
+        """
         return float(self.volume_cc[self.dose_Gy >= dose_Gy].sum())
 
 
@@ -97,7 +137,16 @@ class Views:
     factor: float = 1.0
 
     def times(self, factor: float) -> Views:
-        """Those of the dose scaled: noise scales with it."""
+        """Those of the dose scaled: noise scales with it.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        Views
+        """
         raw, judged = self.raw.times(factor), self.judged.times(factor)
         return Views(raw, judged, self.noise, self.batches, self.factor * factor)
 
@@ -166,6 +215,14 @@ class Sampled:
     def samples(self, name: str) -> Samples:
         """Samples of a structure in the dose.
 
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Samples
+
         Raises
         ------
         ValueError
@@ -181,13 +238,29 @@ class Sampled:
         return sampling.sample(self.dose, self.rois[name])
 
     def views(self, name: str) -> Views:
-        """All ways to see a structure's dose."""
+        """All ways to see a structure's dose.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Views
+        """
         if name not in self._views:
             self._views[name] = self._seen(self.samples(name))
         return self._views[name]
 
     def prepare(self, names: Iterable[str], *, scatter: bool = True) -> None:
-        """Make the views of structures side by side, and their half-runs where the standard deviations are wanted."""
+        """Make the views of structures side by side, and their half-runs where the standard deviations are wanted.
+
+        Parameters
+        ----------
+        names : iterable of str
+        scatter : bool
+            Whether the standard deviations are wanted.
+        """
 
         def make(name: str) -> None:
             views = self.views(name)
@@ -221,7 +294,18 @@ class Sampled:
         return batches_at(self.dose, samples.places_xyz_mm(index))
 
     def times(self, factor: float, *, fractions: int | None = None) -> Sampled:
-        """The dose scaled, with the samples that were made: noise scales with the dose."""
+        """The dose scaled, with the samples that were made: noise scales with the dose.
+
+        Parameters
+        ----------
+        factor : float
+        fractions : int, optional
+            What the scaled dose stands for.
+
+        Returns
+        -------
+        Sampled
+        """
 
         size = np.float32(factor)
         return replace(
@@ -232,7 +316,16 @@ class Sampled:
         )
 
     def course(self, fractions: int) -> Sampled:
-        """The dose of a whole course, from that of one fraction."""
+        """The dose of a whole course, from that of one fraction.
+
+        Parameters
+        ----------
+        fractions : int
+
+        Returns
+        -------
+        Sampled
+        """
         if self.dose.fractions != 1:
             raise ValueError(f"a dose of {self.dose.fractions} fractions cannot be repeated {fractions} times")
         return self.times(fractions, fractions=fractions)
@@ -250,6 +343,10 @@ class Sampled:
             Whether it is linear in the dose, so that noise has no bias in it.
         scatter : bool
             Whether the standard deviation is wanted: it takes longer than the number.
+
+        Returns
+        -------
+        Figure
 
         Raises
         ------
@@ -273,6 +370,21 @@ class Sampled:
         scatter: bool = True,
     ) -> Figure:
         """A metric of a structure, of the dose scaled by ``times``; ``scatter`` as in :meth:`number`.
+
+        Parameters
+        ----------
+        name : str
+            Of the structure.
+        wanted : str or Metric
+        prescription_Gy : float, optional
+        times : float
+            By which the dose is scaled first.
+        scatter : bool
+            Whether the standard deviation is wanted.
+
+        Returns
+        -------
+        Figure
 
         Raises
         ------

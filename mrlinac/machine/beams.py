@@ -25,7 +25,21 @@ _PATIENT_AXES_IN_FIXED: dict[str, NDArray[np.float64]] = {
 
 
 def fixed_to_patient(position: str = "HFS") -> NDArray[np.float64]:
-    """Rotation (3, 3) that turns IEC fixed components into LPS components, for a DICOM patient position."""
+    """Rotation (3, 3) that turns IEC fixed components into LPS components, for a DICOM patient position.
+
+    Parameters
+    ----------
+    position : str
+
+    Returns
+    -------
+    float64 array, shape (3, 3)
+
+    Raises
+    ------
+    ValueError
+        Unknown position.
+    """
     try:
         return _PATIENT_AXES_IN_FIXED[position].T.copy()
     except KeyError:
@@ -35,7 +49,19 @@ def fixed_to_patient(position: str = "HFS") -> NDArray[np.float64]:
 
 
 def field_xyz_T(field_iec_T: Sequence[float], position: str = "HFS") -> Triple:
-    """The magnet's field in LPS, from its components in IEC fixed coordinates."""
+    """The magnet's field in LPS, from its components in IEC fixed coordinates.
+
+    Parameters
+    ----------
+    field_iec_T : sequence of float
+    position : str
+        DICOM Patient Position.
+
+    Returns
+    -------
+    tuple of float
+        T.
+    """
     x, y, z = fixed_to_patient(position) @ np.asarray(field_iec_T, float)
     return (float(x), float(y), float(z))
 
@@ -71,6 +97,10 @@ class Beam:
         """Rows u, v, w in LPS: the IEC beam-limiting-device axes X, Y, and Z (towards the source).
 
         Source: IEC 61217. At gantry 0, collimator 0: u is fixed X, v fixed Y (towards the gantry), w up.
+
+        Returns
+        -------
+        float64 array, shape (3, 3)
         """
         gantry, collimator = np.deg2rad(self.gantry_deg), np.deg2rad(self.collimator_deg)
         sin, cos = _exact_sin_cos(gantry)
@@ -83,15 +113,40 @@ class Beam:
         return rows @ fixed_to_patient(self.position).T
 
     def source_xyz_mm(self) -> NDArray[np.float64]:
-        """The source's position in LPS."""
+        """The source's position in LPS.
+
+        Returns
+        -------
+        float64 array, shape (3,)
+            In mm.
+        """
         return np.asarray(self.isocentre_xyz_mm) + self.sad_mm * self.axes_xyz()[2]
 
     def to_patient_xyz_mm(self, uvw_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points (…, 3) given by u, v, w (origin at the isocentre) in LPS."""
+        """Points (…, 3) given by u, v, w (origin at the isocentre) in LPS.
+
+        Parameters
+        ----------
+        uvw_mm : float64 array, shape (…, 3)
+
+        Returns
+        -------
+        float64 array, shape (…, 3)
+        """
         return np.asarray(self.isocentre_xyz_mm) + np.asarray(uvw_mm, float) @ self.axes_xyz()
 
     def project_uv_mm(self, points_xyz_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Central projection from the source of points (…, 3) on the isocentre plane: (…, 2) u, v."""
+        """Central projection from the source of points (…, 3) on the isocentre plane: (…, 2) u, v.
+
+        Parameters
+        ----------
+        points_xyz_mm : float64 array, shape (…, 3)
+            In LPS.
+
+        Returns
+        -------
+        float64 array, shape (…, 2)
+        """
         relative = (np.asarray(points_xyz_mm, float) - np.asarray(self.isocentre_xyz_mm)) @ self.axes_xyz().T
         return relative[..., :2] * (self.sad_mm / (self.sad_mm - relative[..., 2:]))
 

@@ -52,7 +52,18 @@ class Openings:
 
     @classmethod
     def of_beamlets(cls, beamlets: BeamletMap, mu: Array | None = None) -> Openings:
-        """The beamlets of a map, each with its MU (default: one)."""
+        """The beamlets of a map, each with its MU (default: one).
+
+        Parameters
+        ----------
+        beamlets : BeamletMap
+        mu : float64 array, shape (n,), optional
+            Of one fraction.
+
+        Returns
+        -------
+        Openings
+        """
         size = np.asarray(beamlets.size_uv_mm)
         return cls(
             beamlets.beam,
@@ -92,7 +103,16 @@ class Delivery(Protocol):
         ...
 
     def times(self, factor: float) -> Self:
-        """The same with all MU scaled."""
+        """The same with all MU scaled.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        Delivery
+        """
         ...
 
 
@@ -104,15 +124,35 @@ class Columns(Protocol):
         ...
 
     def neighbours(self) -> Index:
-        """Pairs of columns whose MU should differ little, shape (pairs, 2)."""
+        """Pairs of columns whose MU should differ little, shape (pairs, 2).
+
+        Returns
+        -------
+        int64 array, shape (pairs, 2)
+        """
         ...
 
     def tile_keys(self) -> Index:
-        """A key of each column, shape (columns,): sorted by it, columns that reach the same voxels follow each other."""
+        """A key of each column, shape (columns,): sorted by it, columns that reach the same voxels follow each other.
+
+        Returns
+        -------
+        int64 array, shape (columns,)
+        """
         ...
 
     def delivery(self, mu: Array, certificate: Certificate | None = None) -> Delivery:
-        """The delivery of an MU of each column, shape (columns,)."""
+        """The delivery of an MU of each column, shape (columns,).
+
+        Parameters
+        ----------
+        mu : float64 array, shape (columns,)
+        certificate : Certificate, optional
+
+        Returns
+        -------
+        Delivery
+        """
         ...
 
 
@@ -159,7 +199,12 @@ class Beamlets:
         return sum(len(beamlets) for beamlets in self.maps)
 
     def neighbours(self) -> Index:
-        """Pairs of beamlets that share an edge, along u and along v, within each beam; shape (pairs, 2)."""
+        """Pairs of beamlets that share an edge, along u and along v, within each beam.
+
+        Returns
+        -------
+        int64 array, shape (pairs, 2)
+        """
         pairs = [np.zeros((0, 2), np.int64)]
         first = 0
         for beamlets in self.maps:
@@ -175,11 +220,26 @@ class Beamlets:
         return np.concatenate(pairs)
 
     def tile_keys(self) -> Index:
-        """By which beamlets follow each other in tiles of four by two, beam after beam; shape (beamlets,)."""
+        """A key by which beamlets follow each other in tiles of four by two, beam after beam.
+
+        Returns
+        -------
+        int64 array, shape (beamlets,)
+        """
         return tile_keys([beamlets.lattice_uv for beamlets in self.maps])
 
     def delivery(self, mu: Array, certificate: Certificate | None = None) -> Fluence:
-        """The fluence of an MU of each beamlet."""
+        """The fluence of an MU of each beamlet.
+
+        Parameters
+        ----------
+        mu : float64 array, shape (beamlets,)
+        certificate : Certificate, optional
+
+        Returns
+        -------
+        Fluence
+        """
         return Fluence.from_vector(self.maps, mu, certificate)
 
 
@@ -212,7 +272,19 @@ class Fluence:
     def from_vector(
         cls, maps: tuple[BeamletMap, ...], vector: Array, certificate: Certificate | None = None
     ) -> Fluence:
-        """Split one vector, in the influence's column order, into the maps' arrays."""
+        """Split one vector, in the influence's column order, into the maps' arrays.
+
+        Parameters
+        ----------
+        maps : tuple of BeamletMap
+        vector : float64 array, shape (beamlets,)
+            MU.
+        certificate : Certificate, optional
+
+        Returns
+        -------
+        Fluence
+        """
         edges = np.cumsum([len(m) for m in maps])[:-1]
         return cls(maps, tuple(np.split(np.asarray(vector, float), edges)), certificate)
 
@@ -232,11 +304,26 @@ class Fluence:
         return float(self.vector.sum())
 
     def openings(self) -> tuple[Openings, ...]:
-        """Each beamlet's rectangle."""
+        """Each beamlet's rectangle.
+
+        Returns
+        -------
+        tuple of Openings
+            One a beam.
+        """
         return tuple(Openings.of_beamlets(m, mu) for m, mu in zip(self.maps, self.mu, strict=True))
 
     def times(self, factor: float) -> Fluence:
-        """The fluence scaled."""
+        """The fluence scaled.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        Fluence
+        """
         return Fluence(self.maps, tuple(a * factor for a in self.mu), self.certificate)
 
 
@@ -296,7 +383,16 @@ class Segments:
         return float(sum(segment.mu for segment in self.segments))
 
     def times(self, factor: float) -> Segments:
-        """The segments with their MU scaled."""
+        """The segments with their MU scaled.
+
+        Parameters
+        ----------
+        factor : float
+
+        Returns
+        -------
+        Segments
+        """
         return self.delivery(self.vector * factor, self.certificate)
 
     @property
@@ -305,15 +401,35 @@ class Segments:
         return np.array([segment.mu for segment in self.segments], np.float64)
 
     def neighbours(self) -> Index:
-        """No pairs: segments have no neighbours."""
+        """No pairs: segments have no neighbours.
+
+        Returns
+        -------
+        int64 array, shape (0, 2)
+        """
         return np.zeros((0, 2), np.int64)
 
     def tile_keys(self) -> Index:
-        """In the order of delivery."""
+        """In the order of delivery.
+
+        Returns
+        -------
+        int64 array, shape (segments,)
+        """
         return np.arange(len(self.segments), dtype=np.int64)
 
     def delivery(self, mu: Array, certificate: Certificate | None = None) -> Segments:
-        """The same segments with other MU."""
+        """The same segments with other MU.
+
+        Parameters
+        ----------
+        mu : float64 array, shape (segments,)
+        certificate : Certificate, optional
+
+        Returns
+        -------
+        Segments
+        """
         given = zip(self.segments, np.asarray(mu, float), strict=True)
         segments = tuple(replace(segment, mu=float(segment_mu)) for segment, segment_mu in given)
         return Segments(segments, self.mlc, certificate)
@@ -322,6 +438,11 @@ class Segments:
         """What the leaves and diaphragms leave open, as rectangles of :data:`PIECE_mm` at most.
 
         Leaves end straight and let nothing through.
+
+        Returns
+        -------
+        tuple of Openings
+            One a segment.
         """
         return tuple(_open_part(segment, self.mlc) for segment in self.segments)
 

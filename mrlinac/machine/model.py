@@ -17,7 +17,17 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Figure(spec.Spec):
-    """A number somebody published or measured, kept to compare with."""
+    """A number somebody published or measured, kept to compare with.
+
+    Attributes
+    ----------
+    name : str
+    value : float
+    unit : str
+    source : str
+    tolerance : float or None
+        In the unit.
+    """
 
     name: str
     value: float
@@ -30,6 +40,14 @@ class Spectrum(spec.Spec):
     """Photon number spectrum, uniform within each bin.
 
     ``edge_MeV`` has one entry more than ``weight``.
+
+    Attributes
+    ----------
+    edge_MeV : tuple of float
+        Bin edges.
+    weight : tuple of float
+        Relative number of photons in each bin.
+    source : str
     """
 
     edge_MeV: tuple[NotNegative, ...]
@@ -48,7 +66,15 @@ class Spectrum(spec.Spec):
 
 
 class FluenceProfile(spec.Spec):
-    """Photon number fluence on the isocentre plane against the distance from the axis, 1 on the axis."""
+    """Photon number fluence on the isocentre plane against the distance from the axis, 1 on the axis.
+
+    Attributes
+    ----------
+    radius_mm : tuple of float
+        From the axis, on the isocentre plane.
+    relative : tuple of float
+    source : str
+    """
 
     radius_mm: tuple[NotNegative, ...]
     relative: tuple[NotNegative, ...]
@@ -64,7 +90,20 @@ class FluenceProfile(spec.Spec):
 
 
 class PhotonSource(spec.Spec):
-    """A Gaussian spot at the target, seen through ideal edges in the collimator's plane."""
+    """A Gaussian spot at the target, seen through ideal edges in the collimator's plane.
+
+    Attributes
+    ----------
+    spectrum : Spectrum
+    fluence : FluenceProfile
+    spot_sigma_uv_mm : tuple of float
+        Standard deviations of the spot.
+    collimator_mm : float
+        Distance of the beam-limiting plane from the source.
+    softening_per_100mm : float
+        Every energy is multiplied by 1 − softening · r/100 mm, r at the isocentre plane.
+    source : str
+    """
 
     spectrum: Spectrum
     fluence: FluenceProfile
@@ -75,7 +114,19 @@ class PhotonSource(spec.Spec):
 
 
 class ElectronSource(spec.Spec):
-    """Contaminant electrons of the treatment head; some hundredths of a tesla across the beam keep them away."""
+    """Contaminant electrons of the treatment head; some hundredths of a tesla across the beam keep them away.
+
+    Attributes
+    ----------
+    per_photon : float
+        Electrons per photon of the same beamlet, at the isocentre plane.
+    mean_energy_MeV : float
+        Of exp(−E/mean), cut at ``max_energy_MeV``.
+    max_energy_MeV : float
+    spread_sigma_mm : float
+        Gaussian blur on the isocentre plane, from scatter in head and air.
+    source : str
+    """
 
     per_photon: NotNegative  # electrons per photon of the same beamlet, at the isocentre plane
     mean_energy_MeV: Positive  # of exp(−E/mean), cut at max_energy_MeV
@@ -85,7 +136,19 @@ class ElectronSource(spec.Spec):
 
 
 class Mlc(spec.Spec):
-    """Leaves. ``travel`` is the beam-limiting-device axis they move along: ``u`` (X) or ``v`` (Y)."""
+    """The leaves of a multileaf collimator.
+
+    Attributes
+    ----------
+    pairs : int
+    leaf_width_mm : float
+        At the isocentre.
+    travel : {"u", "v"}
+        The beam-limiting-device axis that leaves move along: u is X, v is Y.
+    half_field_uv_mm : tuple of float
+        Largest distance of an opening from the axis, along u and v.
+    source : str
+    """
 
     pairs: Annotated[int, Field(ge=1)]
     leaf_width_mm: Positive  # at the isocentre
@@ -99,14 +162,31 @@ class Mlc(spec.Spec):
         return np.asarray((np.arange(self.pairs + 1) - self.pairs / 2) * self.leaf_width_mm, np.float64)
 
     def beamlet_size_uv_mm(self, travel_step_mm: float) -> tuple[float, float]:
-        """Beamlet size du, dv: one step along travel, one leaf across it."""
+        """Beamlet size du, dv: one step along travel, one leaf across it.
+
+        Parameters
+        ----------
+        travel_step_mm : float
+
+        Returns
+        -------
+        tuple of float
+        """
         if self.travel == "u":
             return (travel_step_mm, self.leaf_width_mm)
         return (self.leaf_width_mm, travel_step_mm)
 
 
 class CouchLayer(spec.Spec):
-    """One layer of the couch, from the top down."""
+    """One layer of the couch, from the top down.
+
+    Attributes
+    ----------
+    thickness_mm : float
+    density_g_cm3 : float
+    material : str
+    source : str
+    """
 
     thickness_mm: Positive
     density_g_cm3: Positive
@@ -115,7 +195,13 @@ class CouchLayer(spec.Spec):
 
 
 class Couch(spec.Spec):
-    """A flat couch top in contact with the patient."""
+    """A flat couch top in contact with the patient.
+
+    Attributes
+    ----------
+    width_mm : float
+    layers : tuple of CouchLayer
+    """
 
     width_mm: Positive
     layers: tuple[CouchLayer, ...]
@@ -126,6 +212,13 @@ class Isocentre(spec.Spec):
 
     ``ctv-centroid``: centroid of the CTV, rounded to 1 mm. ``fixed-table``: on the table's midline and
     ``height_above_table_mm`` over its top, free along the table only.
+
+    Attributes
+    ----------
+    rule : {"ctv-centroid", "fixed-table"}
+    height_above_table_mm : float or None
+        Of the fixed table's top.
+    source : str
     """
 
     rule: Literal["ctv-centroid", "fixed-table"]
@@ -140,7 +233,13 @@ class Isocentre(spec.Spec):
 
 
 class BlockedSector(spec.Spec):
-    """Gantry angles to keep clear of, clockwise from … to …"""
+    """Gantry angles to keep clear of, clockwise.
+
+    Attributes
+    ----------
+    from_deg, to_deg : float
+    reason : str
+    """
 
     from_deg: float
     to_deg: float
@@ -148,7 +247,25 @@ class BlockedSector(spec.Spec):
 
 
 class Calibration(spec.Spec):
-    """What one MU means."""
+    """What one MU means.
+
+    Attributes
+    ----------
+    dose_per_MU_Gy : float
+        In the reference conditions.
+    field_mm : tuple of float
+        Reference field at the isocentre.
+    ssd_mm : float
+        Distance from source to water surface.
+    depth_mm : float
+    with_field : bool
+        Whether the magnet is on in the reference conditions.
+    photons_per_MU_per_mm2 : float
+        On the axis of the isocentre plane; made by the command in ``made_by``.
+    photons_rel_sigma : float
+    made_by : str
+    source : str
+    """
 
     dose_per_MU_Gy: Positive
     field_mm: tuple[Positive, Positive]
@@ -164,7 +281,25 @@ class Calibration(spec.Spec):
 class Machine(spec.Spec):
     """A treatment machine: ``machines/NAME.toml``.
 
-    ``field_iec_T`` is the magnet's field in IEC fixed coordinates.
+    Attributes
+    ----------
+    name, title : str
+    sad_mm : float
+        Source to axis distance.
+    field_iec_T : tuple of float
+        The magnet's field in IEC fixed coordinates.
+    field_source : str
+    photons : PhotonSource
+    electrons : ElectronSource or None
+    mlc : Mlc
+    couch : Couch
+    isocentre : Isocentre
+    blocked : tuple of BlockedSector
+    calibration : Calibration
+    references : tuple of Figure
+        Published or measured figures to compare with.
+    neglected : tuple of str
+        What the model leaves out; printed in every report.
     """
 
     name: str
@@ -188,7 +323,16 @@ class Machine(spec.Spec):
         return any(component != 0 for component in self.field_iec_T)
 
     def blocked_reason(self, gantry_deg: float) -> str | None:
-        """Why a gantry angle is blocked, or None."""
+        """Why a gantry angle is blocked, or None.
+
+        Parameters
+        ----------
+        gantry_deg : float
+
+        Returns
+        -------
+        str or None
+        """
         for sector in self.blocked:
             span_deg = sector.to_deg - sector.from_deg
             if abs(span_deg) >= 360 or (gantry_deg - sector.from_deg) % 360 <= span_deg % 360:
@@ -198,6 +342,14 @@ class Machine(spec.Spec):
 
 def load(name: str | Path) -> Machine:
     """Read a machine file by path or name.
+
+    Parameters
+    ----------
+    name : path or str
+
+    Returns
+    -------
+    Machine
 
     Raises
     ------

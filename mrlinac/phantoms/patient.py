@@ -77,7 +77,12 @@ def _body(seed: int) -> Body:
 
 
 def structure_names() -> tuple[str, ...]:
-    """Names of the structures that every digital patient has."""
+    """Names of the structures that every digital patient has.
+
+    Returns
+    -------
+    tuple of str
+    """
     return tuple(COLOURS)
 
 

@@ -60,6 +60,17 @@ class Estimate:
 def estimate(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> tuple[Estimate, ...]:
     """Evaluate every model on a course dose, without the bias of noise.
 
+    Parameters
+    ----------
+    protocol : Protocol
+    sampled : Sampled
+        Dose of the course.
+    structures : StructureSet
+
+    Returns
+    -------
+    tuple of Estimate
+
     Raises
     ------
     DataError

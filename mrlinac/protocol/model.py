@@ -28,6 +28,16 @@ class Prescription(Spec):
     """The dose asked for.
 
     ``rule = "median"``: D50 of the target equals the dose (ICRU 83).
+
+    Attributes
+    ----------
+    dose_Gy : float
+        Of the course.
+    fractions : int
+    target : str
+        Structure that the prescription refers to.
+    rule : {"median"}
+    source : str
     """
 
     dose_Gy: Positive
@@ -114,6 +124,17 @@ class Objective(Spec):
 
     With several priorities each sum is minimised in turn, the ones before it held at what they reached plus
     ``slip_percent`` (the largest of their objectives).
+
+    Attributes
+    ----------
+    of : kind
+        What is minimised (docs/keys.md lists the kinds).
+    key : str
+        Its name in the file.
+    weight : float
+    priority : int
+    slip_percent : float
+    source : str
     """
 
     of: AnyObjectiveKind
@@ -144,6 +165,24 @@ class Constraint(Fractionated):
     ``at_floor_Gy``: where a prescription escalates, the limit that still holds at its floor (IDEAL-CRT prescribes to one
     mean lung dose and turns patients away by another). A limit on a point of a DVH, or on a mean, is a goal by itself,
     unless ``goal = false``; ``near`` is that goal's, in the unit of the limit.
+
+    Attributes
+    ----------
+    of : kind
+        What is limited.
+    key : str
+        Its name in the file.
+    at_most_Gy, at_least_Gy : float or None
+    at_most_percent, at_least_percent : float or None
+        Of the prescription.
+    at_floor_Gy : float or None
+    near : float
+        Band beyond the limit that counts as near, of the goal.
+    goal : bool
+        Whether the limit is a goal, too.
+    source : str
+    optional : bool
+        The structure may be missing.
     """
 
     of: AnyLimitKind
@@ -195,7 +234,16 @@ class Constraint(Fractionated):
         return self
 
     def problem(self, prescription: Prescription) -> str | None:
-        """Why the limit cannot be used with a prescription; EQD2 and per cent can be with any."""
+        """Why the limit cannot be used with a prescription; EQD2 and per cent can be with any.
+
+        Parameters
+        ----------
+        prescription : Prescription
+
+        Returns
+        -------
+        str or None
+        """
         if isinstance(self.of, kinds.SquaredKind) and not (self.relative and self.of.dose_Gy is None):
             unnamed = self.fraction_Gy is None and self.fractions is None
             if (reason := super().problem(prescription)) and not unnamed:
@@ -241,7 +289,16 @@ class Constraint(Fractionated):
         return describe(self.of)
 
     def limit_Gy(self, prescription: Prescription) -> float:
-        """The limit of the course."""
+        """The limit of the course.
+
+        Parameters
+        ----------
+        prescription : Prescription
+
+        Returns
+        -------
+        float
+        """
         percent = self.at_most_percent or self.at_least_percent
         if percent is not None:
             return percent / 100 * prescription.dose_Gy
@@ -257,6 +314,22 @@ class Goal(Fractionated):
     unit. ``at_floor``: a condition of escalation, judged at the floor dose, wherever the prescription ends; who fails it
     there is ineligible. ``as_constraint``: the limit is that of the protocol's hard constraint on the same quantity:
     who changes the one changes the other. ``by_limit``: made from a limit, and made anew with it.
+
+    Attributes
+    ----------
+    key : str
+        Structure and metric.
+    structure, metric : str
+    at_most, at_least : float or None
+        In the metric's unit.
+    near : float
+    at_floor : bool
+    as_constraint : bool
+    by_limit : bool
+        It was made from a constraint.
+    source : str
+    optional : bool
+        The structure may be missing.
     """
 
     key: str = ""  # structure and metric
@@ -311,7 +384,23 @@ class Goal(Fractionated):
 
 
 class Protocol(Spec):
-    """Prescription, structures, objectives, constraints, goals, models."""
+    """Prescription, structures, objectives, constraints, goals, models.
+
+    Attributes
+    ----------
+    name, title, citation : str
+    prescription : Prescription
+    structures : dict of StructureRule
+        How structures are derived, by name.
+    objectives : tuple of Objective
+    constraints : tuple of Constraint
+    goals : tuple of Goal
+    models : dict of model
+        Complication and control models, by name.
+    escalation : Escalation or None
+    structure_order : tuple of str
+        In which goals are listed; structures not named follow.
+    """
 
     name: str
     title: str
@@ -393,6 +482,15 @@ class Protocol(Spec):
         """Direction and limit of a goal in the metric's unit, for the course; empty and None where it is only reported.
 
         A goal that repeats a constraint which was taken out, or moved to another quantity, is only reported.
+
+        Parameters
+        ----------
+        goal : Goal
+
+        Returns
+        -------
+        direction : {"<=", ">=", ""}
+        limit : float or None
         """
         rx, wanted = self.prescription, metrics.parse(goal.metric)
         if goal.as_constraint:
@@ -413,7 +511,17 @@ class Protocol(Spec):
         )
 
     def at(self, dose_Gy: float, fractions: float) -> Protocol:
-        """The protocol at another prescription, for instance one that escalation found."""
+        """The protocol at another prescription, for instance one that escalation found.
+
+        Parameters
+        ----------
+        dose_Gy : float
+        fractions : float
+
+        Returns
+        -------
+        Protocol
+        """
         before = self.prescription
         rx = before.model_copy(update={"dose_Gy": dose_Gy, "fractions": fractions})
         escalation = self.escalation
@@ -422,14 +530,25 @@ class Protocol(Spec):
         return self.model_copy(update={"prescription": rx, "escalation": escalation})
 
     def at_floor(self) -> Protocol | None:
-        """The protocol at the floor, where an escalation has left it."""
+        """The protocol at the floor, where an escalation has left it.
+
+        Returns
+        -------
+        Protocol or None
+            None where there is no escalation, or it stayed at the floor.
+        """
         floor = None if self.escalation is None else self.escalation.floor
         if floor is None or floor[0] == self.prescription.dose_Gy:
             return None
         return self.at(*floor)
 
     def needed_structures(self) -> list[str]:
-        """Names that objectives, constraints, goals and models speak of and that are not optional, in order."""
+        """Names that objectives, constraints, goals and models speak of and that are not optional, in order.
+
+        Returns
+        -------
+        list of str
+        """
         named = [self.prescription.target]
         named += [o.of.structure for o in self.objectives if not isinstance(o.of, FluenceSmoothness)]
         named += [c.of.structure for c in self.constraints if not c.optional]
@@ -438,7 +557,17 @@ class Protocol(Spec):
         return list(dict.fromkeys(named))
 
     def problems(self, present: Any) -> list[str]:
-        """What stands in the way of using the protocol with these structures (a container of names)."""
+        """What stands in the way of using the protocol with these structures (a container of names).
+
+        Parameters
+        ----------
+        present : container of str
+            Names of the structures that are there.
+
+        Returns
+        -------
+        list of str
+        """
         return [
             f"protocol {self.name}: structure '{name}' is needed and missing{did_you_mean(name, present)}"
             for name in self.needed_structures()
@@ -492,6 +621,14 @@ def describe(of: Spec) -> str:
 def load(name: str | Path) -> Protocol:
     """Read a protocol by name (``conventional-66in33``) or path.
 
+    Parameters
+    ----------
+    name : path or str
+
+    Returns
+    -------
+    Protocol
+
     Raises
     ------
     SpecError
@@ -502,5 +639,21 @@ def load(name: str | Path) -> Protocol:
 
 
 def from_values(values: Mapping[str, Any], where: str = "protocol") -> Protocol:
-    """Build a protocol from plain values, for instance after an override."""
+    """Build a protocol from plain values, for instance after an override.
+
+    Parameters
+    ----------
+    values : mapping
+    where : str
+        For messages.
+
+    Returns
+    -------
+    Protocol
+
+    Raises
+    ------
+    SpecError
+        Everything that is wrong.
+    """
     return spec.validate(Protocol, listed(values), where)

@@ -66,6 +66,10 @@ def judge(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> tup
     structures : StructureSet
         Which structures there are, their roles and flaws.
 
+    Returns
+    -------
+    tuple of Verdict
+
     Raises
     ------
     DataError

@@ -111,7 +111,16 @@ def check(spec: PlanSpec, patient: Patient) -> Check:
 
 
 def gantry_problems(spec: PlanSpec) -> list[str]:
-    """Gantry angles that the machine blocks."""
+    """Gantry angles that the machine blocks.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+
+    Returns
+    -------
+    list of str
+    """
     return [
         f"gantry {gantry_deg:g}°: {reason}; choose another angle in technique.gantry_deg"
         for gantry_deg in spec.technique.gantry_deg
@@ -124,7 +133,17 @@ TABLE_TOLERANCE_mm = 0.5
 
 
 def isocentre_problems(spec: PlanSpec, case: Case) -> list[str]:
-    """A given isocentre that the machine's table cannot bring to the beam's axis (rule 9), or that lies off the grid."""
+    """A given isocentre that the machine's table cannot bring to the beam's axis (rule 9), or that lies off the grid.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    case : Case
+
+    Returns
+    -------
+    list of str
+    """
     given = spec.patient.isocentre_xyz_mm
     if given is None:
         return []
@@ -148,6 +167,17 @@ def structure_name_problems(
     """Structures that the plan speaks of and that neither the patient has nor a rule can make.
 
     Of names alone, so that a slip of the pen is said before anything is computed.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    names : iterable of str
+        What is drawn.
+    rules : mapping of StructureRule, optional
+
+    Returns
+    -------
+    list of str
     """
     rules = spec.protocol.structures if rules is None else rules
     drawn = {*names, *((METAL,) if spec.patient.metal is not None else ())}
@@ -162,7 +192,16 @@ def structure_name_problems(
 
 
 def patient_problems(patient: Patient) -> list[str]:
-    """What every plan needs of a patient."""
+    """What every plan needs of a patient.
+
+    Parameters
+    ----------
+    patient : Patient
+
+    Returns
+    -------
+    list of str
+    """
     problems = []
     problems += couch_problems(patient)
     if not any(roi.role == "external" for roi in patient.rois.values()):
@@ -183,7 +222,16 @@ def patient_problems(patient: Patient) -> list[str]:
 
 
 def couch_problems(patient: Patient) -> list[str]:
-    """A height of the couch that is none for the way the patient lies."""
+    """A height of the couch that is none for the way the patient lies.
+
+    Parameters
+    ----------
+    patient : Patient
+
+    Returns
+    -------
+    list of str
+    """
     axis, _ = lies_on(patient.position)
     used, other = ("couch_top_y_mm", "couch_top_x_mm") if axis == 1 else ("couch_top_x_mm", "couch_top_y_mm")
     if patient.decisions is None or getattr(patient.decisions, other) is None:
@@ -198,6 +246,15 @@ def flawed_structure_problems(protocol: Protocol, structures: StructureSet) -> l
     """Objectives and constraints on a structure that cannot be evaluated: it would steer the plan.
 
     Goals are no problem: they are reported as not evaluable.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    structures : StructureSet
+
+    Returns
+    -------
+    list of str
     """
     asked: list[tuple[str, Spec]] = [(f"the objective {o.name}", o.of) for o in protocol.objectives]
     asked += [(f"the constraint {c.name}", c.of) for c in protocol.constraints]
@@ -210,7 +267,17 @@ def flawed_structure_problems(protocol: Protocol, structures: StructureSet) -> l
 
 
 def field_size_problems(spec: PlanSpec, case: Case) -> list[str]:
-    """A target that the collimator cannot cover from some gantry angle."""
+    """A target that the collimator cannot cover from some gantry angle.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    case : Case
+
+    Returns
+    -------
+    list of str
+    """
     open_all = spec.machine.mlc.model_copy(update={"half_field_uv_mm": (1e4, 1e4)})
     wide = spec.model_copy(update={"machine": spec.machine.model_copy(update={"mlc": open_all})})
     needed = beams_of(wide, case.structures, case.isocentre_xyz_mm, case.patient.position)
@@ -231,7 +298,19 @@ REST_CPU_s = 45.0
 
 
 def cpu_s_of(spec: PlanSpec, photons: float) -> dict[str, float]:
-    """CPU-seconds by part, from measured rates; a figure to plan a coffee by, right to a factor of about two."""
+    """CPU-seconds by part, from measured rates; a figure to plan a coffee by, right to a factor of about two.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    photons : float
+        Of the influence.
+
+    Returns
+    -------
+    dict of float
+        CPU-seconds by part.
+    """
     numerics = spec.numerics
     per_dose_s = 1.0 / (DOSE_EFFICIENCY_3mm_per_CPU_s * (numerics.grid_mm / 3.0) ** 3)
     rounds_s = numerics.correction_rounds * per_dose_s / numerics.correction_rel_sigma**2
@@ -243,7 +322,18 @@ def cpu_s_of(spec: PlanSpec, photons: float) -> dict[str, float]:
 
 
 def time_sentence(spec: PlanSpec, photons: float) -> str:
-    """How long a plan takes, as an estimate."""
+    """How long a plan takes, as an estimate.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    photons : float
+        Of the influence.
+
+    Returns
+    -------
+    str
+    """
     parts = cpu_s_of(spec, photons)
     listed = ", ".join(f"{name} {_rounded(seconds)}" for name, seconds in parts.items())
     return (
@@ -302,6 +392,10 @@ def drawn_structures(protocol: Protocol, names: Iterable[str]) -> list[str]:
     protocol : Protocol
     names : iterable of str
         What is drawn: of the sources a rule may choose from, one of these is enough.
+
+    Returns
+    -------
+    list of str
     """
     drawn, found, seen = set(names), [], set()
     asked = [

@@ -205,5 +205,15 @@ class PlanResult:
 
 
 def with_patient(result: PlanResult, patient: Patient) -> PlanResult:
-    """The result with its patient at hand again, for DICOM output."""
+    """The result with its patient at hand again, for DICOM output.
+
+    Parameters
+    ----------
+    result : PlanResult
+    patient : Patient
+
+    Returns
+    -------
+    PlanResult
+    """
     return replace(result, patient=patient)

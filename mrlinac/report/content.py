@@ -136,7 +136,12 @@ class ReportContent:
         raise_all(DataError, f"the report '{self.title}' cannot be written:", self.problems())
 
     def problems(self) -> list[str]:
-        """Sentences about what is missing or inconsistent; empty when all is well."""
+        """Sentences about what is missing or inconsistent; empty when all is well.
+
+        Returns
+        -------
+        list of str
+        """
         found = []
         for name, columns in (
             ("goals", GOAL_COLUMNS),

@@ -24,7 +24,16 @@ RECORD = "evaluation.json"
 
 
 def as_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """All numbers of an evaluation, for ``--json``; what has no value is null."""
+    """All numbers of an evaluation, for ``--json``; what has no value is null.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+
+    Returns
+    -------
+    dict
+    """
     gamma = evaluation.gamma_table
     return {
         "fingerprint": evaluation.fingerprint,
@@ -46,6 +55,16 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
     """Write ``report.html``, ``figures/``, the tables as CSV, and ``evaluation.json`` last.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    folder : Path
+
+    Returns
+    -------
+    Path
+        Of the page.
 
     Raises
     ------

@@ -80,12 +80,34 @@ def _skin_note(result: PlanResult) -> str:
 
 
 def write_result(result: PlanResult, folder: Path, /, *, figures: bool = True) -> None:
-    """Write a result's page, and its figures where wanted, into its folder."""
+    """Write a result's page, and its figures where wanted, into its folder.
+
+    Parameters
+    ----------
+    result : PlanResult
+    folder : Path
+    figures : bool
+        Whether to draw.
+    """
     html.write(content_of(result), folder, figures=figures)
 
 
 def write_comparison_of(results: Mapping[str, PlanResult], folder: Path, *, figures: bool = True) -> Path:
-    """Write the page that sets results side by side, and its tables as CSV; returns the page."""
+    """Write the page that sets results side by side, and its tables as CSV; returns the page.
+
+    Parameters
+    ----------
+    results : mapping of label to PlanResult
+        The first is the reference.
+    folder : Path
+    figures : bool
+        Whether to draw.
+
+    Returns
+    -------
+    Path
+        Of the page.
+    """
     contents = {label: content_of(result) for label, result in results.items()}
     page = html.write_comparison(contents, folder, figures=figures)
     written = {
@@ -104,13 +126,31 @@ def write_comparison_of(results: Mapping[str, PlanResult], folder: Path, *, figu
 
 
 def goals_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Goals of several results: structure, metric, unit, limit, then value, verdict, σ and raw value of each result."""
+    """Goals of several results: structure, metric, unit, limit, then value, verdict, σ and raw value of each result.
+
+    Parameters
+    ----------
+    results : mapping of label to PlanResult
+
+    Returns
+    -------
+    DataFrame
+    """
     key = ["structure", "metric", "unit", "direction", "limit"]
     return _side_by_side({label: result.goals for label, result in results.items()}, key)
 
 
 def constraints_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Hard limits of several results: name and limit, then value, whether it is met, σ and raw value of each."""
+    """Hard limits of several results: name and limit, then value, whether it is met, σ and raw value of each.
+
+    Parameters
+    ----------
+    results : mapping of label to PlanResult
+
+    Returns
+    -------
+    DataFrame
+    """
     columns = {"name": object, "limit": float, "value": float, "met": object, "sigma": float, "raw": float}
     made = {
         label: result.constraints.reindex(columns=list(columns)).astype(columns) for label, result in results.items()
@@ -119,14 +159,32 @@ def constraints_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
 
 
 def skin_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Skin metrics of several results: metric, region, unit, then value, σ and raw value of each."""
+    """Skin metrics of several results: metric, region, unit, then value, σ and raw value of each.
+
+    Parameters
+    ----------
+    results : mapping of label to PlanResult
+
+    Returns
+    -------
+    DataFrame
+    """
     columns = {"metric": object, "region": object, "unit": object, "value": float, "sigma": float, "raw": float}
     made = {label: result.skin.reindex(columns=list(columns)).astype(columns) for label, result in results.items()}
     return _side_by_side(made, ["metric", "region", "unit"], ("sigma", "raw"))
 
 
 def models_side_by_side(results: Mapping[str, PlanResult]) -> pd.DataFrame:
-    """Models of several results: what they are and their numbers, then value, verdict, σ and raw value of each."""
+    """Models of several results: what they are and their numbers, then value, verdict, σ and raw value of each.
+
+    Parameters
+    ----------
+    results : mapping of label to PlanResult
+
+    Returns
+    -------
+    DataFrame
+    """
     key = ["model", "quantity", "endpoint", "structure", "unit", "doses", "parameters"]
     # A result without models keeps its columns, empty: nothing is dropped.
     columns = dict.fromkeys(key, object) | {"value": float, "verdict": object, "sigma": float, "raw": float}

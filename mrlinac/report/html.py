@@ -92,6 +92,18 @@ def write(content: ReportContent, folder: Path, *, figures: bool = True) -> Path
 def write_comparison(contents: Mapping[str, ReportContent], folder: Path, *, figures: bool = True) -> Path:
     """Write ``comparison.html`` and ``figures/`` for several plans of one patient; the first is the reference.
 
+    Parameters
+    ----------
+    contents : mapping of label to ReportContent
+    folder : Path
+    figures : bool
+        Whether to draw.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
     Raises
     ------
     DataError

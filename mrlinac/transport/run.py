@@ -43,7 +43,17 @@ VALIDATED_T = 3.0
 
 
 def field_notes(field_xyz_T: Sequence[float]) -> tuple[str, ...]:
-    """What to say of a field beyond those that the transport was validated in; nothing within."""
+    """What to say of a field beyond those that the transport was validated in; nothing within.
+
+    Parameters
+    ----------
+    field_xyz_T : sequence of float
+        In patient coordinates.
+
+    Returns
+    -------
+    tuple of str
+    """
     size = float(np.linalg.norm(np.asarray(field_xyz_T, float)))
     if size <= VALIDATED_T * (1 + 1e-9):
         return ()
@@ -54,7 +64,17 @@ def field_notes(field_xyz_T: Sequence[float]) -> tuple[str, ...]:
 
 
 def machine_problems(machine: Machine, settings: Settings = Settings()) -> tuple[str, ...]:
-    """Energies of a machine's sources that the transport would not transport, each with a remedy."""
+    """Energies of a machine's sources that the transport would not transport, each with a remedy.
+
+    Parameters
+    ----------
+    machine : Machine
+    settings : Settings
+
+    Returns
+    -------
+    tuple of str
+    """
     found = []
     try:
         problem = Emission.of_machine(machine).problem(settings.photon_cut_MeV)
@@ -116,13 +136,28 @@ def dose(
         Primaries, or at most so many with ``target_rel_sigma``.
     target_rel_sigma : float, optional
         Mean relative standard deviation wanted in voxels above half of the maximum; decided at batch ends.
+    seed : int
+        Of the random numbers.
+    threads : int, optional
+        Default: all cores; the result does not depend on it.
     batches : int
         Independent parts, for the uncertainty; at least 12.
+    settings : Settings
+        Cuts and steps.
     to : str
         ``"medium"``, or ``"water"``: each voxel's dose times the mean ratio of collision stopping powers of water and
         its material over the beam's electrons (:mod:`mrlinac.transport.to_water`).
+    progress : callable, optional
+        Of (done, total, text).
+    cancelled : callable, optional
+        True stops the run at the end of a batch.
     device : str
         ``"cpu"``, or ``"gpu"``: a CUDA device, which needs the extra ``gpu``; ``provenance.device`` says which.
+
+    Returns
+    -------
+    Dose
+        Of one fraction, with its batches.
 
     Raises
     ------
@@ -216,16 +251,35 @@ def influence(
 
     Parameters
     ----------
+    medium : Medium
+    maps : sequence of BeamletMap
+    machine : Machine
+    field_xyz_T : sequence of float
+        Magnetic field in patient coordinates.
     photons_per_beamlet : int
+    seed : int
+        A beamlet's random numbers depend on it, on the beam and on the lattice place alone.
+    threads : int, optional
+        Default: all cores; the result does not depend on it.
     score : bool array [z, y, x], optional
         Voxels whose rows are kept; the others stay empty.
     keep_above : float
         Entries below this share of their column's maximum survive with a chance in proportion to their size, and
         then have this size: the column's mean is unbiased. 0 keeps all.
+    settings : Settings
+        Cuts and steps.
     noise_beamlets : int
         How many are followed a second time, in parts, for ``rel_sigma``.
+    progress : callable, optional
+        Of (done, total, text).
+    cancelled : callable, optional
+        True stops the run.
     device : str
         ``"cpu"`` only; a GPU is refused.
+
+    Returns
+    -------
+    Influence
 
     Notes
     -----
@@ -283,6 +337,19 @@ def estimate(
     score: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """Memory and primaries of an influence (``photons_per_beamlet``) or a dose (``photons``), before it is made.
+
+    Parameters
+    ----------
+    medium : Medium
+    maps : sequence of BeamletMap
+    photons_per_beamlet : int, optional
+        Of an influence.
+    photons : int, optional
+        Of a dose.
+    threads : int, optional
+        Default: all cores.
+    score : bool array [z, y, x], optional
+        Voxels whose rows are kept.
 
     Returns
     -------

@@ -72,6 +72,10 @@ class Outcome:
 def check_device(device: str) -> None:
     """Find out early whether a device is there.
 
+    Parameters
+    ----------
+    device : {"cpu", "gpu"}
+
     Raises
     ------
     PhysicsError

@@ -87,6 +87,10 @@ def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patien
     patient : Patient, optional
         The dose must lie in this patient's frame of reference, and not beside the image.
 
+    Returns
+    -------
+    Dose
+
     Raises
     ------
     DataError
@@ -107,7 +111,25 @@ def read_dose(path: str | Path, *, fractions: int | None = None, patient: Patien
 
 
 def read_dose_object(path: str | Path, *, fractions: int | None = None, frame_uid: str | None = None) -> DoseObject:
-    """As :func:`read_dose`, with what else the file says; the number of fractions may stay unknown."""
+    """As :func:`read_dose`, with what else the file says; the number of fractions may stay unknown.
+
+    Parameters
+    ----------
+    path : path
+    fractions : int, optional
+        How many fractions the dose stands for, where the file does not say.
+    frame_uid : str, optional
+        Frame of reference in which the dose must lie; None: whatever it is.
+
+    Returns
+    -------
+    DoseObject
+
+    Raises
+    ------
+    DataError
+        With every problem of the file.
+    """
     return _read(Path(path), fractions, frame_uid, must_state=False)
 
 

@@ -34,7 +34,17 @@ MEANINGS: Mapping[str, tuple[Span, Part]] = {
 
 @dataclass(frozen=True)
 class PlanPart:
-    """What a dose says it is of: a plan, and of it fraction groups, beams, setups, control points; empty: not said."""
+    """The part of a plan that a dose says it is of; what is empty is not said.
+
+    Attributes
+    ----------
+    uid : str
+        SOP Instance UID of the plan.
+    groups, beams, setups : frozenset of int
+        Numbers of fraction groups, beams and application setups.
+    points : mapping of int to (int, int)
+        First and last control point by beam number.
+    """
 
     uid: str
     groups: frozenset[int] = frozenset()
@@ -45,7 +55,18 @@ class PlanPart:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one dose file says it stands for."""
+    """What one dose file says it stands for.
+
+    Attributes
+    ----------
+    summation : str
+        Dose Summation Type.
+    parts : tuple of PlanPart
+    fractions : int or None
+        None: the file does not say.
+    sop_uid : str
+        SOP Instance UID of the dose.
+    """
 
     summation: str
     parts: tuple[PlanPart, ...]
@@ -65,7 +86,16 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Added:
-    """Several doses together: fractions (None: nobody says), what is to be said, what forbids adding them."""
+    """What several doses stand for together.
+
+    Attributes
+    ----------
+    fractions : int or None
+        None: nobody says.
+    notes : tuple of Note
+    problems : tuple of str
+        What forbids adding them.
+    """
 
     fractions: int | None
     notes: tuple[Note, ...]
@@ -116,6 +146,10 @@ def added(meanings: Sequence[Meaning], plans: Mapping[str, PlanFacts]) -> Added:
         Of the doses that are added up; one too.
     plans : mapping from SOP Instance UID to PlanFacts
         The RTPLANs that are at hand.
+
+    Returns
+    -------
+    Added
     """
     problems = list(dict.fromkeys([*_mixed(meanings), *_twice(meanings)]))
     notes = [*_unclear(meanings), *_missing(meanings, plans)]

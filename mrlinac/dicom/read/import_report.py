@@ -97,7 +97,12 @@ class ImportReport:
         return "".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON.
+
+        Returns
+        -------
+        dict
+        """
         patient = self.patient
         return {
             "label": None if patient is None else patient.label,

@@ -49,7 +49,16 @@ HEADING = "this folder cannot be imported:"
 
 
 def concerns_planning_alone(note: Note) -> bool:
-    """Whether a note of the import asks for what a dose that is there already does not need."""
+    """Whether a note of the import asks for what a dose that is there already does not need.
+
+    Parameters
+    ----------
+    note : Note
+
+    Returns
+    -------
+    bool
+    """
     return note.text == NO_BODY or note.text.endswith(f"{HOW}.")
 
 

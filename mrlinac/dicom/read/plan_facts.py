@@ -18,7 +18,18 @@ TREATING = ("", "TREATMENT", "CONTINUATION")
 
 @dataclass(frozen=True)
 class PlannedBeam:
-    """A beam of a plan: its number, its Beam Type and Treatment Delivery Type, the unit of its meterset."""
+    """A beam of a plan: its number, its Beam Type and Treatment Delivery Type, the unit of its meterset.
+
+    Attributes
+    ----------
+    number : int or None
+    kind : str
+        Beam Type.
+    delivery : str
+        Treatment Delivery Type.
+    unit : str
+        Primary Dosimeter Unit.
+    """
 
     number: int | None
     kind: str
@@ -36,6 +47,18 @@ class FractionGroup:
     """A fraction group: fractions planned, meterset a fraction by beam number, brachytherapy setups.
 
     ``beams`` are all that it refers to; those without a meterset are missing from ``metersets``.
+
+    Attributes
+    ----------
+    number : int or None
+    fractions : int or None
+        Number of Fractions Planned.
+    beams : tuple of int
+        Numbers of all beams that the group refers to.
+    metersets : mapping of int to float
+        Beam Meterset of one fraction by beam number; beams without one are missing.
+    setups : tuple of int
+        Numbers of brachytherapy application setups.
     """
 
     number: int | None
@@ -47,7 +70,17 @@ class FractionGroup:
 
 @dataclass(frozen=True)
 class Brachytherapy:
-    """Application setups by type, treatment type (HDR …) and isotopes of a brachytherapy plan."""
+    """Application setups by type, treatment type (HDR …) and isotopes of a brachytherapy plan.
+
+    Attributes
+    ----------
+    setups : mapping of str to int
+        Number of application setups by type.
+    treatment : str
+        Brachy Treatment Type (HDR …).
+    isotopes : tuple of str
+    channels : int
+    """
 
     setups: Mapping[str, int]
     treatment: str
@@ -68,7 +101,20 @@ class Brachytherapy:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """What an RTPLAN says of its delivery."""
+    """What an RTPLAN says of its delivery.
+
+    Attributes
+    ----------
+    uid : str
+        SOP Instance UID.
+    beams : tuple of PlannedBeam
+    groups : tuple of FractionGroup
+    brachytherapy : Brachytherapy or None
+    positions : tuple of str
+        Patient positions.
+    devices : tuple of str
+        Treatment machines and beam modifiers that the plan names.
+    """
 
     uid: str
     beams: tuple[PlannedBeam, ...] = ()
@@ -78,7 +124,17 @@ class PlanFacts:
     devices: tuple[str, ...] = field(default=())
 
     def fractions(self, groups: Iterable[int] = ()) -> int | None:
-        """Fractions of some fraction groups together, of all where none is named; None where one does not say."""
+        """Fractions of some fraction groups together, of all where none is named; None where one does not say.
+
+        Parameters
+        ----------
+        groups : iterable of int
+            Numbers of fraction groups.
+
+        Returns
+        -------
+        int or None
+        """
         wanted = set(groups)
         counts = [one.fractions for one in self.groups if not wanted or one.number in wanted]
         if not counts or any(count is None for count in counts):
@@ -86,7 +142,17 @@ class PlanFacts:
         return sum(count for count in counts if count is not None)
 
     def treatment_beams(self, groups: Iterable[int] = ()) -> frozenset[int]:
-        """Numbers of the beams that give dose in some fraction groups: treating, and with a meterset where any has one."""
+        """Numbers of the beams that give dose in some fraction groups: treating, and with a meterset where any has one.
+
+        Parameters
+        ----------
+        groups : iterable of int
+            Numbers of fraction groups.
+
+        Returns
+        -------
+        frozenset of int
+        """
         wanted = set(groups)
         chosen = [one for one in self.groups if not wanted or one.number in wanted]
         treating = {beam.number for beam in self.beams if beam.treats and beam.number is not None}
@@ -95,12 +161,32 @@ class PlanFacts:
         return frozenset(treating & (metered or referred or treating))
 
     def setups(self, groups: Iterable[int] = ()) -> frozenset[int]:
-        """Numbers of the application setups of some fraction groups, or of all."""
+        """Numbers of the application setups of some fraction groups, or of all.
+
+        Parameters
+        ----------
+        groups : iterable of int
+            Numbers of fraction groups.
+
+        Returns
+        -------
+        frozenset of int
+        """
         wanted = set(groups)
         return frozenset(n for one in self.groups if not wanted or one.number in wanted for n in one.setups)
 
     def meterset(self, group: FractionGroup) -> float:
-        """Meterset that the treatment beams of a group give in one fraction."""
+        """Meterset that the treatment beams of a group give in one fraction.
+
+        Parameters
+        ----------
+        group : FractionGroup
+
+        Returns
+        -------
+        float
+            In the beams' dosimeter unit.
+        """
         treating = {beam.number for beam in self.beams if beam.treats}
         return sum(value for number, value in group.metersets.items() if number in treating)
 
@@ -203,7 +289,16 @@ def _brachytherapy(header: Dataset) -> Brachytherapy | None:
 
 @quiet_pydicom()
 def plans_in(folder: str | Path) -> dict[str, PlanFacts]:
-    """The RTPLANs of a folder tree by SOP Instance UID."""
+    """The RTPLANs of a folder tree by SOP Instance UID.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    dict of PlanFacts
+    """
     found = scan(Path(folder), Findings()).of_kind(RT_PLAN)
     facts = [facts_of(one.header) for one in found]
     return {one.uid: one for one in facts if one.uid}

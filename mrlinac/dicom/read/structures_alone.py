@@ -36,6 +36,11 @@ def read_structure_set(
     names : mapping, optional
         Clinic name to TG-263 name, before the alias table.
 
+    Returns
+    -------
+    rois : dict of Roi
+    notes : Notes
+
     Raises
     ------
     DataError
@@ -68,7 +73,17 @@ def read_structure_set(
 
 
 def frames_of_structure_set(path: str | Path) -> set[str]:
-    """Frames of reference that an RTSTRUCT's ROIs live in."""
+    """Frames of reference that an RTSTRUCT's ROIs live in.
+
+    Parameters
+    ----------
+    path : path
+        Of the RTSTRUCT.
+
+    Returns
+    -------
+    set of str
+    """
     path = _only_one(Path(path), RT_STRUCT, "RTSTRUCT")
     found = examine(path, path.name, Findings())
     return set() if found is None else frames(found)

@@ -37,6 +37,14 @@ def with_uids(patient: Patient) -> Patient:
     """The patient with every UID that is missing filled in: a function of the image, the same on every machine.
 
     A digital phantom has no UIDs of its own; objects written for it at different times must still belong together.
+
+    Parameters
+    ----------
+    patient : Patient
+
+    Returns
+    -------
+    Patient
     """
     count = patient.image.grid.shape_zyx[0]
     complete = patient.frame_uid and patient.study_uid and patient.series_uid and len(patient.slice_uids) == count
