@@ -11,7 +11,15 @@ from mrlinac.anatomy.materials import MaterialName, short_name
 
 
 class Override(spec.Spec):
-    """A density and a material that replace the CT's; may stand in a plan file."""
+    """A density and a material that replace the CT's; may stand in a plan file.
+
+    Attributes
+    ----------
+    density_g_cm3 : float
+        Mass density.
+    material : str
+        Name in ``mrlinac/data/materials.toml``.
+    """
 
     density_g_cm3: Annotated[float, Field(gt=0)]
     material: MaterialName
@@ -23,6 +31,12 @@ class Override(spec.Spec):
 
 
 class MetalOverride(Override):
-    """Metal found by its CT number: the voxels at and above a threshold, by default those that are saturated."""
+    """Metal found by its CT number: the voxels at and above a threshold, by default those that are saturated.
+
+    Attributes
+    ----------
+    threshold_HU : float or None
+        By default that of saturated voxels.
+    """
 
     threshold_HU: float | None = None

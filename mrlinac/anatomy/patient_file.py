@@ -25,7 +25,17 @@ Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(\.[0-9]+)?$")]
 
 
 class StructureChoice(Spec):
-    """What one of the clinic's structures is here: ``"Clinic name" = { name = "Heart", role = "oar" }``."""
+    """What one of the clinic's structures is here: ``"Clinic name" = { name = "Heart", role = "oar" }``.
+
+    Attributes
+    ----------
+    name : str
+        TG-263 name.
+    role : str
+        What kind of structure it is.
+    use : bool
+        False leaves it out.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     role: Role
@@ -33,25 +43,58 @@ class StructureChoice(Spec):
 
 
 class PatientFile(Spec):
-    """The file: which series, what structures are called, what replaces the image's densities."""
+    """The file: which series, what structures are called, what replaces the image's densities.
 
-    folder: str = "."  # of the DICOM files; relative to the file itself
+    Attributes
+    ----------
+    folder : str
+        Of the DICOM files; relative to the file itself.
+    label : str or None
+        How reports call the patient; must identify nobody.
+    series : str or None
+        Key of the image series.
+    rtstruct : str or None
+        The structure set: its key, or a path relative to the folder.
+    position : str or None
+        How the patient lies, where the files lack it.
+    ends : str or None
+        Where drawn structures end along z: half a slice beyond their end contours (default), or at these, as Eclipse
+        has it.
+    same_frame : bool
+        Image and structures lie in one space, whatever frames of reference they state.
+    target_base : str or None
+        From which target PTVs are made.
+    couch_top_y_mm : float or None
+        Height of the couch under a patient on the back or the belly, in LPS.
+    couch_top_x_mm : float or None
+        The same under a patient on the side.
+    structures : dict of StructureChoice
+        By the clinic's name.
+    density_overrides : dict of Override
+        By structure.
+    metal : MetalOverride or None
+        What saturated voxels stand for.
+    density_bands : dict of Override
+        Of an MR: density by structure; the body's counts last.
+    derive : tuple of str
+        Structures derived from the CT where they were not drawn; every report names them.
+    """
+
+    folder: str = "."
     label: str | None = None
     series: Key | None = None
-    rtstruct: str | None = None  # key, or a path relative to the folder
+    rtstruct: str | None = None
     position: Position | None = None
-    ends: Ends | None = None  # of drawn structures along z: "half-slice" (default), or "at-contour" as Eclipse has it
-    same_frame: bool = (
-        False  # a person says: image and structures lie in one space whatever their frames of reference
-    )
+    ends: Ends | None = None
+    same_frame: bool = False
     target_base: Literal["ITV", "CTV"] | None = None
-    couch_top_y_mm: float | None = None  # of a patient on the back or the belly
-    couch_top_x_mm: float | None = None  # of a patient on the side
+    couch_top_y_mm: float | None = None
+    couch_top_x_mm: float | None = None
     structures: dict[str, StructureChoice] = Field(default_factory=dict)
     density_overrides: dict[str, Override] = Field(default_factory=dict)
     metal: MetalOverride | None = None
-    density_bands: dict[str, Override] = Field(default_factory=dict)  # for an MR: the body's last
-    derive: tuple[Derivable, ...] = ()  # from the CT, where not drawn; every report says which
+    density_bands: dict[str, Override] = Field(default_factory=dict)
+    derive: tuple[Derivable, ...] = ()
 
     @property
     def says_of_planning(self) -> dict[str, object]:

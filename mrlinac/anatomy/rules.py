@@ -42,7 +42,17 @@ Direction = Literal["anterior", "posterior", "left", "right"]
 
 
 class Term(spec.Spec):
-    """A structure inside a rule, where wanted with a margin of its own; a bare name stands for one without."""
+    """A structure inside a rule, where wanted with a margin of its own; a bare name stands for one without.
+
+    Attributes
+    ----------
+    structure : str
+        Name of a structure.
+    margin_mm : float or SixMargins
+        Of this structure; negative shrinks.
+    optional : bool
+        The structure may be missing.
+    """
 
     structure: str
     margin_mm: float | SixMargins = 0.0
@@ -53,7 +63,15 @@ class Term(spec.Spec):
 
 
 class Ring(spec.Spec):
-    """The shell between two margins about the sources; negative margins lie inside."""
+    """The shell between two margins about the sources; negative margins lie inside.
+
+    Attributes
+    ----------
+    inner_mm : float
+        Inner edge of the shell, from the surface; negative is inside.
+    outer_mm : float
+        Outer edge.
+    """
 
     inner_mm: float
     outer_mm: float
@@ -70,6 +88,13 @@ class Side(spec.Spec):
 
     The cut is made slice by slice: ``share`` is the part of the external's extent in that slice, counted from the
     side that is kept; 0.5 is the body's mid-plane.
+
+    Attributes
+    ----------
+    towards : str
+        The side that is kept.
+    share : float
+        Part of the external's extent, from that side.
     """
 
     towards: Direction
@@ -104,18 +129,22 @@ class StructureRule(spec.Spec):
         Keep the shell of this thickness just inside.
     ring : Ring
         Keep a shell outside (or across) the surface.
-    within, minus : terms
-        Intersect with each; take each away.
-    side : Side, or the name of a direction for the body's mid-plane
+    within : terms
+        Intersect with each.
+    minus : terms
+        Take each away.
+    side : Side
+        Keep the part on one side of the body; the name of a direction stands for the body's mid-plane.
     trim_ends_mm : float
         Drop so much of the imaged range at both ends; 0 drops what the grid adds to it.
     role : str
+        What kind of structure it is.
     optional : bool
         Leave the structure out, with a note, where sources are missing.
     keep_drawn : bool
         Where the patient has a drawn structure of this name, keep it instead.
     source : str
-        Citation.
+        Where the rule comes from.
     """
 
     model_config = ConfigDict(populate_by_name=True)

@@ -23,7 +23,9 @@ class Figure(spec.Spec):
     ----------
     name : str
     value : float
+        In ``unit``.
     unit : str
+        Of the value.
     source : str
     tolerance : float or None
         In the unit.
@@ -73,6 +75,7 @@ class FluenceProfile(spec.Spec):
     radius_mm : tuple of float
         From the axis, on the isocentre plane.
     relative : tuple of float
+        To the fluence on the axis.
     source : str
     """
 
@@ -95,7 +98,9 @@ class PhotonSource(spec.Spec):
     Attributes
     ----------
     spectrum : Spectrum
+        Of the photons on the axis.
     fluence : FluenceProfile
+        Across the field.
     spot_sigma_uv_mm : tuple of float
         Standard deviations of the spot.
     collimator_mm : float
@@ -108,8 +113,8 @@ class PhotonSource(spec.Spec):
     spectrum: Spectrum
     fluence: FluenceProfile
     spot_sigma_uv_mm: tuple[NotNegative, NotNegative]
-    collimator_mm: Positive  # distance of the beam-limiting plane from the source
-    softening_per_100mm: float = 0.0  # every energy is multiplied by 1 − softening · r/100 mm, r at the isocentre
+    collimator_mm: Positive
+    softening_per_100mm: float = 0.0
     source: str
 
 
@@ -123,15 +128,16 @@ class ElectronSource(spec.Spec):
     mean_energy_MeV : float
         Of exp(−E/mean), cut at ``max_energy_MeV``.
     max_energy_MeV : float
+        Largest energy.
     spread_sigma_mm : float
         Gaussian blur on the isocentre plane, from scatter in head and air.
     source : str
     """
 
-    per_photon: NotNegative  # electrons per photon of the same beamlet, at the isocentre plane
-    mean_energy_MeV: Positive  # of exp(−E/mean), cut at max_energy_MeV
+    per_photon: NotNegative
+    mean_energy_MeV: Positive
     max_energy_MeV: Positive
-    spread_sigma_mm: NotNegative  # Gaussian blur on the isocentre plane, from scatter in head and air
+    spread_sigma_mm: NotNegative
     source: str
 
 
@@ -141,6 +147,7 @@ class Mlc(spec.Spec):
     Attributes
     ----------
     pairs : int
+        Number of leaf pairs.
     leaf_width_mm : float
         At the isocentre.
     travel : {"u", "v"}
@@ -151,7 +158,7 @@ class Mlc(spec.Spec):
     """
 
     pairs: Annotated[int, Field(ge=1)]
-    leaf_width_mm: Positive  # at the isocentre
+    leaf_width_mm: Positive
     travel: Literal["u", "v"]
     half_field_uv_mm: tuple[Positive, Positive]
     source: str
@@ -183,8 +190,11 @@ class CouchLayer(spec.Spec):
     Attributes
     ----------
     thickness_mm : float
+        From top to bottom.
     density_g_cm3 : float
+        Mass density.
     material : str
+        Name in ``mrlinac/data/materials.toml``.
     source : str
     """
 
@@ -200,7 +210,9 @@ class Couch(spec.Spec):
     Attributes
     ----------
     width_mm : float
+        Across the table.
     layers : tuple of CouchLayer
+        From the top down.
     """
 
     width_mm: Positive
@@ -216,6 +228,7 @@ class Isocentre(spec.Spec):
     Attributes
     ----------
     rule : {"ctv-centroid", "fixed-table"}
+        See above.
     height_above_table_mm : float or None
         Of the fixed table's top.
     source : str
@@ -237,8 +250,12 @@ class BlockedSector(spec.Spec):
 
     Attributes
     ----------
-    from_deg, to_deg : float
+    from_deg : float
+        First angle.
+    to_deg : float
+        Last angle.
     reason : str
+        For the message.
     """
 
     from_deg: float
@@ -258,12 +275,15 @@ class Calibration(spec.Spec):
     ssd_mm : float
         Distance from source to water surface.
     depth_mm : float
+        Of the reference point in water.
     with_field : bool
         Whether the magnet is on in the reference conditions.
     photons_per_MU_per_mm2 : float
         On the axis of the isocentre plane; made by the command in ``made_by``.
     photons_rel_sigma : float
+        Statistical uncertainty of ``photons_per_MU_per_mm2``.
     made_by : str
+        The command that made ``photons_per_MU_per_mm2``.
     source : str
     """
 
@@ -272,7 +292,7 @@ class Calibration(spec.Spec):
     ssd_mm: Positive
     depth_mm: Positive
     with_field: bool
-    photons_per_MU_per_mm2: Positive  # on the axis of the isocentre plane; made by the command in `made_by`
+    photons_per_MU_per_mm2: Positive
     photons_rel_sigma: NotNegative
     made_by: str
     source: str
@@ -283,19 +303,28 @@ class Machine(spec.Spec):
 
     Attributes
     ----------
-    name, title : str
+    name : str
+    title : str
     sad_mm : float
         Source to axis distance.
     field_iec_T : tuple of float
         The magnet's field in IEC fixed coordinates.
     field_source : str
+        Where the field's direction and size come from.
     photons : PhotonSource
+        Bremsstrahlung of the target.
     electrons : ElectronSource or None
+        Contaminant electrons.
     mlc : Mlc
+        Leaves.
     couch : Couch
+        Under the patient.
     isocentre : Isocentre
+        Where it may lie.
     blocked : tuple of BlockedSector
+        Gantry angles that are not allowed.
     calibration : Calibration
+        What one MU means.
     references : tuple of Figure
         Published or measured figures to compare with.
     neglected : tuple of str
@@ -315,7 +344,7 @@ class Machine(spec.Spec):
     blocked: tuple[BlockedSector, ...] = ()
     calibration: Calibration
     references: tuple[Figure, ...] = ()
-    neglected: tuple[str, ...] = ()  # what the model leaves out; printed in every report
+    neglected: tuple[str, ...] = ()
 
     @property
     def has_field(self) -> bool:

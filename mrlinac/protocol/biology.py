@@ -98,6 +98,17 @@ class Model(Spec):
     """Base: a number read off the dose of one structure.
 
     ``endpoint`` says of what; ``source`` is the citation of every number in the table.
+
+    Attributes
+    ----------
+    structure : str
+        Whose dose is read.
+    endpoint : str
+        What happens.
+    source : str
+        Citation of every number in the table.
+    optional : bool
+        The structure may be missing.
     """
 
     structure: str
@@ -131,6 +142,13 @@ class _Response(Model):
 
     With ``alpha_beta_Gy`` every voxel's dose is turned into EQD2 before anything is averaged. With ``fraction_Gy``
     doses count as they are, and the model holds at that fraction size only.
+
+    Attributes
+    ----------
+    alpha_beta_Gy : float or None
+        α/β by which doses are converted to ``fraction_Gy``.
+    fraction_Gy : float or None
+        Fraction size of the doses that the model is of.
     """
 
     alpha_beta_Gy: Positive | None = None
@@ -157,7 +175,17 @@ class _Response(Model):
 
 
 class NtcpLkb(_Response):
-    """Complication probability after Lyman, Kutcher and Burman: probit of the gEUD with volume exponent ``n``."""
+    """Complication probability after Lyman, Kutcher and Burman: probit of the gEUD with volume exponent ``n``.
+
+    Attributes
+    ----------
+    td50_Gy : float
+        Uniform dose at which half of the patients have the complication.
+    m : float
+        Slope.
+    n : float
+        Volume exponent; 1 is the mean dose.
+    """
 
     kind: Literal["ntcp_lkb"] = "ntcp_lkb"
     td50_Gy: Positive
@@ -170,7 +198,15 @@ class NtcpLkb(_Response):
 
 
 class NtcpLogistic(_Response):
-    """Complication probability, logistic in the mean dose."""
+    """Complication probability, logistic in the mean dose.
+
+    Attributes
+    ----------
+    intercept : float
+        Of the logit, at no dose.
+    slope_per_Gy : float
+        Of the logit, per Gy of the mean dose.
+    """
 
     kind: Literal["ntcp_logistic"] = "ntcp_logistic"
     intercept: float
@@ -183,7 +219,15 @@ class NtcpLogistic(_Response):
 
 
 class TcpLogistic(_Response):
-    """Control probability, log-logistic in the dose of each part of the tumour."""
+    """Control probability, log-logistic in the dose of each part of the tumour.
+
+    Attributes
+    ----------
+    d50_Gy : float
+        Uniform dose that controls half of the tumours.
+    gamma50 : float
+        Rise of the probability at D50 per relative rise of dose.
+    """
 
     kind: Literal["tcp_logistic"] = "tcp_logistic"
     d50_Gy: Positive
@@ -196,7 +240,19 @@ class TcpLogistic(_Response):
 
 
 class Repopulation(Spec):
-    """Growth of a tumour during treatment, from ``kick_off_days`` after the first fraction to the last one."""
+    """Growth of a tumour during treatment, from ``kick_off_days`` after the first fraction to the last one.
+
+    Attributes
+    ----------
+    doubling_days : float
+        Time in which clonogens double.
+    kick_off_days : float
+        Days after the first fraction when growth begins.
+    fractions_per_day : int
+        Of the course.
+    days_per_week : int
+        Of the course.
+    """
 
     doubling_days: Positive
     kick_off_days: NotNegative
@@ -213,7 +269,21 @@ class Repopulation(Spec):
 
 
 class TcpPoisson(Model):
-    """Control probability: that no clonogen survives, over a population's α, with repopulation if it is given."""
+    """Control probability: that no clonogen survives, over a population's α, with repopulation if it is given.
+
+    Attributes
+    ----------
+    alpha_per_Gy : float
+        Mean radiosensitivity.
+    alpha_sigma_per_Gy : float
+        Its standard deviation over the population.
+    alpha_beta_Gy : float
+        α/β of the tumour.
+    clonogens_per_cc : float
+        Density.
+    repopulation : Repopulation or None
+        Growth during treatment.
+    """
 
     kind: Literal["tcp_poisson"] = "tcp_poisson"
     alpha_per_Gy: Positive
@@ -242,7 +312,13 @@ class TcpPoisson(Model):
 
 
 class _MeanOf(Model):
-    """A mean dose in biological terms."""
+    """A mean dose in biological terms.
+
+    Attributes
+    ----------
+    alpha_beta_Gy : float
+        α/β of the structure.
+    """
 
     alpha_beta_Gy: Positive
     unit: ClassVar[str] = "Gy"

@@ -18,6 +18,17 @@ class Escalation(Spec):
     ``by = "dose"`` keeps the number of fractions and raises the dose in steps of ``step_Gy``; ``by = "fractions"``
     keeps the dose of a fraction and adds fractions. ``slip_percent`` is what the plan gives up of the highest dose the
     limits allow, to be a good plan there as well.
+
+    Attributes
+    ----------
+    by : {"dose", "fractions"}
+        Raise the dose in the same number of fractions, or add fractions.
+    cap_Gy : float
+        Highest prescription.
+    step_Gy : float or None
+        Step of the dose; only with ``by = "dose"``.
+    slip_percent : float
+        Share of the highest prescription that the plan gives up.
     """
 
     by: Literal["dose", "fractions"]

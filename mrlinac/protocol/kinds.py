@@ -54,6 +54,13 @@ class SquaredKind(DoseKind):
     """A mean square about a dose level, absolute or relative to the prescription; exactly one of the two.
 
     As an objective in Gy², as a limit by its root, in Gy.
+
+    Attributes
+    ----------
+    dose_Gy : float or None
+        The level, of the course.
+    dose_percent : float or None
+        The level, of the prescription.
     """
 
     dose_Gy: Positive | None = None
@@ -116,7 +123,15 @@ class MeanDose(DoseKind):
 
 
 class _Tail(DoseKind):
-    """A kind over a part of the volume, relative or absolute; exactly one of the two."""
+    """A kind over a part of the volume, relative or absolute; exactly one of the two.
+
+    Attributes
+    ----------
+    volume_percent : float or None
+        The part, of the structure's volume.
+    volume_cc : float or None
+        The part, absolute.
+    """
 
     volume_percent: Percent | None = None
     volume_cc: Positive | None = None
@@ -192,7 +207,13 @@ class DoseAtVolume(_Tail):
 
 
 class Geud(DoseKind):
-    """Generalised equivalent uniform dose (mean of d^a)^(1/a); convex for a ≥ 1 (Niemierko 1999, Med Phys 26:1100)."""
+    """Generalised equivalent uniform dose (mean of d^a)^(1/a); convex for a ≥ 1 (Niemierko 1999, Med Phys 26:1100).
+
+    Attributes
+    ----------
+    exponent : float
+        The exponent a.
+    """
 
     kind: Literal["geud"] = "geud"
     exponent: Annotated[float, Field(le=50)]
@@ -215,7 +236,13 @@ class Geud(DoseKind):
 
 
 class MeanEQD2(DoseKind):
-    """Mean of the dose in 2 Gy fractions by the linear-quadratic model; a convex quadratic of the dose."""
+    """Mean of the dose in 2 Gy fractions by the linear-quadratic model; a convex quadratic of the dose.
+
+    Attributes
+    ----------
+    alpha_beta_Gy : float
+        α/β of the structure.
+    """
 
     kind: Literal["mean_eqd2"] = "mean_eqd2"
     alpha_beta_Gy: Positive

@@ -34,9 +34,11 @@ class Prescription(Spec):
     dose_Gy : float
         Of the course.
     fractions : int
+        Of the course.
     target : str
         Structure that the prescription refers to.
     rule : {"median"}
+        See above.
     source : str
     """
 
@@ -53,7 +55,17 @@ class Prescription(Spec):
 
 
 class Fractionated(Spec):
-    """A dose that holds for a fractionation: a fraction size, a number of fractions, or, as EQD2, any by its α/β."""
+    """A dose that holds for a fractionation: a fraction size, a number of fractions, or, as EQD2, any by its α/β.
+
+    Attributes
+    ----------
+    fraction_Gy : float or None
+        Fraction size for which the limit holds.
+    fractions : int or None
+        Number of fractions for which the limit holds.
+    alpha_beta_Gy : float or None
+        α/β by which the limit is converted through EQD2.
+    """
 
     fraction_Gy: Positive | None = None
     fractions: Annotated[int, Field(ge=1)] | None = None
@@ -128,12 +140,15 @@ class Objective(Spec):
     Attributes
     ----------
     of : kind
-        What is minimised (docs/keys.md lists the kinds).
+        What is minimised.
     key : str
         Its name in the file.
     weight : float
+        In the weighted sum.
     priority : int
+        Objectives of a lower number go first.
     slip_percent : float
+        How much of what a priority reached may be given up for those after it.
     source : str
     """
 
@@ -172,10 +187,16 @@ class Constraint(Fractionated):
         What is limited.
     key : str
         Its name in the file.
-    at_most_Gy, at_least_Gy : float or None
-    at_most_percent, at_least_percent : float or None
-        Of the prescription.
+    at_most_Gy : float or None
+        Upper limit, of the course.
+    at_least_Gy : float or None
+        Lower limit, of the course.
+    at_most_percent : float or None
+        Upper limit, of the prescription.
+    at_least_percent : float or None
+        Lower limit, of the prescription.
     at_floor_Gy : float or None
+        Limit that holds at the floor of an escalation.
     near : float
         Band beyond the limit that counts as near, of the goal.
     goal : bool
@@ -319,12 +340,19 @@ class Goal(Fractionated):
     ----------
     key : str
         Structure and metric.
-    structure, metric : str
-    at_most, at_least : float or None
-        In the metric's unit.
+    structure : str
+    metric : str
+        What is read off the DVH, as ``D98%``, ``V20Gy[%]``, ``mean``.
+    at_most : float or None
+        Upper limit, in the metric's unit.
+    at_least : float or None
+        Lower limit, in the metric's unit.
     near : float
+        Band beyond the limit that counts as near.
     at_floor : bool
+        A condition of escalation, judged at the floor.
     as_constraint : bool
+        The limit is that of the hard constraint on the same quantity.
     by_limit : bool
         It was made from a constraint.
     source : str
@@ -388,16 +416,24 @@ class Protocol(Spec):
 
     Attributes
     ----------
-    name, title, citation : str
+    name : str
+    title : str
+    citation : str
+        Of the trial or guideline.
     prescription : Prescription
+        The dose asked for.
     structures : dict of StructureRule
         How structures are derived, by name.
     objectives : tuple of Objective
+        Tables by name in a file.
     constraints : tuple of Constraint
+        Hard limits; tables by name in a file.
     goals : tuple of Goal
+        Tables by structure and metric in a file.
     models : dict of model
         Complication and control models, by name.
     escalation : Escalation or None
+        How an isotoxic prescription is found.
     structure_order : tuple of str
         In which goals are listed; structures not named follow.
     """

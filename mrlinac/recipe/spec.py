@@ -34,7 +34,7 @@ class PatientSource(spec.Spec):
     Attributes
     ----------
     folder : str or None
-        Of DICOM files, or a ``patient.toml``; None for the digital thorax.
+        Folder of DICOM files, or a ``patient.toml``; without it the digital thorax is planned.
     rtstruct : str or None
         Which structure set: its file, or the key that the import report shows.
     series : str or None
@@ -48,11 +48,11 @@ class PatientSource(spec.Spec):
     derive : bool
         Derive body, couch, airway, lungs and canal from the CT where they were not drawn.
     phantom_seed : int
-        Of the digital thorax.
+        Seed of the digital thorax.
     density_overrides : dict of Override
         By structure: density and material instead of what the image says.
     metal : MetalOverride or None
-        What saturated voxels stand for; None refuses them.
+        What saturated voxels stand for; without it they are refused.
     isocentre_xyz_mm : tuple of float or None
         In LPS; by default the machine's rule decides.
     identify : bool
