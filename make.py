@@ -23,6 +23,7 @@ TARGETS = {
     "demo": "plan the built-in digital patient on the MR-Linac and say where the report lies",
     "test": "run the linters, the type checker, the layer contract and the tests (more words go to pytest)",
     "lint": "run the linters, the type checker and the layer contract only",
+    "docs": "build the documentation in site/",
     "setup": "only make the environment",
 }
 
@@ -41,6 +42,8 @@ def main(arguments: list[str]) -> int:
         return (
             0 if code == CONSTRAINTS_UNMET else code
         )  # so coarse a plan need not meet them all; the report says which
+    if target == "docs":
+        return run("-m", "mkdocs", "build", "--strict", *rest)
     if target in ("lint", "test"):
         code = lint()
         if code or target == "lint":
