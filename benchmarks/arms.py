@@ -5,8 +5,8 @@
     python benchmarks/arms.py --set numerics=demo --arms unity-66in33 # fewer and coarser
     python benchmarks/arms.py --arms agility-isotoxic unity-isotoxic unity-3mm-isotoxic
 
-An arm is a plan file, by name or path. Writes a folder a plan, a comparison, and `arms.md` with goals, skin, cost by stage
-and photons per CPU-second.
+An arm is a plan file, by name or path. Writes a folder a plan, a comparison, and `arms.md` with goals, skin, limits, rounds
+and cost by stage; prints what matters of it as Markdown.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     for arm in options.arms:
         spec = mr.load_plan(arm, {**source, **dict(mr.parse_set(text) for text in options.set)})
         patient = patient or mr.patient_of(spec)
-        print(f"{arm}: planning {patient.label}", flush=True)
+        print(f"{arm}: planning {patient.label} …", flush=True)
         results[arm] = mr.make_plan(spec, patient)
         results[arm].save(options.out / arm, overwrite=True)
     # Doses of different fractionation do not subtract.
@@ -49,7 +49,50 @@ def main() -> None:
         mr.compare(results).save(options.out / "comparison")
     text = page(results)
     (options.out / "arms.md").write_text(text, encoding="utf-8")
-    print(text)
+    print(summary(results))
+
+
+def summary(results: dict[str, mr.PlanResult]) -> str:
+    """One column an arm: goals and skin with their standard deviations, the isotoxic prescription, limits, cost."""
+    rows: dict[str, dict[str, str]] = {}
+
+    def put(row: str, arm: str, text: str) -> None:
+        rows.setdefault(row, dict.fromkeys(results, ""))[arm] = text
+
+    for arm, result in results.items():
+        if (record := result.escalation) is not None:
+            put("**prescription** (Gy)", arm, f"**{record.dose_Gy:g}** in {record.fractions}")
+            put("stopped by", arm, record.driver)
+            first = "; ".join(f"{limit.name} {limit.allows_Gy:.1f}" for limit in record.limits[:3])
+            put("first limits allow (Gy)", arm, first)
+            put("convex bound, second pass, aimed at (Gy)", arm,
+                f"{record.bound_Gy:.1f}, {record.second_pass_Gy:.1f}, {record.aimed_Gy:.1f}")  # fmt: skip
+        for row in result.goals.to_dict("records"):
+            if row["verdict"] in ("absent", "void"):
+                continue
+            limit = f", {row['direction']} {row['limit']:.4g}" if row["direction"] else ""
+            verdict = f" ({row['verdict']})" if row["verdict"] in ("near", "fail") else ""
+            put(f"{row['structure']} {row['metric']}{limit}", arm, figure(row) + verdict)
+        for row in result.skin.to_dict("records"):
+            if row["metric"] == "D2cc" or row["region"] == "Skin":
+                put(f"{row['region']} {row['metric']} (Gy)", arm, figure(row))
+        missed = result.constraints[~result.constraints["met"].astype(bool)]
+        put("hard limits missed", arm, "; ".join(missed["name"]) or "none")
+        certificate = result.fluence.certificate
+        if certificate is not None:
+            put("certificate", arm, f"{certificate.status}, gap {100 * certificate.relative_gap:.2g} %")
+        for row in result.timing.to_dict("records"):
+            put(f"{row['stage']}: CPU-s (wall-s)", arm, f"{row['cpu_s']:.0f} ({row['wall_s']:.0f})")
+        put("all: CPU-s (wall-s)", arm, f"{result.timing['cpu_s'].sum():.0f} ({result.timing['wall_s'].sum():.0f})")
+        put("peak memory (GB)", arm, f"{result.timing['peak_MB'].max() / 1e3:.1f}")
+    table = pd.DataFrame({"": list(rows), **{arm: [row[arm] for row in rows.values()] for arm in results}})
+    return markdown(table)
+
+
+def figure(row: Mapping[Any, Any]) -> str:
+    """Value and standard deviation."""
+    sigma = f" ± {row['sigma']:.2g}" if row["sigma"] == row["sigma"] else ""
+    return f"{row['value']:.4g}{sigma}"
 
 
 def page(results: dict[str, mr.PlanResult]) -> str:
@@ -72,16 +115,15 @@ def page(results: dict[str, mr.PlanResult]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def isotoxic(escalated: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def isotoxic(escalated: Mapping[str, Any]) -> pd.DataFrame:
     """One column an arm: the prescription, what stopped it, the model's bounds, and what stands next in the way."""
     rows = ("dose_Gy", "fractions", "eligible", "driver", "allowed_Gy", "second_pass_Gy", "bound_Gy", "reasons")
     table = {"": [*rows, "limits in order: allows, Gy of prescription per Gy of limit"]}
     for arm, record in escalated.items():
         first = "; ".join(
-            f"{limit['name']} {limit['allows_Gy']:.1f}, {limit['gain_Gy_per_Gy']:.2g}"
-            for limit in record["limits"][:3]
+            f"{limit.name} {limit.allows_Gy:.1f}, {limit.gain_Gy_per_Gy:.2g}" for limit in record.limits[:3]
         )
-        table[arm] = [record[row] for row in rows] + [first]
+        table[arm] = [getattr(record, row) for row in rows] + [first]
     return pd.DataFrame(table)
 
 
