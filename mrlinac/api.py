@@ -173,7 +173,7 @@ def import_folder(
     place, _, old = decisions(Path(folder))
     path = Path(file) if file is not None else old or place / FILE_NAME
     read_from = path if file is not None and path.is_file() else Path(folder)
-    found = dicom.import_folder(
+    report_of_import = dicom.import_folder(
         read_from,
         rtstruct=rtstruct,
         series=series,
@@ -183,20 +183,27 @@ def import_folder(
         derive=derive,
         deriver=with_derived,
     )
-    patient = found.patient
+    patient = report_of_import.patient
     if patient is None or not write:
-        return found
+        return report_of_import
     inside = rtstruct is None or not Path(rtstruct).is_file()
-    chosen = found.used["rtstruct"] if inside else os.path.relpath(Path(str(rtstruct)).resolve(), place.resolve())
+    chosen = (
+        report_of_import.used["rtstruct"]
+        if inside
+        else os.path.relpath(Path(str(rtstruct)).resolve(), place.resolve())
+    )
     if path.is_file():
         decisions_made: dict[str, Any] = {
-            "series": series and found.used["series"],
+            "series": series and report_of_import.used["series"],
             "rtstruct": rtstruct and chosen,
             "position": position,
             "same_frame": same_frame or None,
-            "density_overrides": {name: override.model_dump() for name, override in found.densities.items()} or None,
+            "density_overrides": {
+                name: override.model_dump() for name, override in report_of_import.densities.items()
+            }
+            or None,
         }
-        decisions_made["derive"] = list(found.derived) if derive and found.derived else None
+        decisions_made["derive"] = list(report_of_import.derived) if derive and report_of_import.derived else None
         dicom.change_patient_file(path, {key: value for key, value in decisions_made.items() if value is not None})
     else:
         try:
@@ -204,18 +211,20 @@ def import_folder(
                 patient,
                 path,
                 place,
-                series_key=str(found.used["series"]),
+                series_key=str(report_of_import.used["series"]),
                 rtstruct=chosen,
-                derived=found.derived,
+                derived=report_of_import.derived,
                 same_frame=same_frame,
-                densities=found.densities,
+                densities=report_of_import.densities,
             )
         except OSError as error:
             if file is not None:
                 raise
             unwritten = f"No {FILE_NAME} was written into the folder ({error.strerror}); say where: --file PATH."
-            return replace(found, notes=Notes((*found.notes.entries, Note("decide", unwritten))))
-    return replace(found, file=path)
+            return replace(
+                report_of_import, notes=Notes((*report_of_import.notes.entries, Note("decide", unwritten)))
+            )
+    return replace(report_of_import, file=path)
 
 
 def phantom(seed: int = 1, *, spacing_zyx_mm: Triple = (3.0, 1.5, 1.5)) -> Patient:
@@ -649,7 +658,7 @@ def evaluate(
     criteria = parse_criteria(gamma or "3%/2mm") if gamma is not None or len(doses) > 1 else None
     judged = None if protocol is None else load_protocol(protocol)
     course = None if judged is None else judged.prescription.fractions
-    read, count, frame_uid, found = inputs.read_doses(
+    read, count, frame_uid, notes_of_doses = inputs.read_doses(
         inputs.dose_files([str(dose) for dose in doses]), fractions=fractions, course=course, same_frame=same_frame
     )
     if judged is not None:
@@ -669,7 +678,7 @@ def evaluate(
     )
     prescribed = prescription_Gy if judged is None or prescription_Gy is not None else judged.prescription.dose_Gy
     evaluation.check_requests(requests, inputs.subject_names(rois, judged), prescribed, evaluation.clinic_names(rois))
-    subject = inputs.subject_of(rois, patient, judged, read, (*found.entries, *notes.entries))
+    subject = inputs.subject_of(rois, patient, judged, read, (*notes_of_doses.entries, *notes.entries))
     return evaluation.evaluate(
         read,
         subject,

@@ -69,7 +69,7 @@ def reached(*functions: str) -> set[tuple[str, str]]:
             raise LookupError(f"{NAME}.{place} defines no '{name}'")
         seen.add((place, name))
         for statement in _module(place).definitions[name]:
-            waiting += [found for found in _used(place, statement) if found not in seen]
+            waiting += [definition for definition in _used(place, statement) if definition not in seen]
     return seen
 
 
@@ -79,12 +79,12 @@ def _used(place: str, statement: ast.stmt) -> Iterator[tuple[str, str]]:
     for node in ast.walk(statement):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             module, name = imports.get(node.value.id, ("", ""))
-            if module and not name and (found := _found(module, node.attr)):
-                yield found
+            if module and not name and (definition := _found(module, node.attr)):
+                yield definition
         elif isinstance(node, ast.Name):
             module, name = imports.get(node.id, (place, node.id))
-            if name and (found := _found(module, name)):
-                yield found
+            if name and (definition := _found(module, name)):
+                yield definition
 
 
 def _found(place: str, name: str) -> tuple[str, str] | None:
@@ -127,15 +127,15 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 def _imports(nodes: Iterable[ast.AST]) -> dict[str, tuple[str, str]]:
     """Imports from the package, by the name they have here."""
-    found: dict[str, tuple[str, str]] = {}
+    imports: dict[str, tuple[str, str]] = {}
     for node in nodes:
         if not (isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == NAME):
             continue
         place = node.module.partition(".")[2]
         for alias in node.names:
             inner = f"{place}.{alias.name}".strip(".")
-            found[alias.asname or alias.name] = (inner, "") if _file(inner) else (place, alias.name)
-    return found
+            imports[alias.asname or alias.name] = (inner, "") if _file(inner) else (place, alias.name)
+    return imports
 
 
 class _Bare(ast.NodeTransformer):

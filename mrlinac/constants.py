@@ -14,6 +14,6 @@ MOMENTUM_MeV_PER_T_mm = 0.299792458
 """p c [MeV] = 0.299792458 B [T] r [mm]: the gyration radius of a unit charge."""
 
 AIR_LIKE_g_cm3 = 0.1
-"""Below this, dose to medium says nothing about tissue: the air of the trachea, of the bowel, of a mask's gap."""
+"""Below this density a dose to medium is not a dose to tissue: air in the trachea, the bowel, the gap under a mask."""
 
 RESEARCH_ONLY = "Research simulator, not a medical device: not for treatment."

@@ -60,7 +60,7 @@ def raise_all(error: type[MrlinacError], heading: str, problems: Sequence[str]) 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """``; did you mean 'Heart'?`` for the nearest of the known names, whatever the case of letters; or nothing."""
-    by_folded = {one.casefold(): one for one in known}
+    by_folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
     return f"; did you mean '{by_folded[near[0]]}'?" if near else ""
 

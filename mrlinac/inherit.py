@@ -64,9 +64,9 @@ def _read(kind: str, path: Path, chain: tuple[Path, ...]) -> Inherited:
     origins: dict[str, str] = {}
     for base in bases:
         beside = path.parent / f"{base}.toml"
-        found = _read(kind, beside if beside.is_file() else _find(kind, base, path), (*chain, here))
-        values = _merged(values, found.values)
-        origins |= found.origins
+        base_file = _read(kind, beside if beside.is_file() else _find(kind, base, path), (*chain, here))
+        values = _merged(values, base_file.values)
+        origins |= base_file.origins
     values = _left(values, without, path)
     origins = {key: file for key, file in origins.items() if key in dict(_single(values))}
     merged = _merged(values, own)
@@ -157,7 +157,7 @@ def _folded(tree: Mapping[str, Any]) -> dict[str, Any]:
         if (
             isinstance(value, dict)
             and len(files := set(map(str, value.values()))) == 1
-            and all(isinstance(one, str) for one in value.values())
+            and all(isinstance(origin, str) for origin in value.values())
         ):
             folded[key] = files.pop()
     return folded

@@ -39,7 +39,7 @@ _PRIVATE: dict[str, Any] = {"_nrt": False}
 _COMMON: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "arcp", "nsz", "afn"}, "error_model": "numpy"}
 
 LONGEST_COMPILATION_s = 900.0
-"""So long a process waits for another that compiles the same; the longest kernel takes a tenth of it."""
+"""Longest time for which a process waits for another that compiles the same; the slowest kernel takes a tenth of it."""
 
 
 def kernel(function: Function) -> Function:
@@ -188,25 +188,25 @@ class CompiledKernels:
 
 def compiled_kernels() -> list[CompiledKernels]:
     """What was compiled and kept, by every version of the sources, newest first."""
-    current, found = cache_folder(), []
+    current, kernels = cache_folder(), []
     for folder in current.parent.iterdir() if current.parent.is_dir() else ():
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
         if not files:  # made when a kernel was defined, and nothing was compiled
             continue
         written_s = max(file.st_mtime for file in files)
-        found.append(
+        kernels.append(
             CompiledKernels(folder.name, sum(file.st_size for file in files), written_s, folder.name == current.name)
         )
-    return sorted(found, key=lambda one: -one.written_s)
+    return sorted(kernels, key=lambda kernel: -kernel.written_s)
 
 
 def clear_kernels(*, old_only: bool = False) -> int:
     """Remove compiled kernels, or only those of other versions of the sources; returns the bytes freed."""
     freed = 0
-    for one in compiled_kernels():
-        if not (old_only and one.current):
-            shutil.rmtree(cache_folder().parent / one.key, ignore_errors=True)
-            freed += one.bytes
+    for kernel in compiled_kernels():
+        if not (old_only and kernel.current):
+            shutil.rmtree(cache_folder().parent / kernel.key, ignore_errors=True)
+            freed += kernel.bytes
     return freed
 
 

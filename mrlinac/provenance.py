@@ -81,13 +81,13 @@ def _feed(digest: Any, part: Any) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python, the packages that decide a result, and the processor's name."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    versions_by_name = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions_by_name[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            versions_by_name[package] = "absent"
+    return versions_by_name
 
 
 def dicom_uid(*parts: Any) -> str:

@@ -72,10 +72,10 @@ def find(kind: str, name: str | Path) -> Path:
 
 def names(kind: str) -> list[str]:
     """Names of all files of a kind that :func:`find` would find, sorted."""
-    found = {
+    names_found = {
         p.stem for folder in (Path(kind), packaged_folder(kind)) if folder.is_dir() for p in folder.glob("*.toml")
     }
-    return sorted(found)
+    return sorted(names_found)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

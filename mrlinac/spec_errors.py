@@ -76,29 +76,29 @@ def sentences(model: type[BaseModel], values: Mapping[str, Any], errors: Iterabl
     errors : iterable
         ``ValidationError.errors()``.
     """
-    said: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for error in errors:
         place = _place(model, values, error["loc"])
         if place.choice:
             key, options = place.choice
-            given = _value_at(values, key)
-            if not isinstance(given, Mapping):
-                said[f"{'.'.join(key)}: must be {_described(options)} (given: {given!r:.80})"] = None
+            value = _value_at(values, key)
+            if not isinstance(value, Mapping):
+                texts[f"{'.'.join(key)}: must be {_described(options)} (given: {value!r:.80})"] = None
                 continue
             if len(place.key) == len(key):
-                continue  # a table is given: what it would be instead, were it a number, helps nobody
-        said[_sentence(place, error)] = None
-    return list(said)
+                continue  # a table is given: how to write a number instead does not help
+        texts[_sentence(place, error)] = None
+    return list(texts)
 
 
 def _sentence(place: Place, error: Any) -> str:
-    where, kind, context, given = (
+    where, kind, context, value = (
         ".".join(place.key) or "the file",
         error["type"],
         error.get("ctx", {}),
         error["input"],
     )
-    shown = "" if isinstance(given, Mapping) else f" (given: {given!r:.80})"
+    shown = "" if isinstance(value, Mapping) else f" (given: {value!r:.80})"
     if kind == "missing":
         return f"{where}: is missing"
     if kind == "extra_forbidden":
@@ -111,7 +111,7 @@ def _sentence(place: Place, error: Any) -> str:
         wrong = context["tag"]
         return f"{where}: no such {tag} '{wrong}'{did_you_mean(wrong, tags)} (known: {', '.join(tags)})"
     if kind == "literal_error":
-        hint = did_you_mean(given, [str(option) for option in get_args(_bare(place.annotation))])
+        hint = did_you_mean(value, [str(option) for option in get_args(_bare(place.annotation))])
         return f"{where}: must be {context['expected']}{shown}{hint}"
     if kind in MUST_BE:
         return f"{where}: must be {MUST_BE[kind].format(**context)}{shown}"
@@ -138,8 +138,8 @@ def _place(model: type[BaseModel], values: Any, location: Sequence[Any]) -> Plac
         if _is_model(annotation):
             fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
             known = tuple(sorted({*fields, *more}))
-            found = fields.get(part)
-            annotation = None if found is None else found.annotation
+            spec_field = fields.get(part)
+            annotation = None if spec_field is None else spec_field.annotation
             flat = isinstance(values, Mapping) and part not in values and len(_tags(annotation)) > 1
             more = tuple(known) if flat else ()
             if flat:
@@ -179,7 +179,7 @@ def _options(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Annotated:
         return _options(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return [one for option in get_args(annotation) for one in _options(option)]
+        return [choice for option in get_args(annotation) for choice in _options(option)]
     return [] if annotation in (None, types.NoneType) else [annotation]
 
 

@@ -158,16 +158,16 @@ class Store:
         -------
         Entry
         """
-        found = self.get(kind, key, tidy=False)  # without the lock what looks torn may be half replaced by another
-        if found is not None and suffices(found):
-            return found
+        stored = self.get(kind, key, tidy=False)  # without the lock what looks torn may be half replaced by another
+        if stored is not None and suffices(stored):
+            return stored
         lock = self._paths(kind, key)[0].with_suffix(".lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
-            found = self.get(kind, key)  # another process may have grown it meanwhile
-            if found is not None and suffices(found):
-                return found
-            grown = grow(found)
+            stored = self.get(kind, key)  # another process may have grown it meanwhile
+            if stored is not None and suffices(stored):
+                return stored
+            grown = grow(stored)
             with suppress(OSError):  # a full disk must not lose what was made
                 self.put(kind, key, grown)
             return grown
@@ -197,12 +197,12 @@ class Store:
         -------
         list of Listed
         """
-        found = []
+        entries = []
         for note in (path for path in self._files() if path.suffix == ".json"):
             data = note.with_suffix(".npz")
             size = note.stat().st_size + (data.stat().st_size if data.exists() else 0)
-            found.append(Listed(note.parent.parent.name, note.stem, size, note.stat().st_mtime))
-        return sorted(found, key=lambda one: -one.used_s)
+            entries.append(Listed(note.parent.parent.name, note.stem, size, note.stat().st_mtime))
+        return sorted(entries, key=lambda entry: -entry.used_s)
 
     def clear(self) -> int:
         """Remove everything.

@@ -28,11 +28,11 @@ from mrlinac.spec import Spec
 PAGE = Path(__file__).parent.parent / "docs" / "keys.md"
 
 FILES: dict[str, type[Spec]] = {
-    "Plans: `plans/NAME.toml`, table `[patient]`": PatientSource,
-    "Techniques: `techniques/NAME.toml`": Technique,
+    "Plans: `plans/<name>.toml`, table `[patient]`": PatientSource,
+    "Techniques: `techniques/<name>.toml`": Technique,
     "Numerics: `[numerics]`, or the name of a preset": Numerics,
-    "Protocols: `protocols/NAME.toml`": Protocol,
-    "Machines: `machines/NAME.toml`": Machine,
+    "Protocols: `protocols/<name>.toml`": Protocol,
+    "Machines: `machines/<name>.toml`": Machine,
     "Patients: `patient.toml`": PatientFile,
 }
 SHARED = {
@@ -91,7 +91,7 @@ def page() -> str:
         "# Keys of the TOML files\n",
         "Made from the schema by `python tools/keys.py`. A key that is not listed is refused. "
         "Units are the suffix of the name. How files build on each other: [files](files.md).\n",
-        "## Plans: `plans/NAME.toml`\n",
+        "## Plans: `plans/<name>.toml`\n",
         PLANS,
     ]
     seen: set[type] = set()

@@ -28,9 +28,9 @@ BODY_HU, COUCH_HU, LUNG_HU, BONE_HU = -300.0, -700.0, -400.0, 180.0
 ALL_BODY = 0.98
 """A body that fills more of the image than this has no air about it: its outline is not in the image."""
 THIN_mm = 5.0
-"""What is thinner than twice this goes away from the body: couch shells, tubes, clothes."""
+"""Parts thinner than twice this are removed from the body: couch shells, tubes, clothes."""
 BESIDE_mm = 10.0
-"""Beside the body the couch is sought from so far above the body's lowest point."""
+"""Beside the body the couch is looked for up to this height above the body's lowest point."""
 AIRWAY_HU = tuple(range(-800, -985, -15))
 """Thresholds tried for the airway, highest first; lung of low density joins it at the higher ones."""
 AIRWAY_cc = (5.0, 90.0)
@@ -43,9 +43,9 @@ CLOSED_mm = 6.0
 """Vessels up to about twice this across belong to the lung."""
 CANAL_mm2 = (60.0, 700.0)
 ASIDE_mm = 40.0
-"""How far from the body's middle the spine may lie."""
+"""Largest distance of the spine from the body's middle."""
 CANAL_FOUND = 0.3
-"""Share of the slices on which bone must surround the canal; on the others it lies between its neighbours."""
+"""Smallest share of slices on which bone must surround the canal; elsewhere it is interpolated."""
 
 DERIVABLE = ("External", "CouchSurface", "Airway", "Lung_L", "Lung_R", "SpinalCanal")
 """What can be derived, in the order in which they need one another."""
@@ -93,8 +93,8 @@ def with_derived(patient: Patient, wanted: Sequence[str] | bool = True) -> Patie
         return patient
     if patient.image.quantity != "HU":
         raise DataError("structures are derived from a CT in HU only; draw them on the MR")
-    found, notes = _Derivation(patient).run(missing)
-    return replace(patient, rois={**patient.rois, **found}, notes=Notes((*patient.notes.entries, *notes)))
+    derived, notes = _Derivation(patient).run(missing)
+    return replace(patient, rois={**patient.rois, **derived}, notes=Notes((*patient.notes.entries, *notes)))
 
 
 def _drawn(patient: Patient, name: str) -> bool:
@@ -104,7 +104,7 @@ def _drawn(patient: Patient, name: str) -> bool:
 
 
 Deriver = Callable[[Patient, Sequence[str] | bool], Patient]
-"""What :func:`with_derived` is: the same, or one that keeps what it made before."""
+"""Type of :func:`with_derived`, and of functions that cache its result."""
 
 
 class _Derivation:
@@ -126,20 +126,20 @@ class _Derivation:
             "Lung_R": lambda: self._lung("Lung_R"),
             "SpinalCanal": self._canal,
         }
-        found: dict[str, Roi] = {}
+        rois: dict[str, Roi] = {}
         for name in missing:
             mask = self._made(name, makers[name])
             if mask is None:
                 self.notes.append(Note("warning", f"{name} could not be derived from the CT: draw it."))
                 continue
             roi = self._roi(name, mask)
-            found[name] = roi
+            rois[name] = roi
             volume_cc = polygon_volume_cc(roi)
-            text = f"{name}: derived from the CT, drawn by nobody, {volume_cc:.0f} cc. Look at it before it is used."
+            text = f"{name}: derived from the CT by software, not drawn; {volume_cc:.0f} cc. Look at it before use."
             self.notes.append(Note("decide", text))
             if told := leaving(roi, self.patient.image):
                 self.notes.append(Note("warning", told))
-        return found, self.notes
+        return rois, self.notes
 
     def _made(self, name: str, maker: Callable[[], Mask | None]) -> Mask | None:
         if name not in self.masks:
@@ -188,13 +188,13 @@ class _Derivation:
         return regions.largest(regions.opened(regions.filled(filled | back), 2.0))
 
     def _below(self, body: Mask) -> Mask:
-        """What lies beneath the body, column by column, and beside its lowest rows: there is the couch."""
+        """The region beneath the body, column by column, and beside its lowest rows, in which the couch lies."""
         axis, sign = lies_on(self.patient.position)
         if (axis, sign) != (1, 1):  # turned so that down is towards the last row
             lying = body if axis == 1 else body.swapaxes(1, 2)
-            found = self._beneath(lying if sign > 0 else lying[:, ::-1])
-            found = found if sign > 0 else found[:, ::-1]
-            return found if axis == 1 else found.swapaxes(1, 2)
+            region = self._beneath(lying if sign > 0 else lying[:, ::-1])
+            region = region if sign > 0 else region[:, ::-1]
+            return region if axis == 1 else region.swapaxes(1, 2)
         return self._beneath(body)
 
     def _beneath(self, body: Mask) -> Mask:
@@ -220,7 +220,7 @@ class _Derivation:
     # ------------------------------------------------------------------------------------------ airway and lungs
 
     def _airway(self) -> Mask | None:
-        """Air that hangs together with the trachea at the top of the scan, at the highest threshold that does not leak."""
+        """Air connected to the trachea at the top of the scan, at the highest threshold without a leak."""
         body = self._of("External", self._external)
         seed = self._trachea_seed(body)
         if seed is None:
@@ -295,7 +295,7 @@ class _Derivation:
         return closed & inside & ~airway, nearer
 
     def _halves(self, lungs: Mask) -> tuple[Mask, Mask] | None:
-        """Right and left core; lungs that touch are eroded until they part."""
+        """Cores of the right and the left lung; lungs that touch are eroded until they separate."""
         core = lungs
         for _ in range(8):
             labels, number = ndimage.label(core)
@@ -303,9 +303,9 @@ class _Derivation:
                 sizes = regions.volumes_cc(labels, self.grid.voxel_cc)
                 first, second = (int(n) + 1 for n in np.argsort(-sizes)[:2])
                 if sizes[second - 1] >= LUNG_cc / 2:
-                    one, other = labels == first, labels == second
-                    x_one, x_other = (np.nonzero(m.any(axis=(0, 1)))[0].mean() for m in (one, other))
-                    return (one, other) if x_one < x_other else (other, one)
+                    first_half, other = labels == first, labels == second
+                    x_one, x_other = (np.nonzero(m.any(axis=(0, 1)))[0].mean() for m in (first_half, other))
+                    return (first_half, other) if x_one < x_other else (other, first_half)
             core = ndimage.binary_erosion(core)
         return None
 
@@ -325,7 +325,7 @@ class _Derivation:
         return regions.between(holes, known)
 
     def _hole(self, bone: Mask, body: Mask) -> Mask | None:
-        """The hindmost hole of fitting size near the middle: in front of it may lie the marrow of the vertebra."""
+        """The most posterior hole of fitting size near the middle; the marrow of the vertebra may lie in front of it."""
         if not body.any() or not bone.any():
             return None
         y_body, x_body = np.nonzero(body)

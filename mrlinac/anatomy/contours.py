@@ -26,16 +26,16 @@ PLANE_TOLERANCE_mm = 0.01
 """Contours nearer than this along z lie in one plane."""
 
 FILLED_GAP_SLICES = 3.5
-"""Drawn planes up to so many slice spacings apart, and overlapping in x–y, are one part of a structure."""
+"""Drawn planes that overlap in x–y belong to one part of a structure up to this many slice spacings apart."""
 
 FILLED_GAP_mm = 20.0
-"""However thick the slices, a longer gap is none that somebody forgot to draw in."""
+"""A longer gap is not a forgotten plane, however thick the slices."""
 
 ONE_MISSING_SLICES = 2.2
-"""Up to so many slice spacings one plane is missing; what is missing longer must be as wide as :data:`WIDE_ENOUGH`."""
+"""Up to this many slice spacings one plane is missing; across a longer gap loops must be as wide as :data:`WIDE_ENOUGH`."""
 
 WIDE_ENOUGH = 0.5
-"""Share of a gap that loops must be across to go on through it: a marker of 4 mm does not go on for 9 mm."""
+"""Smallest width of loops that continue through a gap, as a share of it: a marker of 4 mm does not continue for 9 mm."""
 
 SCANLINE_mm = 0.05
 """Largest distance of the scanlines that measure the area; along a scanline the coverage is exact."""
@@ -46,7 +46,7 @@ CHUNK_VOXELS = 4_000_000
 
 @dataclass(frozen=True)
 class Parts:
-    """How the planes of a structure hang together along z.
+    """How the planes of a structure are connected along z.
 
     Attributes
     ----------
@@ -249,7 +249,7 @@ def planes_of(contours: Sequence[Contour]) -> list[Plane]:
 
 
 def parts_of(roi: Roi) -> Parts:
-    """How the planes of a structure hang together along z."""
+    """How the planes of a structure are connected along z."""
     planes = planes_of(roi.contours)
     linked = _linked(planes, roi.slice_spacing_mm)
     gaps = np.diff([z for z, _ in planes])
@@ -259,7 +259,7 @@ def parts_of(roi: Roi) -> Parts:
 
 
 def continues(loops: Sequence[Floats], further: Sequence[Floats], gap_mm: float) -> bool:
-    """Whether the loops of one plane go on through a gap to those of another: they overlap and are wide enough."""
+    """Whether the loops of one plane continue through a gap to those of another: they overlap and are wide enough."""
     wide = min(max(float(np.ptp(loop, axis=0).max()) for loop in plane) for plane in (loops, further))
     return wide >= WIDE_ENOUGH * gap_mm and _overlapping(loops, further)
 
@@ -330,18 +330,18 @@ def area_of(points_xy_mm: Floats) -> shapely.Geometry:
 
 
 def _polygons(area: shapely.Geometry) -> shapely.Geometry:
-    """An area without the lines that are left over of it, as of a keyhole's channel."""
+    """An area without degenerate lines, such as those of a keyhole's channel."""
     if area.geom_type == "GeometryCollection":
         return shapely.union_all([part for part in area.geoms if part.geom_type.endswith("Polygon")])
     return area
 
 
 def even_odd(loops: Sequence[Floats]) -> shapely.Geometry:
-    """What lies inside an odd number of loops; pairs are joined, then pairs of these: many loops take no square of time."""
+    """The area inside an odd number of loops; joined in pairs, then pairs of pairs, to save time."""
     parts = [area_of(loop) for loop in loops]
     while len(parts) > 1:
         pairs = zip(parts[::2], [*parts[1::2], None], strict=False)
-        parts = [one if other is None else shapely.symmetric_difference(one, other) for one, other in pairs]
+        parts = [area if other is None else shapely.symmetric_difference(area, other) for area, other in pairs]
     return parts[0] if parts else shapely.Polygon()
 
 

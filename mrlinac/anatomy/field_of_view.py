@@ -1,4 +1,4 @@
-"""A body that the scan cuts at its sides: in which slices, and which layers of skin are then no skin.
+"""A body that the field of view truncates at its sides: in which slices, and which layers of skin are then not skin.
 
 The outline of such a body runs along the edge of the image. A rind of it has a part there that is no skin: its dose says
 nothing, and nothing that is measured on the whole rind says anything either.
@@ -23,7 +23,7 @@ from mrlinac.anatomy.structures import Roi, Structure, StructureSet
 from mrlinac.notes import Note
 
 SLIVER = 0.01
-"""Less of a voxel than this does not count as reaching the edge."""
+"""A smaller part of a voxel does not count as reaching the edge."""
 
 
 SMALLEST_SHARE = 1e-3
@@ -33,7 +33,7 @@ CIRCLE_FIT_pixels = 1.0
 """The edge of a reconstruction circle is a circle within this (root mean square)."""
 
 CIRCLE_SPAN = 0.9
-"""A reconstruction circle spans at least this share of the image's shorter side; less is something round in air."""
+"""A reconstruction circle spans at least this share of the image's shorter side; a smaller one is a round object in air."""
 
 CIRCLE_POINTS = 20
 
@@ -98,7 +98,7 @@ def cut_planes_of(external: Roi, image: Image) -> tuple[float, ...]:
 
 
 def leaving(roi: Roi, image: Image) -> str:
-    """One sentence on what of a structure the image does not hold in x and y; empty where it holds all of it.
+    """One sentence on the part of a structure outside the image in x and y; empty where there is none.
 
     A body, and what a structure's outline along the edge of the image shows to be cut, says so by its planes; what is
     drawn beyond the edge, by its share.
@@ -135,12 +135,12 @@ def _voxels(points_xyz_mm: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.
 
 def rinds(rules: Mapping[str, StructureRule], external: str) -> frozenset[str]:
     """Rules that make a layer under the body's surface, or a part of such a layer."""
-    found: set[str] = set()
+    names: set[str] = set()
     while True:
-        more = {name for name, rule in rules.items() if _is_layer(rule, external) or found & _parts_of(rule)} - found
+        more = {name for name, rule in rules.items() if _is_layer(rule, external) or names & _parts_of(rule)} - names
         if not more:
-            return frozenset(found)
-        found |= more
+            return frozenset(names)
+        names |= more
 
 
 def _is_layer(rule: StructureRule, external: str) -> bool:
@@ -161,7 +161,7 @@ def _parts_of(rule: StructureRule) -> set[str]:
 def mark_cut_skin(
     structures: StructureSet, rules: Mapping[str, StructureRule], patient: Patient
 ) -> tuple[StructureSet, tuple[Note, ...]]:
-    """Give layers of skin that reach the cut a flaw, which keeps every number of theirs from being shown.
+    """Mark layers of skin that reach the cut as flawed, so that none of their figures is shown.
 
     Parameters
     ----------

@@ -80,13 +80,13 @@ def _joins(rings: Sequence[Floats]) -> dict[int, list[Join]]:
         before = np.flatnonzero((at < x - TOUCHING_mm) | ((owner[near] == 0) & (at <= x + TOUCHING_mm)))
         if before.size:
             best = before[np.argmax(at[before])]
-            found, point = int(near[best]), np.array([at[best], y])
+            corner, point = int(near[best]), np.array([at[best], y])
         else:  # lost to rounding: the nearest corner of the outer border will do
             outer = np.flatnonzero(owner == 0)
-            found = int(outer[np.argmin(np.hypot(start[outer, 0] - x, start[outer, 1] - y))])
-            point = start[found]
-        along = float(np.linalg.norm(point - start[found]))
-        joins.setdefault(int(owner[found]), []).append((int(edge[found]), along, point, child))
+            corner = int(outer[np.argmin(np.hypot(start[outer, 0] - x, start[outer, 1] - y))])
+            point = start[corner]
+        along = float(np.linalg.norm(point - start[corner]))
+        joins.setdefault(int(owner[corner]), []).append((int(edge[corner]), along, point, child))
     return joins
 
 

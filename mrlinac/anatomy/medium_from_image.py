@@ -33,16 +33,16 @@ from mrlinac.notes import Note, Notes
 Floats = NDArray[np.float32]
 
 WHOLLY_INSIDE = 0.999
-"""CT voxels filled by the external at least so far say what the tissue is; the others hold air or couch as well."""
+"""CT voxels filled by the external to at least this share define the tissue; others hold air or couch as well."""
 
 SLIVER = 1e-3
-"""Less known tissue than this in a grid voxel says nothing."""
+"""Smallest share of known tissue in a grid voxel that defines its density."""
 
 INSIDE = 0.5
 """An overridden structure of which less than this lies in the external is a bolus, not an organ that leaves the skin."""
 
 DENSE_OUTSIDE_HU = -500.0
-"""What is denser than this outside the external is worth a sentence: couch, clothes, an arm."""
+"""Matter denser than this outside the external is reported: couch, clothes, an arm."""
 
 
 def medium_of(
@@ -128,7 +128,7 @@ def medium_of(
 def _add_tissue(mixture: Mixture, curve: HuCurve, body: ImagedBody, claimed: Floats, resample: Resampler) -> None:
     """Tissue by the HU curve.
 
-    Only CT voxels wholly inside the body say what the tissue is. A grid voxel that has none of these takes the mean
+    Only CT voxels wholly inside the body define the tissue. A grid voxel that has none of these takes the mean
     of its neighbours in the slice; where they have none either, its own partly filled ones must do.
     """
     hu = body.values
@@ -161,21 +161,23 @@ def _problems(
     metal: MetalOverride | None,
     couch: CouchGeometry | None,
 ) -> list[str]:
-    found = []
+    problems = []
     externals = [name for name, roi in patient.rois.items() if roi.role == "external"]
     if patient.image.quantity != "HU" and not set(externals) & set(overrides):
-        found.append(
+        problems.append(
             f"the image is {patient.image.quantity}, not CT: it has no HU; plan on a CT or a synthetic CT, or give "
             "density bands in patient.toml, one for the external among them"
         )
     if len(externals) != 1:
-        found.append(f"exactly one structure of role 'external' is needed, not {len(externals)}: draw or map it")
+        problems.append(f"exactly one structure of role 'external' is needed, not {len(externals)}: draw or map it")
     for name in overrides:
         if name not in patient.rois and name not in structures:
-            found.append(f"override of '{name}': there is no such structure (known: {', '.join(structures)})")
-    given = [o.material for o in (*overrides.values(), *([metal] if metal else []))]
-    given += [material for _, _, material in couch.layers] if couch else []
-    return found + [problem for material in dict.fromkeys(given) if (problem := material_problem(material))]
+            problems.append(f"override of '{name}': there is no such structure (known: {', '.join(structures)})")
+    materials_used = [o.material for o in (*overrides.values(), *([metal] if metal else []))]
+    materials_used += [material for _, _, material in couch.layers] if couch else []
+    return problems + [
+        problem for material in dict.fromkeys(materials_used) if (problem := material_problem(material))
+    ]
 
 
 def _on_ct(name: str, patient: Patient, structures: StructureSet, ct: Grid) -> Floats:

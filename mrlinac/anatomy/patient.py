@@ -20,7 +20,7 @@ class Patient:
     Attributes
     ----------
     label : str
-        A name that identifies nobody: the folder's or the phantom's, never a DICOM identifier.
+        A name that identifies no person: the folder's or the phantom's, never a DICOM identifier.
     image : Image
         CT in HU.
     rois : mapping from TG-263 name to Roi
@@ -61,14 +61,14 @@ class Patient:
         DataError
             When there is none, or more than one.
         """
-        found = [roi for roi in self.rois.values() if roi.role == "external"]
-        if len(found) != 1 or not found[0].contours:
-            names = ", ".join(f"'{roi.name}'" for roi in found) or "none"
+        externals = [roi for roi in self.rois.values() if roi.role == "external"]
+        if len(externals) != 1 or not externals[0].contours:
+            names = ", ".join(f"'{roi.name}'" for roi in externals) or "none"
             raise DataError(
                 f"{self.label}: exactly one drawn structure of role 'external' is needed, there is {names}: "
                 "draw the body's outline or map its name"
             )
-        return found[0]
+        return externals[0]
 
     def __repr__(self) -> str:
         nz, ny, nx = self.image.grid.shape_zyx

@@ -50,7 +50,7 @@ class PatientFile(Spec):
     folder : str
         Of the DICOM files; relative to the file itself.
     label : str or None
-        How reports call the patient; must identify nobody.
+        How reports call the patient; must not identify a person.
     series : str or None
         Key of the image series.
     rtstruct : str or None
@@ -116,11 +116,11 @@ class PatientFile(Spec):
         more : mapping
             Overrides from elsewhere (a plan file), which give way to those of the same name here.
         """
-        given = {**self.density_overrides}
+        named = {**self.density_overrides}
         for further in (more, self.density_bands):
-            given.update({name: override for name, override in further.items() if name not in given})
-        order = sorted(given, key=lambda name: name == external)  # stable: only the body moves to the end
-        return {name: given[name] for name in order}
+            named.update({name: override for name, override in further.items() if name not in named})
+        order = sorted(named, key=lambda name: name == external)  # stable: only the body moves to the end
+        return {name: named[name] for name in order}
 
 
 def decisions(path: Path) -> tuple[Path, PatientFile, Path | None]:

@@ -17,9 +17,9 @@ WORKING_mm = 1.6
 """Pixels smaller than this are averaged two by two, or more."""
 FLAT = np.zeros((3, 3, 3), bool)
 FLAT[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-"""Voxels of one plane hang together by their sides; planes do not hang together."""
+"""Voxels of one plane are connected through their sides; planes are not connected."""
 OFF_LINE_mm = 6.0
-"""How far a slice's canal may lie from a smooth line through all."""
+"""Largest distance of a slice's canal from a smooth line through all."""
 
 
 def pooled(grid: Grid, values: Floats) -> tuple[Grid, Floats]:
@@ -73,12 +73,12 @@ def opened(mask: Mask, pixels: float) -> Mask:
 
 def closed(mask: Mask, pixels: float) -> Mask:
     """Dilation and erosion by a disc, plane by plane: gaps narrower than it are filled."""
-    found: Mask = shrunk(grown(mask, pixels), pixels) | mask
-    return found
+    filled: Mask = shrunk(grown(mask, pixels), pixels) | mask
+    return filled
 
 
 def filled(mask: Mask) -> Mask:
-    """The mask with its holes, plane by plane: background that does not hang together with the image's edge."""
+    """The mask with its holes, plane by plane: background that is not connected to the image's edge."""
     labels, number = ndimage.label(~mask, FLAT[1] if mask.ndim == 2 else FLAT)
     outside = np.zeros(number + 1, bool)
     for edge in (labels[..., 0, :], labels[..., -1, :], labels[..., 0], labels[..., -1]):
@@ -107,8 +107,8 @@ def largest(mask: Mask) -> Mask | None:
     labels, number = ndimage.label(mask)
     if not number:
         return None
-    found: Mask = labels == 1 + int(np.argmax(volumes_cc(labels, 1.0)))
-    return found
+    region: Mask = labels == 1 + int(np.argmax(volumes_cc(labels, 1.0)))
+    return region
 
 
 def consistent(holes: Sequence[Mask | None], pixel_mm: float) -> list[Mask | None]:

@@ -275,8 +275,8 @@ class _Plan:
 
     def _missing(self, rule: StructureRule, path: tuple[str, ...]) -> list[str]:
         if rule.first_of:
-            found = [name for name in rule.first_of if self._exists(name, path)]
-            missing = [] if found else [" or ".join(rule.first_of)]
+            sources = [name for name in rule.first_of if self._exists(name, path)]
+            missing = [] if sources else [" or ".join(rule.first_of)]
         else:
             missing = [t.structure for t in rule.from_ if not self._exists(t.structure, path) and not t.optional]
             if all(not self._exists(t.structure, path) for t in rule.from_):

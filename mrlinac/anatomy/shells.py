@@ -18,10 +18,10 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour, Roi, Shell, Structure
 
 SLIVER_mm = 0.2
-"""What is thinner comes from two borders that should be one."""
+"""A thinner piece comes from two borders that should coincide."""
 
 SPECK_mm2 = 1.0
-"""A smaller piece of a plane is less than a pixel of the CT."""
+"""Smaller pieces of a plane are below a pixel of the CT."""
 
 Occupancy = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TRACE = 1e-3
-"""Less of a voxel than this is rounding, and so is what lacks less to the whole: at 3 mm, a surface shifted by 3 µm,
+"""An occupancy below this is rounding, and so is one that differs less from 1: at 3 mm, a surface shifted by 3 µm,
 below the 0.01 mm that contours are written with. Sums, products and differences of occupancies leave 1e-17 to 1e-6
 behind; a voxel that counts for so little would give an organ a maximum from beyond its border."""
 

@@ -26,17 +26,17 @@ STOPPED = {
     "import": "Nothing is half-written: the same command starts again",
     "phantom": "Nothing is half-written: the same command starts again",
 }
-"""What is kept, and how to go on, when a person stops a command."""
+"""What is kept, and how to continue, when a command is interrupted."""
 
 
 STOPPED_STATUS = 130
 
 
 class Commands(typer.core.TyperGroup):
-    """The commands, with a sentence for a person who stops one."""
+    """The commands, with a message for those that are interrupted."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was typed; typer itself would end without a word at Ctrl-C."""
+        """Run the command; typer itself would end without a message at Ctrl-C."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

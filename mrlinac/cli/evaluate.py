@@ -71,7 +71,7 @@ def evaluate(
     if out_ is not None:
         mrlinac.check_evaluation_output(out_, overwrite=overwrite)
         mrlinac.check_place(out_)
-    found = mrlinac.evaluate(
+    evaluation = mrlinac.evaluate(
         doses,
         structures,
         ct=ct,
@@ -87,36 +87,36 @@ def evaluate(
         derive=derive,
         ends=None if ends is None else ends.value,
     )
-    page = None if out_ is None else mrlinac.write_evaluation(found, out_, overwrite=overwrite)
-    said = {**mrlinac.evaluation_as_dict(found), **({} if page is None else {"report": str(page)})}
-    say(said, as_json, lambda: _print_evaluation(said))
-    raise typer.Exit(0 if found.goals_met else UNMET)
+    page = None if out_ is None else mrlinac.write_evaluation(evaluation, out_, overwrite=overwrite)
+    record = {**mrlinac.evaluation_as_dict(evaluation), **({} if page is None else {"report": str(page)})}
+    say(record, as_json, lambda: _print_evaluation(record))
+    raise typer.Exit(0 if evaluation.goals_met else UNMET)
 
 
 def _renamed(pairs: list[str] | None) -> dict[str, str]:
-    found = {}
+    names = {}
     for pair in pairs or []:
         clinic, equals, wanted = pair.rpartition("=")
         if not (equals and clinic and wanted):
             raise SpecError(f"--name {pair}: write CLINIC=TG263, the name in the file and the name wanted")
-        found[clinic] = wanted
-    return found
+        names[clinic] = wanted
+    return names
 
 
-def _print_evaluation(said: dict[str, Any]) -> None:
-    labels = said["doses"]
-    for note in said["notes"]:
+def _print_evaluation(record: dict[str, Any]) -> None:
+    labels = record["doses"]
+    for note in record["notes"]:
         if note["severity"] in ("warning", "decide"):
             console.out.print(f"[yellow]{note['severity']}:[/yellow] {escaped(note['text'])}")
     beyond = [f"outside {label} (%)" for label in labels]
-    beyond = [column for column in beyond if any((row[column] or 0) > 0.1 for row in said["metrics"])]
+    beyond = [column for column in beyond if any((row[column] or 0) > 0.1 for row in record["metrics"])]
     table = Table("structure", "metric", *labels, "unit", *beyond, title="metrics")
-    for row in said["metrics"]:
+    for row in record["metrics"]:
         values = ["–" if row[label] is None else f"{row[label]:.4g}" for label in labels]
         shares = ["–" if row[column] is None else f"{row[column]:.1f}" for column in beyond]
         table.add_row(row["structure"], escaped(row["metric"]), *values, row["unit"], *shares)
     console.out.print(table)
-    for label, goals in said["goals"].items():
+    for label, goals in record["goals"].items():
         table = Table("structure", "metric", "value", "goal", "verdict", title=f"goals, {label}")
         for row in goals:
             value = "–" if row["value"] is None else with_sigma(row)
@@ -126,12 +126,12 @@ def _print_evaluation(said: dict[str, Any]) -> None:
                 row["structure"], escaped(row["metric"]), value, limit_text(row), verdict_text(row["verdict"])
             )
         console.out.print(table)
-    for row in said["gamma"]:
+    for row in record["gamma"]:
         percent = "–" if row["pass_percent"] is None else f"{row['pass_percent']:.1f} %"
         console.out.print(f"gamma {row['dose']}: {percent} of {row['points']} points pass ({row['criteria']})")
-    derived = [row["structure"] for row in said["structures"] if row["origin"] == "derived by software"]
+    derived = [row["structure"] for row in record["structures"] if row["origin"] == "derived by software"]
     if derived:
-        console.out.print(f"derived by software, drawn by nobody: {', '.join(derived)}")
-    if "report" in said:
-        console.out.print(f"report: {said['report']}")
+        console.out.print(f"derived by software, not drawn: {', '.join(derived)}")
+    if "report" in record:
+        console.out.print(f"report: {record['report']}")
     console.out.print(mrlinac.RESEARCH_ONLY)

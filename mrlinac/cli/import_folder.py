@@ -39,7 +39,7 @@ def import_(
     ] = None,
     no_file: Annotated[bool, typer.Option("--no-file", help="Write no patient.toml.")] = False,
     anonymise: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Instead: write a copy that says of nobody whose it is.")
+        Path | None, typer.Option(metavar="OUT", help="Instead: write a copy without the patient's identity.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of --anonymise: repeat its UIDs and dates; keep it secret.")
@@ -52,7 +52,7 @@ def import_(
         written = mrlinac.anonymise(folder, anonymise, seed=seed)
         say(_of_copy(written), as_json, lambda: _print_copy(written))
         return
-    found = mrlinac.import_folder(
+    report = mrlinac.import_folder(
         folder,
         rtstruct=rtstruct,
         series=series,
@@ -63,20 +63,20 @@ def import_(
         write=not no_file,
         file=file,
     )
-    lacks = [] if found.patient is None else mrlinac.planning_lacks(found.patient)
-    told = {**found.as_dict(), "planning_lacks": lacks, "file": None if found.file is None else str(found.file)}
-    say(told, as_json, lambda: _print_import(found, lacks))
-    if found.problems:
+    lacks = [] if report.patient is None else mrlinac.planning_lacks(report.patient)
+    told = {**report.as_dict(), "planning_lacks": lacks, "file": None if report.file is None else str(report.file)}
+    say(told, as_json, lambda: _print_import(report, lacks))
+    if report.problems:
         if not as_json:
             console.err.print("[red]error:[/red] nothing was written: see what stands in the way")
         raise typer.Exit(1)
-    if found.file is not None and not as_json:
-        console.out.print(f"decisions: {escaped(str(found.file))}")
+    if report.file is not None and not as_json:
+        console.out.print(f"decisions: {escaped(str(report.file))}")
 
 
-def _print_import(found: Any, lacks: list[str]) -> None:
-    lines = [str(found)]
-    if found.patient is not None:
+def _print_import(report: Any, lacks: list[str]) -> None:
+    lines = [str(report)]
+    if report.patient is not None:
         lines += ["What planning will lack", *(f"  - {text}" for text in lacks or ["nothing"])]
     console.out.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they say of a plan."""
+"""Options that several commands share, and the changes of a plan that they make."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ PatientFolder = Annotated[
 def how_to_read(
     rtstruct: str | None, series: str | None, position: str | None, same_frame: bool, densities: bool, derive: bool
 ) -> dict[str, Any]:
-    """What a person says of how a patient's folder is to be read, as values of a plan."""
+    """Options on how a patient's folder is read, as values of a plan."""
     words = {"rtstruct": rtstruct, "series": series, "position": position}
-    said = {"same_frame": same_frame, "densities": densities, "derive": derive}
-    return {f"patient.{key}": value for key, value in {**words, **said}.items() if value}
+    flags = {"same_frame": same_frame, "densities": densities, "derive": derive}
+    return {f"patient.{key}": value for key, value in {**words, **flags}.items() if value}
 
 
 def changes(set_: list[str] | None, patient: Path | None, how: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from mrlinac.cli.show import (
 
 
 def checked(spec: Any) -> tuple[Any, Any]:
-    """The plan's patient and what stands in the way; the patient is not made where a slip of the pen is seen first."""
+    """The plan's patient and what stands in the way; the patient is not read where a mistake in the plan is found first."""
     early = mrlinac.check_early(spec)
     if early.problems:
         return None, early
@@ -75,14 +75,16 @@ def plan(
     folder = out_ or Path("results") / spec.name
     if not dry_run:
         mrlinac.check_output_early(spec, folder, overwrite=overwrite)
-    person, found = checked(spec)
+    person, outcome = checked(spec)
     if dry_run:
-        say(found.as_dict(), as_json, lambda: print_check(found))
-        raise typer.Exit(0 if not found.problems else 1)
-    found.raise_problems()
+        say(outcome.as_dict(), as_json, lambda: print_check(outcome))
+        raise typer.Exit(0 if not outcome.problems else 1)
+    outcome.raise_problems()
     mrlinac.check_output(spec, person, folder, overwrite=overwrite)
     with progress(as_json) as tell:
-        result = mrlinac.make_plan(spec, person, case=found.case, progress=tell, threads=threads, device=device.value)
+        result = mrlinac.make_plan(
+            spec, person, case=outcome.case, progress=tell, threads=threads, device=device.value
+        )
         result.save(folder, overwrite=overwrite, figures=not no_figures)
     say(summary(result, folder), as_json, lambda: print_result(result, folder))
     raise typer.Exit(exit_status(result))
@@ -103,6 +105,6 @@ def check(
 ) -> None:
     """Say what stands in the way of a plan, and what memory and time it will take."""
     how = how_to_read(rtstruct, series, position, same_frame, densities, derive)
-    _, found = checked(mrlinac.load_plan(name, changes(set_, patient, how)))
-    say(found.as_dict(), as_json, lambda: print_check(found))
-    raise typer.Exit(1 if found.problems else 0)
+    _, outcome = checked(mrlinac.load_plan(name, changes(set_, patient, how)))
+    say(outcome.as_dict(), as_json, lambda: print_check(outcome))
+    raise typer.Exit(1 if outcome.problems else 0)

@@ -46,7 +46,7 @@ def recalculate(
     no_figures: NoFigures = False,
     as_json: AsJson = False,
 ) -> None:
-    """The dose of the same MU in another field, or with another seed: what the field does to a plan, and what noise."""
+    """The dose of the same MU in another field, or with another seed: the effect of the field, or of noise, on a plan."""
     if field_T is None and seed is None:
         raise typer.BadParameter("give --field-T, --seed, or both")
     mrlinac.check_device(device.value)

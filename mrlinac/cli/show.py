@@ -120,18 +120,18 @@ def print_result(result: Any, folder: Path) -> None:
     console.out.print(mrlinac.RESEARCH_ONLY)
 
 
-def print_check(found: Any) -> None:
+def print_check(outcome: Any) -> None:
     """The verdict first, then what to know."""
-    count = len(found.problems)
+    count = len(outcome.problems)
     verdict = (
         f"[red]{count} problem(s) stand in the way[/red]" if count else "[green]nothing stands in the way[/green]"
     )
     console.out.print(verdict)
-    for problem in found.problems:
+    for problem in outcome.problems:
         console.out.print(f"[red]problem:[/red] {escaped(problem)}")
-    for line in found.estimates:
+    for line in outcome.estimates:
         console.out.print(f"  {escaped(line)}")
-    for note in found.notes:
+    for note in outcome.notes:
         console.out.print(f"  {escaped(note)}")
 
 

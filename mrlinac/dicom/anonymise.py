@@ -1,4 +1,4 @@
-"""A copy of a folder without who it is about: the basic profile of DICOM PS3.15, geometry kept bit for bit.
+"""A copy of a folder without the patient's identity: the basic profile of DICOM PS3.15, geometry kept bit for bit.
 
 What the profile's table E.1-1 (as the package dicom-anonymizer has it) says of an attribute is done, at every depth. Two
 of its options are taken: dates move by one span of days a patient (Retain Longitudinal Temporal Information, Modified
@@ -43,9 +43,9 @@ TABLE = "dicomfields_2026c"
 
 PIXELS = {"7FE00008", "7FE00009", "7FE00010"}
 CLEANED = {"ROIName", "BeamName", "ROIObservationLabel", "FixationDeviceLabel"}
-"""Kept without identifying words, whatever the table says: a structure without its name is of no use."""
+"""Kept without identifying words, whatever the table says: a structure without its name is useless."""
 COPIED = {*KNOWN, "1.2.840.10008.5.1.4.1.1.481.8", "1.2.840.10008.5.1.4.1.1.481.9"}
-"""Kinds that are copied; pictures of screens and documents may show names and are not."""
+"""Kinds that are copied; screenshots and documents may show names and are not copied."""
 KEPT_UIDS = {"SOPClassUID", "ReferencedSOPClassUID", "CodingSchemeUID", "ContextUID", "MappingResourceUID"}
 """UIDs of kinds and vocabularies; they stay unless they lie under the standard's root and are none of its own."""
 ROOT = "1.2.840.10008."
@@ -54,14 +54,14 @@ VOCABULARIES = re.compile(r"1\.2\.840\.10008\.(6\.1|2\.16|8\.1)\.\d{1,4}")
 FREE_TEXT = {"PN", "LT", "ST", "UT", "UC", "UR"}
 SHORT_TEXT = {"LO", "SH"}
 TERMS = {"CS", "AE"}
-"""Code strings are terms of the standard: LUNG stays what it is for a patient who is called Lung."""
+"""Code strings are terms of the standard: LUNG stays for a patient called Lung."""
 DATES = {"DA", "DT"}
 NAMES_OF_PEOPLE = ("PatientName", "OtherPatientNames", "PatientBirthName", "ReferringPhysicianName", "OperatorsName",
                    "PhysiciansOfRecord", "PerformingPhysicianName")  # fmt: skip
 IDENTIFIERS = ("PatientID", "OtherPatientIDs", "IssuerOfPatientID", "AccessionNumber", "StudyID", "InstitutionName",
                "InstitutionalDepartmentName", "InstitutionAddress", "StationName", "DeviceSerialNumber")  # fmt: skip
 SHORTEST_NAME, SHORTEST_ID = 3, 4
-"""Shorter words are found in any text and identify nobody."""
+"""Shorter words occur in any text and identify no person."""
 WRITTEN_UID = re.compile(r"[0-2](\.\d+){5,}")
 """A short text that is a UID."""
 DUMMY = "ANONYMOUS"
@@ -70,7 +70,7 @@ BINARY = {"OB", "OW", "UN"}
 COMPARED = {*FREE_TEXT, *SHORT_TEXT, "AE", "AS", "UI"}
 METHOD = f"mrlinac, PS3.15 {TABLE[-5:]}"
 DAYS = (365, 3650)
-"""By so many days dates move back."""
+"""Range of the number of days by which dates are moved back."""
 CODES = (("113100", "Basic Application Confidentiality Profile"), ("113105", "Clean Descriptors Option"),
          ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"))  # fmt: skip
 
@@ -134,9 +134,9 @@ def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -
     if source.resolve() in (target.resolve(), *target.resolve().parents):
         raise SpecError("the copy would lie in the folder that is copied: give a folder elsewhere")
     findings = Findings()
-    found = scan(source, findings).files
+    files = scan(source, findings).files
     findings.raise_problems("this folder cannot be copied:")
-    wanted = [one for one in found if one.kind in COPIED]
+    wanted = [file for file in files if file.kind in COPIED]
     if not wanted:
         raise DataError(f"{source}: nothing to copy: no CT, MR, PET or RT object.")
     secret = fingerprint("seed", seed) if seed is not None else secrets.token_hex(16)
@@ -150,7 +150,7 @@ def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    left_out = Counter(_kind(one) for one in found if one.kind not in COPIED)
+    left_out = Counter(_kind(file) for file in files if file.kind not in COPIED)
     notes = list(report.notes.entries)
     if left_out:
         text_ = f"{sum(left_out.values())} object(s) of kinds that may show names were not copied."
@@ -162,27 +162,27 @@ def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -
 
 def _copy_all(wanted: Iterable[Found], folder: Path, target: Path, secret: str) -> AnonymiseReport:
     people: dict[str, list[Found]] = {}
-    for one in wanted:
-        people.setdefault(text(one.header, "PatientID") or text(one.header, "PatientName"), []).append(one)
+    for file in wanted:
+        people.setdefault(text(file.header, "PatientID") or text(file.header, "PatientName"), []).append(file)
     kinds: Counter[str] = Counter()
     pseudonyms: list[str] = []
     cleaned = 0
     faults = Findings()
     burned = 0
-    source = _Identifiers.of([one for files in people.values() for one in files])
+    source = _Identifiers.of([file for files in people.values() for file in files])
     for who, files in people.items():
         cleaner = _Cleaner(who, secret, source)
         pseudonyms.append(cleaner.pseudonym)
         numbers: Counter[str] = Counter()
-        for one in files:
-            kind = _kind(one)
+        for file in files:
+            kind = _kind(file)
             numbers[kind] += 1
             try:
-                burned += cleaner.copy(one, folder / cleaner.pseudonym / f"{kind}_{numbers[kind]:04d}.dcm", faults)
+                burned += cleaner.copy(file, folder / cleaner.pseudonym / f"{kind}_{numbers[kind]:04d}.dcm", faults)
             except OSError:
                 raise
             except Exception as error:  # pydicom raises many types on damaged elements
-                faults.problem(f"damaged ({type(error).__name__})", "Export it again or remove it", file=one.name)
+                faults.problem(f"damaged ({type(error).__name__})", "Export it again or remove it", file=file.name)
         kinds += numbers
         cleaned += cleaner.cleaned
     faults.raise_problems("this folder cannot be anonymised:")
@@ -201,8 +201,8 @@ def _copy_all(wanted: Iterable[Found], folder: Path, target: Path, secret: str) 
     )
 
 
-def _kind(one: Found) -> str:
-    return re.sub(r"[^A-Z0-9]", "", text(one.header, "Modality").upper())[:8] or "OTHER"
+def _kind(file: Found) -> str:
+    return re.sub(r"[^A-Z0-9]", "", text(file.header, "Modality").upper())[:8] or "OTHER"
 
 
 @cache
@@ -241,9 +241,9 @@ class _Cleaner:
         self.own = frozenset(text_.casefold() for text_ in texts)
         self.pattern = re.compile("|".join(map(re.escape, listed)), re.IGNORECASE) if listed else None
 
-    def copy(self, one: Found, path: Path, faults: Findings) -> bool:
+    def copy(self, file: Found, path: Path, faults: Findings) -> bool:
         """Write the anonymous copy of a file; says whether text is burned into its pixels."""
-        ds = read_dataset(one.path)
+        ds = read_dataset(file.path)
         burned, syntax = text(ds, "BurnedInAnnotation").upper() == "YES", _syntax(ds)
         self.source.see(ds)
         self.clean(ds)
@@ -252,7 +252,7 @@ class _Cleaner:
             faults.problem(
                 f"{_named(tag)} would still hold an identifier, the {what} of the source",
                 "Take the element out of the file, or leave the file out",
-                file=one.name,
+                file=file.name,
             )
         _write(ds, path, syntax)
         return burned
@@ -354,25 +354,25 @@ class _Cleaner:
         writes itself is nobody's. Bytes are searched for the words. Terms of the standard (code strings) and numbers are
         not looked at.
         """
-        found: list[tuple[BaseTag, str]] = []
+        places: list[tuple[BaseTag, str]] = []
         for tag in list(ds.keys()):
             vr = _vr(tag, ds.get_item(tag))
             if vr == "SQ":
                 for item in ds[tag].value or []:
-                    found += self.left_in(item)
+                    places += self.left_in(item)
             elif vr in COMPARED:
                 values = {value.strip().casefold() for value in _readable(ds, tag).split("\\")} - self.own
                 whole = {_readable(ds, tag).strip().casefold()} - self.own
                 held = self.source.values.keys() & (values | whole)
-                found += [(tag, self.source.values[value]) for value in sorted(held)]
+                places += [(tag, self.source.values[value]) for value in sorted(held)]
             elif vr in BINARY and f"{tag:08X}" not in PIXELS:
                 what = self.source.in_bytes(ds.get_item(tag).value, ds.get("SpecificCharacterSet"))
-                found += [(tag, what)] if what else []
-        return found
+                places += [(tag, what)] if what else []
+        return places
 
 
 def _identifies(uid: str, keyword: str) -> bool:
-    """Whether a UID may lead back to the patient: all but those that the standard itself lists, and of kinds."""
+    """Whether a UID may identify the patient: all but those that the standard lists, and those of object kinds."""
     if not uid or UID(uid).name != uid:
         return False
     if keyword not in KEPT_UIDS:
@@ -400,9 +400,9 @@ class _Identifiers:
         """Of the headers of all files."""
         words: set[str] = set()
         values: dict[str, str] = {}
-        for one in files:
+        for file in files:
             for keyword in (*NAMES_OF_PEOPLE, *IDENTIFIERS):
-                value = text(one.header, keyword)
+                value = text(file.header, keyword)
                 is_name = keyword in NAMES_OF_PEOPLE
                 parts = re.split(r"[\^=\\\s,;]+", value) if is_name else [value]
                 shortest = SHORTEST_NAME if is_name else SHORTEST_ID
@@ -446,7 +446,7 @@ def _named(tag: BaseTag) -> str:
 
 
 def _vr(tag: BaseTag, raw: Any) -> str | None:
-    """VR of an element, from the dictionary where the file says nothing; None where nobody knows it."""
+    """VR of an element, from the dictionary where the file says nothing; None where it is unknown."""
     stated = raw.VR
     if isinstance(raw, RawDataElement) and stated in (None, "UN"):
         return dictionary_VR(tag) if dictionary_has_tag(tag) else None

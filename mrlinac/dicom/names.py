@@ -92,15 +92,15 @@ def name_table() -> NameTable:
 @cache
 def _spellings() -> Mapping[str, NamedStructure]:
     """Folded spelling to structure; the same spelling for two structures is an error of the table."""
-    found: dict[str, NamedStructure] = {}
+    spellings: dict[str, NamedStructure] = {}
     for structure in name_table().structure:
         for spelling in (structure.name, *structure.aliases):
-            other = found.setdefault(folded(spelling), structure)
+            other = spellings.setdefault(folded(spelling), structure)
             if other is not structure:
                 raise SpecError(
                     f"structure_names.toml: '{spelling}' stands for both {other.name} and {structure.name}"
                 )
-    return found
+    return spellings
 
 
 def known(name: str) -> NamedStructure | None:

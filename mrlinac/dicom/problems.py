@@ -24,7 +24,7 @@ MOST_LISTED = 6
 """Problems of one kind listed one by one; the rest is counted, so that 300 bad slices do not bury the cause."""
 
 SAME_FRAME = "--same-frame, or same_frame = true in patient.toml"
-"""How a person says that what states different frames of reference lies in one space."""
+"""Remedy for objects that state different frames of reference although they lie in one space."""
 
 VARIES = re.compile(r"'[^']*'|[-+]?\d[\w.,-]*")
 """What makes two sentences of one kind differ: quoted names and numbers."""
@@ -130,7 +130,7 @@ def _subject_of(text: str) -> str:
 
 
 def _kind_of(note: Note) -> tuple[str, str]:
-    """A note without whom it is about and without its numbers."""
+    """A note without its subject and without its numbers."""
     return note.severity, VARIES.sub("#", note.text[len(_subject_of(note.text)) :])
 
 
@@ -144,7 +144,7 @@ class _Repeated:
 
 
 def tag_name(keyword: str) -> str:
-    """A tag as people and conformance statements write it: ``Pixel Spacing (0028,0030)``."""
+    """A tag as conformance statements write it: ``Pixel Spacing (0028,0030)``."""
     tag = tag_for_keyword(keyword)
     if tag is None:
         return keyword

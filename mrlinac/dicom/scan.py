@@ -1,4 +1,4 @@
-"""Find and classify what lies in a folder tree, whatever the files are called."""
+"""Find and classify what lies in a folder tree, under any file names."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst",
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MOST_INFLATED_bytes = 1 << 30
-"""A deflated file that unpacks to more than this is damage, or made to fill the memory."""
+"""A deflated file that unpacks to more than this is damaged, or built to exhaust memory."""
 
 # A data set without preamble starts with an element of group 0002 or 0008, little or big endian.
 FIRST_BYTES = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
@@ -98,11 +98,11 @@ class Catalogue:
 
     def of_kind(self, kind: str) -> list[Found]:
         """Files of one SOP class, by name."""
-        return [found for found in self.files if found.kind == kind]
+        return [file for file in self.files if file.kind == kind]
 
     def images(self) -> list[Found]:
         """CT and MR images, classic and enhanced."""
-        return [found for found in self.files if found.kind in CT_KINDS + MR_KINDS]
+        return [file for file in self.files if file.kind in CT_KINDS + MR_KINDS]
 
 
 def series_key(uid: str) -> str:
@@ -134,12 +134,12 @@ def scan(folder: Path, findings: Findings) -> Catalogue:
         links += sum((Path(root) / name).is_symlink() for name in folders)
         for file_name in sorted(names):
             path = Path(root) / file_name
-            found = examine(path, path.relative_to(folder).as_posix(), findings)
-            if found is None:
+            file = examine(path, path.relative_to(folder).as_posix(), findings)
+            if file is None:
                 other += 1
                 archives += path.name.lower().endswith(ARCHIVES)
-            elif found.kind != DICOMDIR:
-                files.append(found)
+            elif file.kind != DICOMDIR:
+                files.append(file)
     if not files and not findings.problems:
         remedy = "Give the folder of an unpacked export (CT slices and an RTSTRUCT, in any subfolders)."
         if archives:
@@ -147,7 +147,7 @@ def scan(folder: Path, findings: Findings) -> Catalogue:
         elif links:
             remedy = f"{links} linked folder(s) were not followed: give the folder that they lead to."
         raise DataError(f"{folder}: no DICOM file among {other} file(s). {remedy}")
-    count = Counter(KNOWN.get(found.kind, "other DICOM object") for found in files)
+    count = Counter(KNOWN.get(file.kind, "other DICOM object") for file in files)
     listed = ", ".join(f"{number} {kind}" for kind, number in sorted(count.items()))
     findings.note("info", f"The folder holds {listed or 'no readable DICOM file'}.")
     if other:
@@ -222,7 +222,7 @@ def examine(path: Path, name: str, findings: Findings) -> Found | None:
 
 
 def _swells(path: Path) -> bool:
-    """Whether a deflated file unpacks to more than anybody's export holds."""
+    """Whether a deflated file unpacks to more than any export holds."""
     with path.open("rb") as file:
         head = file.read(4096)
         place = head.find(DEFLATED)

@@ -142,9 +142,9 @@ def gamma(reference: Dose, evaluated: Dose, criteria: Criteria) -> Gamma:
     scale = criteria.dose_percent / 100 * (dose if criteria.local else np.full_like(dose, top))
     offsets = _offsets()
     steps = np.ascontiguousarray(offsets[:, :3] * criteria.distance_mm / np.array(grid.spacing_zyx_mm))
-    found = np.empty(len(at))
-    _search(evaluated.dose_Gy, place, dose, scale, steps, np.ascontiguousarray(offsets[:, 3]), found)
-    values[tuple(at.T)] = found
+    smallest_squared = np.empty(len(at))
+    _search(evaluated.dose_Gy, place, dose, scale, steps, np.ascontiguousarray(offsets[:, 3]), smallest_squared)
+    values[tuple(at.T)] = smallest_squared
     return Gamma(reference.grid, values, criteria)
 
 
@@ -167,7 +167,7 @@ def _search(
     scale_Gy: NDArray[np.float64],
     steps: NDArray[np.float64],
     squared: NDArray[np.float64],
-    found: NDArray[np.float64],
+    smallest_squared: NDArray[np.float64],
 ) -> None:
     """Smallest squared distance in dose and space of every point; its root goes to ``found``."""
     nz, ny, nx = dose_Gy.shape
@@ -193,4 +193,4 @@ def _search(
             gap = (low * (1 - fz) + high * fz - wanted_Gy[i]) / scale_Gy[i]
             total = gap * gap + squared[j]
             best = min(best, total)
-        found[i] = np.sqrt(best)
+        smallest_squared[i] = np.sqrt(best)

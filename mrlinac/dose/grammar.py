@@ -148,14 +148,14 @@ def parse_requests(texts: Sequence[str]) -> tuple[Request, ...]:
     SpecError
         Everything that is wrong with any of them.
     """
-    found: list[Request] = []
+    requests: list[Request] = []
     problems: list[str] = []
     for text in texts:
         structure, _, listed = text.rpartition(":")
-        for one in listed.split(","):
+        for form in listed.split(","):
             try:
-                found.append(Request(structure.strip(), parse(one)))
+                requests.append(Request(structure.strip(), parse(form)))
             except SpecError as error:
                 problems.append(str(error))
     raise_all(SpecError, "the metrics cannot be read:", list(dict.fromkeys(problems)))
-    return tuple(found)
+    return tuple(requests)

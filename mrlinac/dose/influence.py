@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,9 +21,11 @@ class Influence:
     ----------
     grid : Grid
         Row i is the voxel with flat index i of this grid.
-    matrix : scipy.sparse.csc_array, float32, shape (grid.size, columns)
+    matrix : scipy.sparse.csc_array, float32, shape (grid.size, columns), or of what columns are combined from
     columns : Columns
         What each column is the dose of.
+    combined : scipy.sparse.csc_array, float64, shape (columns of the matrix, columns), or None
+        Where columns are combinations of the matrix's: how much of each, as of beamlets in a segment.
     rel_sigma : float
         Mean relative standard deviation of the entries above half of their column's maximum.
     provenance : Provenance
@@ -34,9 +36,12 @@ class Influence:
     columns: Columns
     rel_sigma: float
     provenance: Provenance
+    combined: sp.csc_array | None = None
 
     def __post_init__(self) -> None:
-        expected = (self.grid.size, len(self.columns))
+        if self.combined is not None and self.combined.shape[1] != len(self.columns):
+            raise ValueError(f"{self.combined.shape[1]} combinations stand for {len(self.columns)} columns")
+        expected = (self.grid.size, len(self.columns) if self.combined is None else self.combined.shape[0])
         if self.matrix.shape != expected:
             raise ValueError(f"influence is {self.matrix.shape}, expected {expected}")
         if self.matrix.dtype != np.float32:
@@ -55,4 +60,21 @@ class Influence:
         float32 array [z, y, x]
             Gy.
         """
-        return (self.matrix @ np.asarray(mu, dtype=np.float32)).reshape(self.grid.shape_zyx)
+        of_matrix = mu if self.combined is None else self.combined @ mu
+        return (self.matrix @ np.asarray(of_matrix, dtype=np.float32)).reshape(self.grid.shape_zyx)
+
+    def combination(self, columns: Columns, combined: sp.csc_array) -> Influence:
+        """The influence of columns that are combinations of this one's.
+
+        Parameters
+        ----------
+        columns : Columns
+        combined : csc_array, shape (columns of this influence, columns)
+
+        Returns
+        -------
+        Influence
+            On the same matrix.
+        """
+        whole = combined if self.combined is None else sp.csc_array(self.combined @ combined)
+        return replace(self, columns=columns, combined=whole)

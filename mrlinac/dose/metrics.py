@@ -106,8 +106,8 @@ def air_like(density_g_cm3: NDArray[np.float32], external: Structure) -> NDArray
     bool array [z, y, x]
     """
     inside = external.occupancy
-    found: NDArray[np.bool_] = (inside > 0) & (density_g_cm3 < AIR_LIKE_g_cm3 * inside)
-    return found
+    thin: NDArray[np.bool_] = (inside > 0) & (density_g_cm3 < AIR_LIKE_g_cm3 * inside)
+    return thin
 
 
 def voxels(dose: Dose, structure: Structure) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -31,7 +31,7 @@ SCATTER = 1.0
 NEAR = 0.5
 """Levels of a DVH that far apart in log(v/(1 − v)) share their misfit."""
 STRATUM = 1000
-"""So many samples at most of each octave of volume from either end of a DVH tell what noise adds there ..."""
+"""Largest number of samples of each octave of volume from either end of a DVH tell what noise adds there ..."""
 WIDE = 40
 """... and up to so many times more, if as many voxels lie there, tell how the numbers scatter: too few of many voxels
 scatter more than all of them."""
@@ -39,7 +39,7 @@ MOVED = 0.6
 """A shift found in half of a run scatters by more than the run's own, by √2 and by its fewer steps: of its deviation
 from the mean of all halves so much is taken, by which σ is the scatter of replicates (``tests/unit/dose``)."""
 HOTTEST = 10
-"""So many samples, the smallest there are, lie beyond the last level at which a DVH is corrected."""
+"""Number of smallest samples that lie beyond the last level at which a DVH is corrected."""
 PER_VOXEL = 3
 """Samples that stand for a voxel."""
 
@@ -108,8 +108,8 @@ class Noise:
         middle = shifts.mean((0, 1))
         for weights, own in zip(self.weights, middle + MOVED * (shifts - middle), strict=True):
             first, second = (
-                _ranked(one, volume_cc, self.levels, shift)
-                for one, shift in zip(_means(weights, batches_Gy), own, strict=True)
+                _ranked(half_Gy, volume_cc, self.levels, shift)
+                for half_Gy, shift in zip(_means(weights, batches_Gy), own, strict=True)
             )
             yield first, second
 

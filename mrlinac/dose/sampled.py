@@ -311,7 +311,9 @@ class Sampled:
         return replace(
             self,
             dose=self.dose.times(factor, fractions=fractions),
-            _samples={name: replace(one, dose_Gy=one.dose_Gy * size) for name, one in self._samples.items()},
+            _samples={
+                name: replace(samples, dose_Gy=samples.dose_Gy * size) for name, samples in self._samples.items()
+            },
             _views={name: views.times(factor) for name, views in self._views.items()},
         )
 
@@ -455,11 +457,11 @@ class Sampled:
         """Whether the voxels that a place lies between include air: its dose is then a mean of air's and tissue's."""
         grid, air = self.dose.grid, self._air_voxels
         index = np.asarray(grid.index_zyx(places_xyz_mm))
-        found = np.zeros(len(index), bool)
+        beside = np.zeros(len(index), bool)
         for corner in np.ndindex(2, 2, 2):
             z, y, x = np.clip(np.floor(index).astype(np.int64) + corner, 0, np.array(grid.shape_zyx) - 1).T
-            found |= air[z, y, x]
-        return found
+            beside |= air[z, y, x]
+        return beside
 
     @cached_property
     def _air_voxels(self) -> NDArray[np.bool_]:

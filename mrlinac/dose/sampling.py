@@ -89,11 +89,11 @@ class Samples:
         places = np.empty((len(numbers), 3))
         first = 0
         for piece in self.pieces:
-            mine = np.flatnonzero((numbers >= first) & (numbers < first + len(piece)))
-            within = numbers[mine] - first
+            of_piece = np.flatnonzero((numbers >= first) & (numbers < first + len(piece)))
+            within = numbers[of_piece] - first
             points = np.stack([axis_points[within] for axis_points in piece.points_zyx], axis=-1).astype(float)
             points += np.stack([_spread(within, axis) for axis in range(3)], axis=-1) - 0.5
-            places[mine] = piece.lattice.position_xyz_mm(points)
+            places[of_piece] = piece.lattice.position_xyz_mm(points)
             first += len(piece)
         return places
 
@@ -120,19 +120,19 @@ def sample(
     """
     drawn = of if isinstance(of, Roi) else of.drawn
     if drawn is not None:
-        found = [(box.lattice, occupancy(box.roi, box.lattice, continued=continued)) for box in _boxes(drawn)]
+        lattices = [(box.lattice, occupancy(box.roi, box.lattice, continued=continued)) for box in _boxes(drawn)]
     else:
         assert isinstance(of, Structure)
         if grid is None or of.occupancy.shape != grid.shape_zyx:
             raise ValueError(f"{of.name} is not on the grid given")
-        found = [_divided(of.occupancy, grid, box) for box in _occupied(of.occupancy)]
-    pieces = tuple(Piece(lattice, np.nonzero(inside > 0)) for lattice, inside in found)
+        lattices = [_divided(of.occupancy, grid, box) for box in _occupied(of.occupancy)]
+    pieces = tuple(Piece(lattice, np.nonzero(inside > 0)) for lattice, inside in lattices)
     if not any(map(len, pieces)):
         raise ValueError(f"{of.name} is empty")
     volume = np.concatenate(
         [
             inside[piece.points_zyx].astype(np.float64) * lattice.voxel_cc
-            for piece, (lattice, inside) in zip(pieces, found, strict=True)
+            for piece, (lattice, inside) in zip(pieces, lattices, strict=True)
         ]
     )
     if not volume.sum() > 0:
@@ -178,7 +178,7 @@ def _parts(roi: Roi) -> list[NDArray[np.int64]]:
             gaps = low[order[1:], axis] - np.maximum.accumulate(high[order, axis])[:-1]
             if len(gaps) and (k := int(np.argmax(gaps))) >= 0 and gaps[k] > 0:
                 sides = [order[: k + 1], order[k + 1 :]]
-                best = max(best, (size(part) - sum(map(size, sides)), sides), key=lambda one: one[0])
+                best = max(best, (size(part) - sum(map(size, sides)), sides), key=lambda split: split[0])
         return best
 
     boxes = [np.arange(len(roi.contours))]

@@ -430,14 +430,15 @@ class Segments:
         -------
         Segments
         """
-        given = zip(self.segments, np.asarray(mu, float), strict=True)
-        segments = tuple(replace(segment, mu=float(segment_mu)) for segment, segment_mu in given)
+        pairs = zip(self.segments, np.asarray(mu, float), strict=True)
+        segments = tuple(replace(segment, mu=float(segment_mu)) for segment, segment_mu in pairs)
         return Segments(segments, self.mlc, certificate)
 
     def openings(self) -> tuple[Openings, ...]:
-        """What the leaves and diaphragms leave open, as rectangles of :data:`PIECE_mm` at most.
+        """What passes leaves and diaphragms, as rectangles.
 
-        Leaves end straight and let nothing through.
+        Leaves end straight. Closed leaves between the diaphragms let the mean transmission of the collimator pass, with the
+        spectrum of the open field; diaphragms let nothing pass.
 
         Returns
         -------
@@ -447,23 +448,31 @@ class Segments:
         return tuple(_open_part(segment, self.mlc) for segment in self.segments)
 
 
-PIECE_mm = 10.0
-"""Longest piece of an opening: over its length the fluence of the source is nearly that of its centre."""
+PIECE_mm, TRANSMITTED_PIECE_mm = 10.0, 40.0
+"""Longest piece of an opening, and of what leaves cover: over it the fluence of the source is nearly that of its centre."""
 
 
 def _open_part(segment: Segment, mlc: Mlc) -> Openings:
-    """The rectangles between open leaf pairs and diaphragms."""
+    """The rectangles between open leaf pairs and diaphragms, and those behind leaves with the transmitted MU."""
     edges_mm = mlc.leaf_edges_mm
     bottom = np.maximum(edges_mm[:-1], segment.diaphragm_mm[0])
     top = np.minimum(edges_mm[1:], segment.diaphragm_mm[1])
-    low, high = [], []
-    for (left, right), across in zip(segment.leaf_mm, zip(bottom, top, strict=True), strict=True):
-        if right <= left or across[1] <= across[0]:
-            continue
-        cuts = np.linspace(left, right, int(np.ceil((right - left) / PIECE_mm)) + 1)
-        low += [(cut, across[0]) for cut in cuts[:-1]]
-        high += [(cut, across[1]) for cut in cuts[1:]]
     along = 0 if mlc.travel == "u" else 1
+    half_mm = mlc.half_field_uv_mm[along]
+    low, high, mu = [], [], []
+    for (left, right), across in zip(segment.leaf_mm, zip(bottom, top, strict=True), strict=True):
+        if across[1] <= across[0]:
+            continue
+        covered = ((-half_mm, left), (right, half_mm)) if mlc.transmission > 0 else ()
+        parts = [(left, right, 1.0, PIECE_mm)]
+        parts += [(start, end, mlc.transmission, TRANSMITTED_PIECE_mm) for start, end in covered]
+        for start, end, share, piece_mm in parts:
+            if end <= start:
+                continue
+            cuts = np.linspace(start, end, int(np.ceil((end - start) / piece_mm)) + 1)
+            low += [(cut, across[0]) for cut in cuts[:-1]]
+            high += [(cut, across[1]) for cut in cuts[1:]]
+            mu += [segment.mu * share] * (len(cuts) - 1)
     order = [along, 1 - along]  # (travel, across) to (u, v) is its own inverse
     low_uv, high_uv = (np.array(corner, float).reshape(-1, 2)[:, order] for corner in (low, high))
     return Openings(
@@ -472,5 +481,5 @@ def _open_part(segment: Segment, mlc: Mlc) -> Openings:
         high_uv,
         (low_uv + high_uv) / 2,
         np.prod(high_uv - low_uv, axis=1),
-        np.full(len(low_uv), segment.mu),
+        np.array(mu, np.float64),
     )

@@ -36,6 +36,13 @@ def problems(segment: Segment, mlc: Mlc) -> list[str]:
         told.append(f"leaves of one pair overlap: {_pairs(crossed)}")
     if (beyond := np.abs(segment.leaf_mm).max(1) > along + TOLERANCE_mm).any():
         told.append(f"leaves stand beyond ±{along:g} mm: {_pairs(beyond)}")
+    gap = right - left
+    if (narrow := (gap > TOLERANCE_mm) & (gap < mlc.min_gap_mm - TOLERANCE_mm)).any():
+        told.append(f"leaves of an open pair stand closer than {mlc.min_gap_mm:g} mm: {_pairs(narrow)}")
+    if not mlc.interdigitation:
+        passed = (left[1:] > right[:-1] + TOLERANCE_mm) | (left[:-1] > right[1:] + TOLERANCE_mm)
+        if passed.any():
+            told.append(f"leaves pass the opposite ones of the next pair: {_pairs(passed)}")
     if low > high + TOLERANCE_mm:
         told.append(f"the diaphragms overlap: {low:g} mm is beyond {high:g} mm")
     if max(abs(low), abs(high)) > across + TOLERANCE_mm:

@@ -154,6 +154,12 @@ class Mlc(spec.Spec):
         The beam-limiting-device axis that leaves move along: u is X, v is Y.
     half_field_uv_mm : tuple of float
         Largest distance of an opening from the axis, along u and v.
+    min_gap_mm : float
+        Smallest distance of the leaves of an open pair, at the isocentre.
+    interdigitation : bool
+        Whether a leaf may pass the opposite leaf of a neighbouring pair.
+    transmission : float
+        Mean share of the fluence that passes closed leaves between the diaphragms.
     source : str
     """
 
@@ -161,6 +167,9 @@ class Mlc(spec.Spec):
     leaf_width_mm: Positive
     travel: Literal["u", "v"]
     half_field_uv_mm: tuple[Positive, Positive]
+    min_gap_mm: NotNegative
+    interdigitation: bool
+    transmission: Annotated[float, Field(ge=0, lt=1)]
     source: str
 
     @property
@@ -299,7 +308,7 @@ class Calibration(spec.Spec):
 
 
 class Machine(spec.Spec):
-    """A treatment machine: ``machines/NAME.toml``.
+    """A treatment machine: a file of ``machines/``.
 
     Attributes
     ----------

@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import replace
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -17,7 +18,7 @@ from mrlinac.dose.influence import Influence
 from mrlinac.dose.sampled import Sampled
 from mrlinac.dose.scenarios import Scenario
 from mrlinac.errors import SolverError
-from mrlinac.machine.delivery import Delivery
+from mrlinac.machine.delivery import Columns, Delivery
 from mrlinac.optimise import canonical, hidden
 from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.problem import Held, HeldSum, Problem, SolverOptions
@@ -46,7 +47,7 @@ from mrlinac.protocol.model import Protocol
 HELD_ROOM = 1e-4
 """Least room of a held sum of objectives, relative: an interior point needs some."""
 CEILING_GAPS = 2.0
-"""The bound of a prescription for the whole matrix is looked for until it is so many of the solver's gaps above."""
+"""A bound of the prescription for the whole matrix is refined until it is within this many of the solver's gaps."""
 
 
 class Planner:
@@ -181,6 +182,28 @@ class Planner:
         finer.choice, finer._matrix = replace(self.choice, alone=alone), None
         finer.rows = select(self.scenarios, self._protocol_of_rows, finer.choice)
         return finer
+
+    def combination(self, columns: Columns, combined: sp.csc_array) -> Planner:
+        """The same rows and protocol for columns that are combinations of these, such as segments of beamlets.
+
+        Parameters
+        ----------
+        columns : Columns
+        combined : csc_array, shape (columns of this planner, columns)
+            How much of each of this planner's columns a column holds.
+
+        Returns
+        -------
+        Planner
+        """
+        other = copy(self)
+        other.scenarios = tuple(
+            replace(scenario, influence=scenario.influence.combination(columns, combined))
+            for scenario in self.scenarios
+        )
+        other.rows, other._matrix = self.rows.combination(columns, combined, self.protocol), None
+        other.choice = replace(self.choice, cut=0.0)
+        return other
 
     # -- doses --------------------------------------------------------------------------------------------------
     def predicted_Gy(self, delivery: Delivery) -> NDArray[np.floating]:
@@ -397,6 +420,9 @@ class Planner:
             prescription_Gy,
             cut_cost=cutting.cost_of(self.rows, outcome),
             ceiling_Gy=None if ceiling is None else ceiling.bound_Gy(),
+            row_price=outcome.row_price,
+            dual=outcome.dual,
+            problem=problem,
         )
 
     def _solved(

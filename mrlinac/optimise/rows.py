@@ -20,6 +20,7 @@ from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Structure, StructureSet
 from mrlinac.dose.scenarios import Scenario
 from mrlinac.errors import DataError
+from mrlinac.machine.delivery import Columns
 from mrlinac.protocol.kinds import DoseKind, MeanDose
 from mrlinac.protocol.model import Protocol
 
@@ -57,9 +58,9 @@ class Thinning:
             return f"{self.structure}: all {self.voxels} voxels"
         merged, blocks = self.voxels - self.alone, self.rows - self.alone
         into = "1 block" if blocks == 1 else f"{blocks} blocks"
-        said = f"{self.structure}: {merged} voxels merged into {into} of up to {self.block}³ voxels"
+        sentence = f"{self.structure}: {merged} voxels merged into {into} of up to {self.block}³ voxels"
         themselves = "itself" if self.alone == 1 else "themselves"
-        return said + (f", and {self.alone} by {themselves}, in the tail of a limit" if self.alone else "")
+        return sentence + (f", and {self.alone} by {themselves}, in the tail of a limit" if self.alone else "")
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,28 @@ class Rows:
         """The first scenario's."""
         return self.scenarios[0]
 
+    def combination(self, columns: Columns, combined: sp.csc_array, protocol: Protocol) -> Rows:
+        """The same rows of columns that are combinations of these; no entry is cut away.
+
+        Parameters
+        ----------
+        columns : Columns
+        combined : csc_array, shape (columns of these rows, columns)
+        protocol : Protocol
+            Whose prescription sets the reference MU.
+
+        Returns
+        -------
+        Rows
+        """
+        full = sp.csr_array((self.full @ combined).astype(np.float32))
+        scenarios = tuple(
+            replace(scenario, mean={name: combined.T @ mean for name, mean in scenario.mean.items()})
+            for scenario in self.scenarios
+        )
+        even_Gy = float(scenarios[0].mean[protocol.prescription.target].sum())
+        return Rows(scenarios, full, full, protocol.prescription.dose_Gy / even_Gy, columns.neighbours())
+
 
 @dataclass(frozen=True)
 class RowChoice:
@@ -286,6 +309,8 @@ def _rows_of(
     course = protocol.prescription.fractions
     matrix = sp.csr_array(influence.matrix)
     full = sp.csr_array(pick.astype(np.float32) @ matrix)
+    if influence.combined is not None:
+        full = sp.csr_array((full @ influence.combined).astype(np.float32))
     full.data *= np.float32(course)
     occupancy, mean = {}, {}
     for name in named:
@@ -295,7 +320,8 @@ def _rows_of(
             raise DataError(f"structure '{name}' is empty on the calculation grid")
         occupied = flat[voxel].astype(np.float64)
         occupancy[name] = voxel, occupied / occupied.sum()
-        mean[name] = np.asarray(occupancy[name][1] @ matrix[voxel]) * course
+        of_matrix = np.asarray(occupancy[name][1] @ matrix[voxel]) * course
+        mean[name] = of_matrix if influence.combined is None else influence.combined.T @ of_matrix
         if name not in need_rows:
             thinning.append(Thinning(name, len(voxel), 1, 1, mean_only=True))
     rows = ScenarioRows(

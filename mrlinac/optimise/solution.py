@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlinac.machine.delivery import Certificate, Delivery
-from mrlinac.optimise.problem import Held
+from mrlinac.optimise.problem import Held, Problem
 from mrlinac.optimise.rows import Thinning
 from mrlinac.optimise.solver.interior import Outcome
 
@@ -127,6 +127,12 @@ class Solution:
         No plan has a higher prescription, by the whole matrix; where that was asked for and entries are cut away.
     cut_cost : array or None
         What an MU of each column costs by the entries cut away; None where a solver does not say.
+    row_price : array (rows,) or None
+        What a Gy more on each row would cost; None where a solver does not say.
+    dual : array (limits,)
+        Multipliers of all limits of the programme, sums of objectives of higher priority included.
+    problem : Problem
+        What was solved last.
     """
 
     delivery: Delivery
@@ -141,6 +147,9 @@ class Solution:
     priorities: tuple[PriorityReached, ...] = ()
     cut_cost: NDArray[np.float64] | None = None
     ceiling_Gy: float | None = None
+    row_price: NDArray[np.float64] | None = None
+    dual: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    problem: Problem = field(default_factory=Problem)
 
     @property
     def mu(self) -> NDArray[np.float64]:
@@ -248,9 +257,9 @@ def priority_sentences(solution: Solution) -> tuple[str, ...]:
         Sentences; empty where there is one priority only.
     """
     return tuple(
-        f"Optimisation: the objectives of priority {one.priority} reached {one.reached:.4g} and were held at "
-        f"{one.held_at:.4g}"
-        for one in solution.priorities[:-1]
+        f"Optimisation: the objectives of priority {priority.priority} reached {priority.reached:.4g} and were held at "
+        f"{priority.held_at:.4g}"
+        for priority in solution.priorities[:-1]
     )
 
 

@@ -159,6 +159,6 @@ def back_mm(body: Body) -> float:
         skin = frame(body.plane(x, y, float(z), 1.0), body.build).skin
         inside = skin < 0
         last = len(y) - 1 - np.argmax(inside[::-1], axis=0)
-        found = np.where(inside.any(axis=0), y[last] - skin[last, np.arange(len(x))], -np.inf)
-        reach.append(float(found.max()))
+        back_of_column = np.where(inside.any(axis=0), y[last] - skin[last, np.arange(len(x))], -np.inf)
+        reach.append(float(back_of_column.max()))
     return round(max(reach), 1)

@@ -305,10 +305,10 @@ class TcpPoisson(Model):
 
     def doses(self, fractions: int) -> str:
         """Which doses enter, in words."""
-        said = f"BED of each voxel, α/β {self.alpha_beta_Gy:g} Gy"
+        text = f"BED of each voxel, α/β {self.alpha_beta_Gy:g} Gy"
         if self.repopulation is None:
-            return f"{said}, without repopulation"
-        return f"{said}; {self.repopulation.days(fractions)} days from first to last fraction"
+            return f"{text}, without repopulation"
+        return f"{text}; {self.repopulation.days(fractions)} days from first to last fraction"
 
 
 class _MeanOf(Model):

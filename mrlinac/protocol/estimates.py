@@ -141,11 +141,11 @@ def parameters(model: Model) -> str:
 
 
 def _words(numbers: dict[str, Any]) -> list[str]:
-    said: list[str] = []
+    parts: list[str] = []
     for key, number in numbers.items():
         if isinstance(number, dict):
-            said += _words(number)
+            parts += _words(number)
             continue
         unit = next((suffix for suffix in _UNITS if key.endswith(suffix)), "")
-        said.append(f"{key.removesuffix(unit).replace('_', ' ')} {number:g}{_UNITS.get(unit, '')}")
-    return said
+        parts.append(f"{key.removesuffix(unit).replace('_', ' ')} {number:g}{_UNITS.get(unit, '')}")
+    return parts

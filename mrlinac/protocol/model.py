@@ -90,8 +90,8 @@ class Fractionated(Spec):
         """Whether the limit's fractionation is the prescription's."""
         if self.fractions is not None:
             return self.fractions == prescription.fractions
-        given = 2.0 if self.fraction_Gy is None else self.fraction_Gy
-        return abs(given - prescription.fraction_Gy) < SAME_FRACTION_Gy
+        limit_fraction_Gy = 2.0 if self.fraction_Gy is None else self.fraction_Gy
+        return abs(limit_fraction_Gy - prescription.fraction_Gy) < SAME_FRACTION_Gy
 
     def for_prescription(self, dose_Gy: float, prescription: Prescription) -> float:
         """A limit's dose, converted where the fractionation differs.
@@ -104,8 +104,8 @@ class Fractionated(Spec):
         if self.holds_as_is(prescription):
             return dose_Gy
         ratio, n = float(self.alpha_beta_Gy or 0), prescription.fractions
-        given = dose_Gy / self.fractions if self.fractions is not None else self.fraction_Gy or 2.0
-        effect = dose_Gy * (given + ratio)
+        limit_fraction_Gy = dose_Gy / self.fractions if self.fractions is not None else self.fraction_Gy or 2.0
+        effect = dose_Gy * (limit_fraction_Gy + ratio)
         return 0.5 * n * (((ratio**2) + 4 * effect / n) ** 0.5 - ratio)
 
 
@@ -477,9 +477,9 @@ class Protocol(Spec):
         if self.escalation is not None:
             problems += self._escalation_problems(self.escalation)
         for goal in self.goals:
-            if goal.as_constraint and len(found := self._same_quantity(goal)) > 1:
+            if goal.as_constraint and len(constraints := self._same_quantity(goal)) > 1:
                 problems.append(
-                    f"goal {goal.structure} {goal.metric}: as_constraint, but {len(found)} constraints limit it"
+                    f"goal {goal.structure} {goal.metric}: as_constraint, but {len(constraints)} constraints limit it"
                 )
             if goal.names_absolute_dose and (reason := goal.problem(self.prescription)):
                 problems.append(f"goal {goal.structure} {goal.metric}: {reason}")
@@ -530,10 +530,10 @@ class Protocol(Spec):
         """
         rx, wanted = self.prescription, metrics.parse(goal.metric)
         if goal.as_constraint:
-            found = self._same_quantity(goal)
-            if not found:
+            constraints = self._same_quantity(goal)
+            if not constraints:
                 return "", None
-            constraint = found[0]
+            constraint = constraints[0]
             limit, percent = constraint.limit_Gy(rx), constraint.at_most_percent or constraint.at_least_percent
             if wanted.unit == "%":
                 limit = 100 * limit / rx.dose_Gy if percent is None else percent

@@ -82,18 +82,18 @@ def judge(protocol: Protocol, sampled: Sampled, structures: StructureSet) -> tup
         raise ValueError(
             f"the dose stands for {sampled.dose.fractions} fraction(s), the prescription for {rx.fractions}"
         )
-    found = [_one(goal, protocol, sampled, structures) for goal in protocol.goals]
+    verdicts = [_one(goal, protocol, sampled, structures) for goal in protocol.goals]
     below = protocol.at_floor()
     if below is not None:
         share, least = below.prescription.dose_Gy / rx.dose_Gy, below.prescription
         for k, goal in enumerate(protocol.goals):
             if not goal.at_floor:
                 continue
-            there, here = _one(goal, below, sampled, structures, times=share), found[k].value
+            there, here = _one(goal, below, sampled, structures, times=share), verdicts[k].value
             also = "" if here is None else f"; {here:.1f} {there.unit} at {rx.dose_Gy:g} Gy"
             source = f"{there.source}; judged at the floor, {least.dose_Gy:g} Gy{also}"
-            found[k] = replace(there, source=source, scaled=share)
-    return tuple(found)
+            verdicts[k] = replace(there, source=source, scaled=share)
+    return tuple(verdicts)
 
 
 def judge_at_floor(

@@ -144,7 +144,7 @@ def source_of(spec: PlanSpec, patient: Patient) -> PatientSource:
 
 def _asked_for(spec: PlanSpec, key: str) -> bool:
     """Whether an override set a dotted key: itself, a part of it, or the table it stands in."""
-    return any(f"{key}.".startswith(f"{said}.") or said.startswith(f"{key}.") for said in spec.applied)
+    return any(f"{key}.".startswith(f"{changed}.") or changed.startswith(f"{key}.") for changed in spec.applied)
 
 
 def rules_of(spec: PlanSpec, patient: Patient) -> Mapping[str, StructureRule]:

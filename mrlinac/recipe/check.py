@@ -144,15 +144,15 @@ def isocentre_problems(spec: PlanSpec, case: Case) -> list[str]:
     -------
     list of str
     """
-    given = spec.patient.isocentre_xyz_mm
-    if given is None:
+    isocentre_mm = spec.patient.isocentre_xyz_mm
+    if isocentre_mm is None:
         return []
-    shown = "({:g}, {:g}, {:g}) mm".format(*given)
-    inside = zip(case.grid.lower_xyz_mm, given, case.grid.upper_xyz_mm, strict=True)
+    shown = "({:g}, {:g}, {:g}) mm".format(*isocentre_mm)
+    inside = zip(case.grid.lower_xyz_mm, isocentre_mm, case.grid.upper_xyz_mm, strict=True)
     if not all(lower <= x <= upper for lower, x, upper in inside):
         return [f"patient.isocentre_xyz_mm: {shown} lies outside the patient"]
     fixed = fixed_xy_mm(spec.machine, couch_of(spec.machine, case.patient))
-    if fixed is None or max(abs(a - b) for a, b in zip(fixed, given, strict=False)) <= TABLE_TOLERANCE_mm:
+    if fixed is None or max(abs(a - b) for a, b in zip(fixed, isocentre_mm, strict=False)) <= TABLE_TOLERANCE_mm:
         return []
     asked = "({:g}, {:g}, any z)".format(*fixed)
     return [
@@ -166,7 +166,7 @@ def structure_name_problems(
 ) -> list[str]:
     """Structures that the plan speaks of and that neither the patient has nor a rule can make.
 
-    Of names alone, so that a slip of the pen is said before anything is computed.
+    It looks at names alone, so that a spelling mistake is reported before anything is computed.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ REST_CPU_s = 45.0
 
 
 def cpu_s_of(spec: PlanSpec, photons: float) -> dict[str, float]:
-    """CPU-seconds by part, from measured rates; a figure to plan a coffee by, right to a factor of about two.
+    """CPU-seconds by part, from measured rates; right to a factor of about two.
 
     Parameters
     ----------
@@ -397,7 +397,7 @@ def drawn_structures(protocol: Protocol, names: Iterable[str]) -> list[str]:
     -------
     list of str
     """
-    drawn, found, seen = set(names), [], set()
+    drawn, needed, seen = set(names), [], set()
     asked = [
         *protocol.needed_structures(),
         *(name for name, rule in protocol.structures.items() if not rule.optional),
@@ -409,13 +409,13 @@ def drawn_structures(protocol: Protocol, names: Iterable[str]) -> list[str]:
             continue
         seen.add(name)
         if rule is None or (rule.keep_drawn and name in drawn):
-            found.append(name)
+            needed.append(name)
         elif rule.first_of:
             chosen = [source for source in rule.first_of if source in drawn or source in protocol.structures]
             asked.append(chosen[0] if chosen else rule.first_of[-1])
         else:
             asked += [term.structure for term in (*rule.from_, *rule.within, *rule.minus) if not term.optional]
-    return found
+    return needed
 
 
 def estimates(spec: PlanSpec, case: Case) -> list[str]:

@@ -82,9 +82,15 @@ def _entry(rois: Sequence[Roi], notes: Sequence[Note]) -> Entry:
         arrays[f"points{number}"] = np.concatenate(points)
         arrays[f"counts{number}"] = np.array([len(part) for part in points])
         arrays[f"planes{number}"] = np.array([contour.z_mm for contour in roi.contours])
-        told.append({one.name: getattr(roi, one.name) for one in fields(Roi) if one.name != "contours"})
-    said = [{"severity": note.severity, "text": note.text} for note in notes]
-    return Entry(arrays or {"none": np.zeros(0)}, {"rois": told, "notes": said})
+        told.append(
+            {
+                attribute.name: getattr(roi, attribute.name)
+                for attribute in fields(Roi)
+                if attribute.name != "contours"
+            }
+        )
+    notes_kept = [{"severity": note.severity, "text": note.text} for note in notes]
+    return Entry(arrays or {"none": np.zeros(0)}, {"rois": told, "notes": notes_kept})
 
 
 def _from_entry(entry: Entry) -> tuple[dict[str, Roi], list[Note]]:
@@ -95,4 +101,4 @@ def _from_entry(entry: Entry) -> tuple[dict[str, Roi], list[Note]]:
         planes = entry.arrays[f"planes{number}"].tolist()
         drawn = tuple(Contour(z, points) for z, points in zip(planes, loops, strict=True))
         rois[about["name"]] = Roi(**{**about, "color_rgb": tuple(about["color_rgb"])}, contours=drawn)
-    return rois, [Note(one["severity"], one["text"]) for one in entry.meta["notes"]]
+    return rois, [Note(note["severity"], note["text"]) for note in entry.meta["notes"]]

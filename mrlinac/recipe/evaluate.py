@@ -120,7 +120,7 @@ class Evaluation:
             subject.image,
             self.metrics[asked[:2]].to_numpy().tolist(),
             None if goals is None else goals[asked].to_numpy().tolist(),
-            [found.criteria for found in self.gamma.values()],
+            [gamma.criteria for gamma in self.gamma.values()],
         )
 
     @property
@@ -134,12 +134,12 @@ class Evaluation:
         rows = [
             {
                 "dose": label,
-                "criteria": str(found.criteria),
-                "pass_percent": found.passing_percent(),
-                "mean": found.mean,
-                "points": found.judged,
+                "criteria": str(gamma.criteria),
+                "pass_percent": gamma.passing_percent(),
+                "mean": gamma.mean,
+                "points": gamma.judged,
             }
-            for label, found in self.gamma.items()
+            for label, gamma in self.gamma.items()
         ]
         return pd.DataFrame(rows, columns=["dose", "criteria", "pass_percent", "mean", "points"])
 
@@ -242,14 +242,14 @@ def _outside(measuring: Measuring, name: str) -> dict[str, float]:
     """Share of a structure outside each dose's grid in per cent; NaN for a structure without a volume."""
     subject = measuring.subject
     empty = _volume_cc(subject, name) == 0
-    found: dict[str, float] = {}
+    percent_by_dose: dict[str, float] = {}
     for label, known in measuring.known.items():
         share = 100.0 if not empty else float("nan")
         if name in known:
             samples = measuring.samples(label, name)
             share = 100 * samples.outside_cc / samples.total_cc
-        found[outside_column(label)] = float(share)
-    return found
+        percent_by_dose[outside_column(label)] = float(share)
+    return percent_by_dose
 
 
 def _volume_cc(subject: Subject, name: str) -> float:
@@ -301,7 +301,11 @@ def check_requests(
     ]
     if problems:
         problems[-1] += f" (known: {', '.join(_listed(names, clinic))})"
-    problems += [f"{name} is {' or '.join(found)}: say which" for name, found in meant.items() if len(found) > 1]
+    problems += [
+        f"{name} is {' or '.join(names_meant)}: say which"
+        for name, names_meant in meant.items()
+        if len(names_meant) > 1
+    ]
     relative = sorted({r.metric.text for r in requests if r.metric.needs_prescription})
     if relative and prescription_Gy is None:
         problems.append(f"{', '.join(relative)}: relative to the prescription, which is not given (--prescription)")
@@ -326,15 +330,15 @@ def clinic_names(rois: Mapping[str, Roi]) -> dict[str, str]:
 def _asked(requests: Sequence[Request], subject: Subject, prescription_Gy: float | None) -> list[tuple[str, Metric]]:
     """Every metric of every structure that is asked for, or the usual ones."""
     if not requests:
-        found = []
+        asked = []
         for name in subject.names:
             if subject.role(name) == "support" or (subject.role(name) == "other" and name not in subject.rois):
                 continue  # couches, and the rings that a protocol makes for its optimiser
             texts: tuple[str, ...] = TARGET_METRICS if subject.role(name) == "target" else OTHER_METRICS
             if subject.role(name) == "target" and prescription_Gy is not None:
                 texts = (*TARGET_METRICS, *RELATIVE_TARGET_METRICS)
-            found += [(name, parse(text)) for text in texts]
-        return found
+            asked += [(name, parse(text)) for text in texts]
+        return asked
     meant = check_requests(requests, subject.names, prescription_Gy, clinic_names(subject.rois))
     return [(name, r.metric) for r in requests for name in (meant[r.structure] if r.structure else subject.names)]
 
@@ -418,11 +422,11 @@ def _differences(measuring: Measuring, reference: str, others: Sequence[str]) ->
         for name in measuring.known[label]:
             if name not in measuring.known[reference]:
                 continue  # outside the reference's grid, which a note says
-            found = measuring.samples(label, name)
-            gap = found.dose_Gy.astype(np.float64) - measuring.samples(reference, name).dose_Gy
-            weight = found.volume_cc / found.total_cc
+            samples = measuring.samples(label, name)
+            gap = samples.dose_Gy.astype(np.float64) - measuring.samples(reference, name).dose_Gy
+            weight = samples.volume_cc / samples.total_cc
             mean = float(gap @ weight)
-            most, least = metrics.dose_at_volume(gap, found.volume_cc, np.array([0.02, 0.98]) * found.total_cc)
+            most, least = metrics.dose_at_volume(gap, samples.volume_cc, np.array([0.02, 0.98]) * samples.total_cc)
             spread = float(np.sqrt(max(float((gap - mean) ** 2 @ weight), 0.0)))
             rows.append(
                 {

@@ -127,10 +127,10 @@ def read_doses(
 
 def _plans_beside(files: Mapping[str, Sequence[Path]]) -> dict[str, dicom.PlanFacts]:
     """The RTPLANs in the folders of the doses, each folder looked at once."""
-    found: dict[str, dicom.PlanFacts] = {}
+    plans: dict[str, dicom.PlanFacts] = {}
     for folder in dict.fromkeys(path.parent for paths in files.values() for path in paths):
-        found |= dicom.plans_in(folder)
-    return found
+        plans |= dicom.plans_in(folder)
+    return plans
 
 
 def read_subject(
@@ -211,8 +211,8 @@ def read_subject(
     else:
         assert structures is not None
         own = dicom.frames_of_structure_set(structures)
-        rois, found = dicom.read_structure_set(structures, names=names, frame_uid=min(own, default=""))
-        notes = found.entries
+        rois, notes_of_set = dicom.read_structure_set(structures, names=names, frame_uid=min(own, default=""))
+        notes = notes_of_set.entries
     if ends is not None:
         rois = {name: replace(roi, ends=ends) for name, roi in rois.items()}
         text = f"Structures end {ENDING[ends]} along z, because that was asked for."
@@ -286,7 +286,7 @@ def _all_optional(rules: Mapping[str, StructureRule]) -> dict[str, StructureRule
 
 
 def _key(rois: Mapping[str, Roi]) -> str:
-    """A label made from the contours: it leads back to nobody."""
+    """A label made from the contours; it does not identify a person."""
     return fingerprint([[(c.z_mm, c.points_xy_mm) for c in roi.contours] for roi in rois.values()])[:8]
 
 
@@ -363,7 +363,7 @@ def dose_files(words: Sequence[str]) -> dict[str, list[Path]]:
     SpecError
         When a label is used twice.
     """
-    found: dict[str, list[Path]] = {}
+    files_by_label: dict[str, list[Path]] = {}
     problems: list[str] = []
     for number, word in enumerate(words):
         label, rest = f"dose {chr(ord('A') + number)}" if len(words) > 1 else "dose", word
@@ -371,8 +371,8 @@ def dose_files(words: Sequence[str]) -> dict[str, list[Path]]:
             label, _, rest = word.partition("=")
         paths = [Path(rest)] if Path(rest).exists() else [Path(part) for part in rest.split("+")]
         problems += [f"{path}: no such file" for path in paths if not path.is_file()]
-        if label in found:
+        if label in files_by_label:
             raise SpecError(f"two doses are called '{label}': give each a label of its own, label=FILE")
-        found[label] = paths
+        files_by_label[label] = paths
     raise_all(DataError, "these doses cannot be read:", problems)
-    return found
+    return files_by_label

@@ -151,7 +151,7 @@ def models_table(protocol: Protocol, sampled: Sampled, structures: StructureSet)
         One row a model: :data:`MODEL_COLUMNS`. The verdict is never a judgement: ``report``, or with its reason
         ``absent`` or ``void``. Nothing is skipped.
     """
-    rows = [asdict(one) for one in estimates.estimate(protocol, sampled, structures)]
+    rows = [asdict(estimate) for estimate in estimates.estimate(protocol, sampled, structures)]
     table = pd.DataFrame(rows).rename(columns={"outcome": "verdict"}).reindex(columns=list(MODEL_COLUMNS))
     return table.astype(dict.fromkeys(("value", "raw", "sigma"), float))
 

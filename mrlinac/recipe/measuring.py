@@ -34,7 +34,7 @@ class Subject:
     Attributes
     ----------
     label : str
-        Identifies nobody.
+        Identifies no person.
     rois : mapping of name to Roi
         As drawn.
     ruled : StructureSet or None
@@ -143,13 +143,13 @@ class Measuring:
 
     def _reached(self, label: str, name: str) -> bool:
         """Whether a dose knows anything of a structure; what it does not know of it is noted."""
-        found = self.sampled[label].samples(name)
-        percent = 100 * found.outside_cc / found.total_cc
+        samples = self.sampled[label].samples(name)
+        percent = 100 * samples.outside_cc / samples.total_cc
         if percent > 100 - OUTSIDE_percent:
             text = f"{name} lies outside the grid of {label}: not evaluated."
             self.notes.append(Note("warning", text))
             return False
-        if percent > OUTSIDE_percent and found.role not in ("external", "support"):
+        if percent > OUTSIDE_percent and samples.role not in ("external", "support"):
             text = f"{name}: {percent:.1f} % of it lies outside the grid of {label} and counts with 0 Gy."
             self.notes.append(Note("warning", text))
         return True
@@ -238,8 +238,8 @@ class Measuring:
                 "origin": self.subject.origin(name),
                 "volume_cc": next((s.total_cc for s in known.values()), float("nan")),
             }
-            for label, found in known.items():
-                row[f"outside {label} (%)"] = 100 * found.outside_cc / found.total_cc
+            for label, samples in known.items():
+                row[f"outside {label} (%)"] = 100 * samples.outside_cc / samples.total_cc
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -255,17 +255,17 @@ class Measuring:
         -------
         dict of DVH
         """
-        found = {}
+        histograms = {}
         for name in self.known[label]:
             judged = self.sampled[label].views(name).judged
-            found[name] = histogram(
+            histograms[name] = histogram(
                 judged.dose_Gy,
                 judged.volume_cc,
                 name,
                 prescription_Gy=self.prescription_Gy,
                 color_rgb=self.subject.rois[name].color_rgb if name in self.subject.rois else None,
             )
-        return found
+        return histograms
 
     def _air(self) -> Air | None:
         """Which places lie in air by the CT; None without one."""

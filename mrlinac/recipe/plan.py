@@ -109,12 +109,14 @@ def make_plan(
         options = optimise.SolverOptions(relax=True, progress=tell)
         loop = optimise.correct if protocol.escalation is None else optimise.escalate
         planned: optimise.Planned = loop(planner, one_fraction, rounds=most, options=options)
-    one = forward(planned.unscaled, final[0], stream_seed(numerics.seed, "final"), final[1]) if most else None
+    fraction_dose = (
+        forward(planned.unscaled, final[0], stream_seed(numerics.seed, "final"), final[1]) if most else None
+    )
 
     with stages.stage("judge"):
         structures = case.structures
         air = judge.air_in(structures, case.medium.density_g_cm3)
-        anew = None if one is None else Sampled(one, structures, air=air, like=planned.sampled)
+        anew = None if fraction_dose is None else Sampled(fraction_dose, structures, air=air, like=planned.sampled)
         finished = planned.finish(protocol, anew)
         record = isotoxic.record_of(planned, finished, protocol)
         course, fluence = replace(finished.course, air=air), finished.delivery

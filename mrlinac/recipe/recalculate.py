@@ -76,7 +76,7 @@ def recalculate(
     stages = Stages(progress)
     field = _field_of(result, field_T)
     with stages.stage("final dose") as tell:
-        one = transport.dose(
+        fraction_dose = transport.dose(
             result.medium,
             result.fluence,
             spec.machine,
@@ -89,12 +89,14 @@ def recalculate(
         )
     protocol = result.protocol
     air = judge.air_in(result.structures, result.medium.density_g_cm3)
-    course = Sampled(one.course(protocol.prescription.fractions), result.structures, air=air)
+    course = Sampled(fraction_dose.course(protocol.prescription.fractions), result.structures, air=air)
     size_T = result.field_T if field_T is None else field_T
-    said = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {size_T:g} T."]
+    sentences = [f"The MU of a plan made at {result.field_T:g} T, recalculated at {size_T:g} T."]
     if abs(size_T) < CONTAMINATED_T and spec.machine.electrons is None:
-        said.append(f"This machine has no model of contaminant electrons: its skin dose at {size_T:g} T is too low.")
-    said += [text[0].upper() + text[1:] + "." for text in transport.field_notes(field)]
+        sentences.append(
+            f"This machine has no model of contaminant electrons: its skin dose at {size_T:g} T is too low."
+        )
+    sentences += [text[0].upper() + text[1:] + "." for text in transport.field_notes(field)]
     duals = dict(zip(result.constraints["name"], result.constraints["dual"], strict=True))
     judgement = judge.tables(protocol, course, result.structures, duals)
     skin_says = judge.skin_sentence(judgement["skin"], protocol.prescription.dose_Gy, result.structures)
@@ -105,7 +107,11 @@ def recalculate(
         sampled_dose=course,
         **judgement,
         timing=stages.table(),
-        statements=(*said, *(text for text in result.statements if not text.startswith(judge.SKIN_SAYS)), skin_says),
+        statements=(
+            *sentences,
+            *(text for text in result.statements if not text.startswith(judge.SKIN_SAYS)),
+            skin_says,
+        ),
         made_from={
             **result.made_from,
             "fingerprint": recalculation_fingerprint(result, field_T, seed),

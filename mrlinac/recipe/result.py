@@ -47,7 +47,7 @@ class PlanResult:
     ----------
     spec : PlanSpec
     label : str
-        The patient's label; identifies nobody.
+        The patient's label; identifies no person.
     patient : Patient or None
         For DICOM output; None for a result loaded from a folder.
     ct : Image

@@ -159,10 +159,10 @@ def _plan_fingerprint_in(folder: Path) -> str | None:
 
 def _fingerprint_in(note: Path) -> str | None:
     try:
-        found = json.loads(note.read_text(encoding="utf-8"))["made_from"]["fingerprint"]
+        written = json.loads(note.read_text(encoding="utf-8"))["made_from"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return str(found)
+    return str(written)
 
 
 WRITING = ("write files", "write report")

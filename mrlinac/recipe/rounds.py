@@ -37,19 +37,23 @@ def _of_correction(planned: optimise.Correction) -> pd.DataFrame:
     :class:`mrlinac.optimise.PredictedVsForward`, empty where nothing is predicted.
     """
     rows: list[dict[str, object]] = []
-    for number, one in enumerate(planned.history):
+    for number, round_done in enumerate(planned.history):
         head = {"round": number, "chosen": number == planned.chosen}
         unit = {"unit": "Gy"}
-        for figure in one.comparisons:
+        for figure in round_done.comparisons:
             values = {"predicted": figure.predicted, "forward": figure.forward, "noise_bias": figure.noise_bias}
             noise = {"sigma": figure.sigma, "within_noise": figure.within_noise}
             rows.append({**head, "figure": figure.name, **values, **unit, **noise})
-        hi = {"predicted": one.predicted.get("HI", np.nan), "forward": one.forward.get("HI", np.nan), "unit": ""}
+        hi = {
+            "predicted": round_done.predicted.get("HI", np.nan),
+            "forward": round_done.forward.get("HI", np.nan),
+            "unit": "",
+        }
         rows.append({**head, "figure": "HI of the target", **hi})
-        rows.append({**head, "figure": "target, rms difference", "forward": one.rms_difference_Gy, **unit})
+        rows.append({**head, "figure": "target, rms difference", "forward": round_done.rms_difference_Gy, **unit})
         sums = {
-            "predicted": one.predicted_judgement.objective,
-            "forward": one.forward_judgement.objective,
+            "predicted": round_done.predicted_judgement.objective,
+            "forward": round_done.forward_judgement.objective,
             "unit": "",
         }
         rows.append({**head, "figure": "objective", **sums})
@@ -64,17 +68,17 @@ def _of_escalation(planned: optimise.Escalated) -> pd.DataFrame:
         {
             "round": number,
             "chosen": number == planned.chosen,
-            "convex bound_Gy": one.highest.bound_Gy,
-            "mean tails_Gy": one.highest.restricted_Gy,
-            "second pass_Gy": one.highest.second_pass_Gy,
-            "aimed_Gy": one.aimed_Gy,
-            "forward allows_Gy": one.allowed.allowed_Gy,
-            "prescription_Gy": one.allowed.dose_Gy,
-            "driver": one.allowed.driver,
-            "target as asked": one.target_met,
-            "as predicted": all(figure.within_noise for figure in one.comparisons),
+            "convex bound_Gy": round_done.highest.bound_Gy,
+            "mean tails_Gy": round_done.highest.restricted_Gy,
+            "second pass_Gy": round_done.highest.second_pass_Gy,
+            "aimed_Gy": round_done.aimed_Gy,
+            "forward allows_Gy": round_done.allowed.allowed_Gy,
+            "prescription_Gy": round_done.allowed.dose_Gy,
+            "driver": round_done.allowed.driver,
+            "target as asked": round_done.target_met,
+            "as predicted": all(figure.within_noise for figure in round_done.comparisons),
         }
-        for number, one in enumerate(planned.history)
+        for number, round_done in enumerate(planned.history)
     ]
     return pd.DataFrame(rows)
 

@@ -114,11 +114,11 @@ def expand(inside: Occupancy, grid: Grid, margin: Margin) -> Occupancy:
     """
 
     key = fingerprint("expand", np.asarray(inside), grid, margin)
-    found: _Cropped | None = KEPT.find(key)
-    if found is None:
-        found = _Cropped.of(margins.expand(inside, grid, margin))
-        KEPT.keep(key, found, found.values.nbytes)
-    return found.whole()
+    piece: _Cropped | None = KEPT.find(key)
+    if piece is None:
+        piece = _Cropped.of(margins.expand(inside, grid, margin))
+        KEPT.keep(key, piece, piece.values.nbytes)
+    return piece.whole()
 
 
 def rasterise(rois: Mapping[str, Roi], grid: Grid) -> StructureSet:
@@ -134,7 +134,7 @@ def rasterise(rois: Mapping[str, Roi], grid: Grid) -> StructureSet:
     StructureSet
     """
     keys = {name: fingerprint("rasterise", name, roi, grid) for name, roi in rois.items()}
-    known = {name: found for name, key in keys.items() if (found := KEPT.find(key)) is not None}
+    known = {name: piece for name, key in keys.items() if (piece := KEPT.find(key)) is not None}
     new = {name: roi for name, roi in rois.items() if name not in known}
     for name, structure in contours.rasterise(
         new, grid
@@ -165,11 +165,11 @@ def metal_in(patient: Patient, grid: Grid, threshold_HU: float | None) -> Struct
     Structure or None
     """
     key = fingerprint("metal", *_imaged(patient), grid, threshold_HU)
-    found: tuple[Structure | None] | None = KEPT.find(key)
-    if found is None:
-        found = (metal.metal_in(patient, grid, threshold_HU),)
-        KEPT.keep(key, found, 0 if found[0] is None else found[0].occupancy.nbytes)
-    return found[0]
+    piece: tuple[Structure | None] | None = KEPT.find(key)
+    if piece is None:
+        piece = (metal.metal_in(patient, grid, threshold_HU),)
+        KEPT.keep(key, piece, 0 if piece[0] is None else piece[0].occupancy.nbytes)
+    return piece[0]
 
 
 def medium_of(
@@ -196,11 +196,11 @@ def medium_of(
 
     # What is drawn follows from the contours and the grid; where two overrides overlap, the first named has the voxel.
     key = fingerprint("medium", *_imaged(patient), grid, list(drawn), couch, list(overrides.items()), metal)
-    found: tuple[Medium, Notes] | None = KEPT.find(key)
-    if found is None:
-        found = medium_from_image.medium_of(patient, grid, drawn, couch=couch, overrides=overrides, metal=metal)
-        KEPT.keep(key, found, found[0].density_g_cm3.nbytes + found[0].material.nbytes)
-    return found
+    piece: tuple[Medium, Notes] | None = KEPT.find(key)
+    if piece is None:
+        piece = medium_from_image.medium_of(patient, grid, drawn, couch=couch, overrides=overrides, metal=metal)
+        KEPT.keep(key, piece, piece[0].density_g_cm3.nbytes + piece[0].material.nbytes)
+    return piece
 
 
 def _imaged(patient: Patient) -> tuple[Any, ...]:

@@ -74,8 +74,8 @@ class PatientSource(spec.Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> PatientSource:
-        if self.folder is None and (given := [key for key in _OF_FOLDER if getattr(self, key) not in (None, False)]):
-            raise ValueError(f"{', '.join(given)} needs folder")
+        if self.folder is None and (keys := [key for key in _OF_FOLDER if getattr(self, key) not in (None, False)]):
+            raise ValueError(f"{', '.join(keys)} needs folder")
         return self
 
 
@@ -367,8 +367,10 @@ def presets() -> dict[str, str]:
     dict of str
         By name: the uncertainty that the preset stands for.
     """
-    found = {name: _preset(name) for name in presets_of_numerics()}
-    return {name: f"{one.statement} {one.looking_only}".strip() for name, one in found.items()}
+    numerics_by_name = {name: _preset(name) for name in presets_of_numerics()}
+    return {
+        name: f"{numerics.statement} {numerics.looking_only}".strip() for name, numerics in numerics_by_name.items()
+    }
 
 
 def _named(key: str, name: str, origins: dict[str, str] | None = None) -> dict[str, Any]:

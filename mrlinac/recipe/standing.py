@@ -130,10 +130,10 @@ def _prescription_missed(result: PlanResult, recalculated: bool) -> list[str]:
     share = median_Gy / rx.dose_Gy - 1
     if abs(share) <= NORMALISED:
         return []
-    said = f"D50 of {rx.target} is {median_Gy:.4g} of {rx.dose_Gy:g} Gy prescribed ({100 * share:+.2g} %)"
+    sentence = f"D50 of {rx.target} is {median_Gy:.4g} of {rx.dose_Gy:g} Gy prescribed ({100 * share:+.2g} %)"
     if recalculated:
-        return [f"{said}: the MU are those of another dose, and are not scaled."]
-    return [f"Not normalised: {said}, and scaling may make good {100 * MOST_SCALING:g} %."]
+        return [f"{sentence}: the MU are those of another dose, and are not scaled."]
+    return [f"Not normalised: {sentence}, and scaling may make good {100 * MOST_SCALING:g} %."]
 
 
 def _inexact(result: PlanResult) -> list[str]:
@@ -170,7 +170,7 @@ def _figures(name: str, row: dict[Any, Any], unit: str, limit: float) -> str:
     """``Cord D0.1cc 52.3 ± 0.4 Gy, at most 50 Gy``; with as many digits as tell the value from the limit."""
     value, sigma = float(row["value"]), float(row.get("sigma", math.nan))
     digits = next((n for n in (3, 4, 5, 6) if f"{value:.{n}g}" != f"{limit:.{n}g}"), 7)
-    said = f"{value:.{digits}g}" if digits == 3 else f"{value:#.{digits}g}"
+    text = f"{value:.{digits}g}" if digits == 3 else f"{value:#.{digits}g}"
     spread = f" ± {sigma:.2g}" if math.isfinite(sigma) else ""
     unit = f" {unit}" if unit else ""
-    return f"{name} {said}{spread}{unit}, {'at most' if value > limit else 'at least'} {limit:.6g}{unit}"
+    return f"{name} {text}{spread}{unit}, {'at most' if value > limit else 'at least'} {limit:.6g}{unit}"

@@ -142,7 +142,7 @@ class ReportContent:
         -------
         list of str
         """
-        found = []
+        problems = []
         for name, columns in (
             ("goals", GOAL_COLUMNS),
             ("constraints", CONSTRAINT_COLUMNS),
@@ -152,32 +152,32 @@ class ReportContent:
         ):
             missing = [c for c in columns if c not in getattr(self, name).columns]
             if missing:
-                found.append(f"the table '{name}' lacks the columns {', '.join(missing)}")
+                problems.append(f"the table '{name}' lacks the columns {', '.join(missing)}")
         if "verdict" in self.goals.columns:
             unknown = sorted({str(v) for v in self.goals["verdict"]} - set(VERDICTS))
             if unknown:
-                found.append(f"unknown verdicts {', '.join(unknown)}; known: {', '.join(VERDICTS)}")
+                problems.append(f"unknown verdicts {', '.join(unknown)}; known: {', '.join(VERDICTS)}")
         if "verdict" in self.models.columns and (
             judged := sorted({str(v) for v in self.models["verdict"]} - {"report", "absent", "void"})
         ):
-            found.append(f"models are reported, not judged: {', '.join(judged)} cannot be their verdict")
+            problems.append(f"models are reported, not judged: {', '.join(judged)} cannot be their verdict")
         if self.target not in self.structures:
             known = ", ".join(self.structures)
-            found.append(f"the target '{self.target}' is not among the structures; known: {known}")
+            problems.append(f"the target '{self.target}' is not among the structures; known: {known}")
         elif not self.structures[self.target].occupancy.any():
-            found.append(f"the target '{self.target}' is empty on the dose grid")
+            problems.append(f"the target '{self.target}' is empty on the dose grid")
         if self.structures.grid != self.dose.grid:
-            found.append("structures and dose must lie on one grid")
+            problems.append("structures and dose must lie on one grid")
         if self.dose.fractions != self.fractions:
-            found.append(
+            problems.append(
                 f"the dose stands for {self.dose.fractions} fractions, the course has {self.fractions}: "
                 "use Dose.course()"
             )
         if not self.prescription_Gy > 0:
-            found.append(f"the prescription must be positive, not {self.prescription_Gy} Gy")
+            problems.append(f"the prescription must be positive, not {self.prescription_Gy} Gy")
         if not self.fluence.maps:
-            found.append("the fluence has no beams")
-        return found
+            problems.append("the fluence has no beams")
+        return problems
 
     @property
     def isocentre_xyz_mm(self) -> Triple:

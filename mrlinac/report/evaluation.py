@@ -110,7 +110,7 @@ def derived_sentence(evaluation: Evaluation) -> str:
     """Which structures no person drew; empty where all are drawn."""
     subject = evaluation.subject
     made = [name for name in subject.names if subject.origin(name) == "derived by software"]
-    return f"Derived by software, drawn by nobody: {', '.join(made)}." if made else ""
+    return f"Derived by software, not drawn: {', '.join(made)}." if made else ""
 
 
 def _suffix(evaluation: Evaluation, label: str) -> str:
@@ -194,9 +194,9 @@ def _goals_table(evaluation: Evaluation) -> Table:
 def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
     reference, *others = evaluation.doses
     structures = evaluation_figures.structures_of(evaluation)
-    found = []
+    pictures = []
     with style.styled():
-        found.append(
+        pictures.append(
             html.picture(
                 evaluation_figures.dvhs(evaluation),
                 folder,
@@ -206,7 +206,7 @@ def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
             )
         )
         for label in evaluation.doses:
-            found.append(
+            pictures.append(
                 html.picture(
                     evaluation_figures.isodoses(evaluation, label, structures),
                     folder,
@@ -216,7 +216,7 @@ def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
                 )
             )
         for label in others:
-            found.append(
+            pictures.append(
                 html.picture(
                     evaluation_figures.difference(evaluation, label, structures),
                     folder,
@@ -226,7 +226,7 @@ def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
                 )
             )
             if label in evaluation.gamma:
-                found.append(
+                pictures.append(
                     html.picture(
                         evaluation_figures.gamma(evaluation, label, structures),
                         folder,
@@ -235,4 +235,4 @@ def _pictures(evaluation: Evaluation, folder: Path) -> dict[str, Picture]:
                         f"Gamma map of {label} in three planes; pass rates stand in the table.",
                     )
                 )
-    return {one.name: one for one in found if one is not None}
+    return {picture.name: picture for picture in pictures if picture is not None}

@@ -125,9 +125,9 @@ def difference(evaluation: Evaluation, label: str, structures: StructureSet) -> 
 
 def gamma(evaluation: Evaluation, label: str, structures: StructureSet) -> Figure:
     """Gamma of a dose against the first one in three planes."""
-    found = evaluation.gamma[label]
-    title = f"Gamma of {label}: {found.criteria}, {found.passing_percent():.1f} % pass"
-    return _map(evaluation, found.values, structures, title, "gamma", ("RdYlBu_r", 0.0, 2.0))
+    gamma_map = evaluation.gamma[label]
+    title = f"Gamma of {label}: {gamma_map.criteria}, {gamma_map.passing_percent():.1f} % pass"
+    return _map(evaluation, gamma_map.values, structures, title, "gamma", ("RdYlBu_r", 0.0, 2.0))
 
 
 def _map(

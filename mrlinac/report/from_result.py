@@ -25,8 +25,8 @@ def content_of(result: PlanResult) -> ReportContent:
     first += [f"{', '.join(names)}: not evaluable: {flaw}." for flaw, names in flaws.items()]
     derived = [structure.name for structure in result.structures.structures.values() if structure.derived]
     if derived:
-        first.append(f"Derived by software, drawn by nobody: {', '.join(derived)}.")
-    found = result.escalation
+        first.append(f"Derived by software, not drawn: {', '.join(derived)}.")
+    record = result.escalation
     return ReportContent(
         title=spec.title,
         machine_title=f"{spec.machine.title}, dose in {result.field_T:g} T",
@@ -55,8 +55,8 @@ def content_of(result: PlanResult) -> ReportContent:
         warnings=tuple(first),
         headline=standing.headline,
         level=standing.level,
-        escalation={} if found is None else found.as_dict(),
-        escalation_says="" if found is None else isotoxic.sentence(found),
+        escalation={} if record is None else record.as_dict(),
+        escalation_says="" if record is None else isotoxic.sentence(record),
         provenance=result.made_from,
         certificate=result.fluence.certificate,
         rois={} if result.patient is None else result.patient.rois,
@@ -201,6 +201,6 @@ def _side_by_side(
     joined = pd.concat([frame[key] for frame in frames.values()], ignore_index=True).drop_duplicates()
     for label, frame in frames.items():
         own = {"value": label, **{name: f"{label} {name}" for name in beside}}
-        mine = frame.reindex(columns=[*key, *own]).rename(columns=own)
-        joined = joined.merge(mine, on=key, how="left")
+        own_table = frame.reindex(columns=[*key, *own]).rename(columns=own)
+        joined = joined.merge(own_table, on=key, how="left")
     return joined

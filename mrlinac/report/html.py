@@ -273,7 +273,7 @@ def _tally(content: ReportContent) -> list[tuple[str, int, str]]:
     """Verdicts counted, in the order of severity: (verdict, count, words)."""
     counts = content.goals["verdict"].value_counts()
     met = int(content.constraints["met"].astype(bool).sum())
-    found = [
+    rows = [
         (verdict, int(counts.get(verdict, 0)), words.format(s="" if counts.get(verdict, 0) == 1 else "s"))
         for verdict, words in (
             ("fail", "goal{s} not met"),
@@ -284,10 +284,10 @@ def _tally(content: ReportContent) -> list[tuple[str, int, str]]:
             ("void", "goal{s} that cannot be evaluated"),
         )
     ]
-    found = [entry for entry in found if entry[1]]
+    rows = [entry for entry in rows if entry[1]]
     if total := len(content.constraints):
-        found.insert(0, ("pass" if met == total else "fail", met, f"of {total} hard constraints met"))
-    return found
+        rows.insert(0, ("pass" if met == total else "fail", met, f"of {total} hard constraints met"))
+    return rows
 
 
 def _facts(content: ReportContent) -> list[tuple[str, str]]:

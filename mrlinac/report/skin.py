@@ -127,13 +127,13 @@ def dress_map(ax: Axes, content: ReportContent, skin: SkinMap) -> None:
     ax.text(178, upper[2] + 2, content.target, color="white", fontsize=7.5, va="bottom", ha="right")
     iso_z = content.isocentre_xyz_mm[2]
     for beamlets in content.fluence.maps:
-        found = crossings_deg(content, skin, beamlets.beam)
-        if found is None:
+        crossings = crossings_deg(content, skin, beamlets.beam)
+        if crossings is None:
             continue
-        ax.plot(found[0], iso_z, marker="v", ms=8, mfc="white", mec="black", mew=0.8, ls="")
-        ax.plot(found[1], iso_z, marker="o", ms=6, mfc="none", mec="white", mew=1.5, ls="")
+        ax.plot(crossings[0], iso_z, marker="v", ms=8, mfc="white", mec="black", mew=0.8, ls="")
+        ax.plot(crossings[1], iso_z, marker="o", ms=6, mfc="none", mec="white", mew=1.5, ls="")
         ax.text(
-            found[0],
+            crossings[0],
             iso_z + 9,
             f"{beamlets.beam.gantry_deg:g}°",
             color="white",

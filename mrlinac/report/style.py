@@ -119,17 +119,17 @@ def structure_color(name: str) -> str:
 
 def structure_colors(names: Sequence[str]) -> dict[str, str]:
     """Colours of several structures, no two alike: variants of one stem are lightened step by step."""
-    found: dict[str, str] = {}
+    colors: dict[str, str] = {}
     for name in sorted(names, key=lambda n: n not in STRUCTURE):  # known names keep their colour
         color, step = structure_color(name), 0
-        while color in found.values():
+        while color in colors.values():
             step += 1
             share = 0.45 * (1 - 0.6**step) / 0.4  # 45, 72, 88 % … of the way to a light grey: still seen on white
             rgb = (1 - min(share, 0.8)) * np.array(to_rgb(structure_color(name))) + min(share, 0.8) * 0.8
             red, green, blue = (float(c) for c in np.clip(rgb - 0.01 * step, 0, 1))
             color = to_hex((red, green, blue))
-        found[name] = color
-    return {name: found[name] for name in names}
+        colors[name] = color
+    return {name: colors[name] for name in names}
 
 
 @contextlib.contextmanager

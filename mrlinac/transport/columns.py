@@ -106,8 +106,8 @@ class Maker:
                 lambda n, tally, result: spreads.append(float(result)),  # type: ignore[arg-type]
             ):
                 pass
-        found = [s for s in spreads if np.isfinite(s)]
-        typical = float(np.mean(found)) if found else 1.0
+        known = [s for s in spreads if np.isfinite(s)]
+        typical = float(np.mean(known)) if known else 1.0
         return _assembled(index, value, len(self.solid)), typical, truncated[0], overflow[0]
 
     def _by_place(self) -> Maker:

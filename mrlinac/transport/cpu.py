@@ -31,7 +31,7 @@ FINE_STEP = 10.0
 """A step of density by this factor has fine voxels beside it: skin, airways, gas; not lung beside soft tissue."""
 
 FINE_mm = 2.0
-"""So far from such a step voxels are fine: the range in water of some 0.5 MeV, and the first voxel at least."""
+"""Distance from such a step within which voxels are fine: the range in water of some 0.5 MeV; one voxel at least."""
 
 GAS_g_cm3 = 0.1
 """Voxels thinner than this are always fine: an electron of 100 keV that leaves the skin must not end in the air for it."""
@@ -118,7 +118,7 @@ def dense_box(density: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[
     """The box of voxels [lower and upper edge; x, y, z] worth a majorant of its own, and a mask of it [z, y, x].
 
     One dense thing (spinal rods, a hip) would shorten every flight in the grid. Of the boxes around all voxels above
-    a density, the one that makes the expected number of flights smallest is taken: none, where it saves less than a
+    a density, that with the smallest expected number of flights is taken, or none where it saves less than a
     tenth.
     """
     none = np.zeros((2, 3), np.int64), np.zeros(density.shape, bool)

@@ -59,7 +59,7 @@ def field_notes(field_xyz_T: Sequence[float]) -> tuple[str, ...]:
         return ()
     return (
         f"a field of {size:g} T: the transport was validated from 0 to {VALIDATED_T:g} T (Fano's theorem at 0, 1.5 and 3 T,"
-        " EGSnrc at 0 and 1.5 T); beyond, nobody has compared it with anything",
+        " EGSnrc at 0 and 1.5 T); stronger fields have not been compared with another code",
     )
 
 
@@ -75,20 +75,20 @@ def machine_problems(machine: Machine, settings: Settings = Settings()) -> tuple
     -------
     tuple of str
     """
-    found = []
+    problems = []
     try:
         problem = Emission.of_machine(machine).problem(settings.photon_cut_MeV)
     except PhysicsError as error:
         problem = str(error)
     if problem:
-        found.append(f"machine {machine.name}, photons: {problem}")
+        problems.append(f"machine {machine.name}, photons: {problem}")
     electrons = machine.electrons
     if electrons is not None and electrons.max_energy_MeV <= settings.electron_cut_MeV:
-        found.append(
+        problems.append(
             f"machine {machine.name}, electrons: max_energy_MeV = {electrons.max_energy_MeV:g} lies below the electron cut"
             f" of {settings.electron_cut_MeV:g} MeV: none would be followed. Leave the table out"
         )
-    return tuple(found)
+    return tuple(problems)
 
 
 def _emission_of(machine: Machine, settings: Settings) -> Emission:

@@ -30,7 +30,7 @@ class Tally(NamedTuple):
     """Where a thread writes."""
 
     cell: NDArray[np.uint32]  # voxel after voxel: its code, then the bits of its deposit in MeV as float32
-    touched: NDArray[np.int32]  # voxels with a deposit, or empty where nobody asks
+    touched: NDArray[np.int32]  # voxels with a deposit, or empty where it is not wanted
     counter: NDArray[np.int64]
     energy: NDArray[np.float64]
     stack: NDArray[np.float64]

@@ -59,7 +59,7 @@ def charged(top, table, geometry, tally):
         return rest_annihilation(top, x, y, z, positron, weight, table, tally)
     # The chords of the helix turn by one angle, so their lengths go with the momentum, up to one voxel's side. They are
     # as long as their arcs, which keeps the way along the field exact and the mean distance from the axis within ω²/24.
-    # The first has any length up to that, lest all rhyme with the places of birth.
+    # The first step has a random length up to that: equal first steps would leave a pattern at the points of birth.
     left = 1e30
     arc = longest = per_momentum = 0.0
     first = uniform(rng)
@@ -106,7 +106,7 @@ def charged(top, table, geometry, tally):
                 kinetic -= used
                 deposit(tally, index, weight * (held + used))
                 held = 0.0
-                # Which face it is, nobody can foretell: no branches.
+                # Which face comes next cannot be predicted, so this is written without branches.
                 cx = np.int64(fx <= fy) & np.int64(fx <= fz)
                 cy = np.int64(fy <= fz) & (1 - cx)
                 cz = 1 - cx - cy
@@ -207,16 +207,16 @@ def charged(top, table, geometry, tally):
                 deposit(tally, index, weight * held)
                 return annihilate(top, x, y, z, u, v, w, kinetic, weight, table, tally)
             elif kinetic > (delta_cut if positron else 2.0 * delta_cut):
-                given = el.bhabha(kinetic, delta_cut, rng) if positron else el.moller(kinetic, delta_cut, rng)
-                cos_1, cos_2 = el.moller_cos(kinetic, given)
+                transferred = el.bhabha(kinetic, delta_cut, rng) if positron else el.moller(kinetic, delta_cut, rng)
+                cos_1, cos_2 = el.moller_cos(kinetic, transferred)
                 c, sn = azimuth(rng)
-                if given > cut:
+                if transferred > cut:
                     a, b, e = turn(u, v, w, cos_2, -c, -sn)
-                    top = push(tally, top, x, y, z, a, b, e, given, ELECTRON, weight)
+                    top = push(tally, top, x, y, z, a, b, e, transferred, ELECTRON, weight)
                 else:
-                    held += given
+                    held += transferred
                 u, v, w = turn(u, v, w, cos_1, c, sn)
-                kinetic -= given
+                kinetic -= transferred
             if kinetic <= cut and kinetic != unhurt:
                 deposit(tally, index, weight * held)
                 settle(x, y, z, u, v, w, i, j, k, kinetic, weight, table, geometry, tally)

@@ -550,7 +550,7 @@ def test_every_forward_dose_of_a_plan_follows_other_photons(monkeypatch, rounds,
     wanted = load_plan("unity-66in33", {**small, "numerics.correction_rounds": rounds})
     beside = SimpleNamespace(medium=None, field_xyz_T=None, structures=None, making={})
 
-    def correct(_, structures, protocol, forward, **__):
+    def correct(_, forward, **__):
         for _ in range(rounds + 1):
             forward(None)
         return SimpleNamespace(unscaled=None)

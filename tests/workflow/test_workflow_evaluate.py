@@ -192,7 +192,7 @@ def test_organs_that_nobody_drew_are_said_everywhere(export, tmp_path):
     found = mr.evaluate([export["doses"][0]], ct=bare, derive=("External", "Lung_L"), metrics=["Lung_L:mean"])
     assert set(found.structures["origin"]) == {"derived by software"}
     page = mr.write_evaluation(found, tmp_path / "out").read_text()
-    assert "Derived by software, drawn by nobody: External, Lung_L." in page
+    assert "Derived by software, not drawn: External, Lung_L." in page
     with pytest.raises(SpecError, match="--ct FOLDER"):
         mr.evaluate([export["doses"][0]], export["sets"], derive=True)
 

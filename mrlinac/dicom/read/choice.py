@@ -48,14 +48,20 @@ def choose(
     """
     candidates = list(all_series)
     if wanted is not None:
-        candidates = [one for one in all_series if wanted in (one.uid, one.key, one.key.split(".")[0])]
+        candidates = [
+            structure_set
+            for structure_set in all_series
+            if wanted in (structure_set.uid, structure_set.key, structure_set.key.split(".")[0])
+        ]
         if not candidates:
             findings.problem(f"series: no image series '{wanted}'", f"Image series here: {_listed(all_series)}")
             return None, None
-    drawn_on = {id(one): _series_of(one, candidates, registrations, findings) for one in sets}
+    drawn_on = {
+        id(structure_set): _series_of(structure_set, candidates, registrations, findings) for structure_set in sets
+    }
     if same_frame:
-        drawn_on = {id(one): drawn_on[id(one)] or candidates for one in sets}
-    usable = [one for one in sets if drawn_on[id(one)]]
+        drawn_on = {id(structure_set): drawn_on[id(structure_set)] or candidates for structure_set in sets}
+    usable = [structure_set for structure_set in sets if drawn_on[id(structure_set)]]
     if not usable:
         if sets:
             _problem_unrelated(sets, candidates, findings)
@@ -65,16 +71,21 @@ def choose(
                 "Choose one: --series KEY",
             )
         return candidates[0], None
-    targets = [one for one in candidates if any(one in drawn_on[id(each)] for each in usable)]
+    targets = [
+        structure_set for structure_set in candidates if any(structure_set in drawn_on[id(each)] for each in usable)
+    ]
     if len(targets) > 1:
         findings.problem(
             f"structure sets belong to {len(targets)} image series: {_listed(targets, usable)}",
             "Choose one: --series KEY, or --rtstruct KEY or FILE",
         )
         return targets[0], None
-    left = [one for one in all_series if one is not targets[0]]
+    left = [structure_set for structure_set in all_series if structure_set is not targets[0]]
     if left:
-        keys = ", ".join(f"{one.key} ({one.kind}, {len(one.frames)} slices)" for one in left)
+        keys = ", ".join(
+            f"{structure_set.key} ({structure_set.kind}, {len(structure_set.frames)} slices)"
+            for structure_set in left
+        )
         findings.note("done", f"{len(left)} other image series of the folder not used: {keys}.")
     return targets[0], _best(usable, findings, named=named)
 
@@ -84,14 +95,16 @@ def _series_of(
 ) -> list[ImageSeries]:
     """Series a set was drawn on: those it refers to, else those in its frame of reference, else registered ones."""
     uids, slices = referenced_series(rtstruct), referenced_slices(rtstruct)
-    referred = [one for one in candidates if one.uid in uids]
+    referred = [series for series in candidates if series.uid in uids]
     if len(referred) > 1:  # parts of one series: the slices tell
-        named = [one for one in referred if slices & {text(f.found.header, "SOPInstanceUID") for f in one.frames}]
+        named = [
+            series for series in referred if slices & {text(f.found.header, "SOPInstanceUID") for f in series.frames}
+        ]
         referred = named or referred
     if referred:
         return referred
     of_set = frames(rtstruct)
-    same_frame = [one for one in candidates if one.frame_uid in of_set]
+    same_frame = [series for series in candidates if series.frame_uid in of_set]
     if len(same_frame) == 1:
         findings.note(
             "decide",
@@ -100,18 +113,18 @@ def _series_of(
         )
     if same_frame:
         return same_frame
-    linked = [frames_named(one) for one in registrations]
-    return [one for one in candidates if any(one.frame_uid in link and of_set & link for link in linked)]
+    linked = [frames_named(series) for series in registrations]
+    return [series for series in candidates if any(series.frame_uid in link and of_set & link for link in linked)]
 
 
 def _problem_unrelated(sets: Sequence[Found], candidates: Sequence[ImageSeries], findings: Findings) -> None:
-    for one in sets:
+    for structure_set in sets:
         findings.problem(
             "refers to no image series that is here, and neither shares a frame of reference with one nor is"
             f" registered to one ({_listed(candidates)})",
             "Add the image it was drawn on or the registration object, or give another structure set; if a person has made"
             f" sure that it lies in an image's space, say so: {SAME_FRAME}",
-            file=one.name,
+            file=structure_set.name,
             keyword="ReferencedFrameOfReferenceUID",
         )
 
@@ -122,13 +135,17 @@ def _best(usable: Sequence[Found], findings: Findings, *, named: bool) -> Found:
     The note tells them apart by key and counts alone: names of files, labels and dates identify.
     """
 
-    def rank(one: Found) -> tuple[int, str, str]:
-        return mapped_count(one), text(one.header, "StructureSetDate"), text(one.header, "StructureSetTime")
+    def rank(structure_set: Found) -> tuple[int, str, str]:
+        return (
+            mapped_count(structure_set),
+            text(structure_set.header, "StructureSetDate"),
+            text(structure_set.header, "StructureSetTime"),
+        )
 
     best = max(usable, key=rank)
     if len(usable) > 1:
-        others = ", ".join(_handle(one) for one in usable if one is not best)
-        tie = any(rank(one)[0] == rank(best)[0] for one in usable if one is not best)
+        others = ", ".join(_handle(structure_set) for structure_set in usable if structure_set is not best)
+        tie = any(rank(structure_set)[0] == rank(best)[0] for structure_set in usable if structure_set is not best)
         findings.note(
             "decide",
             f"{len(usable)} structure sets: taken is {_handle(best)}, with"
@@ -142,18 +159,18 @@ def _best(usable: Sequence[Found], findings: Findings, *, named: bool) -> Found:
     return best
 
 
-def _handle(one: Found) -> str:
+def _handle(structure_set: Found) -> str:
     """A structure set as a report may name it: ``3fa1c07b (18 ROIs, 15 known)``."""
-    return f"{one.key} ({len(rois_of(one))} ROIs, {mapped_count(one)} known)"
+    return f"{structure_set.key} ({len(rois_of(structure_set))} ROIs, {mapped_count(structure_set)} known)"
 
 
 def _listed(all_series: Sequence[ImageSeries], sets: Sequence[Found] = ()) -> str:
     """Series as the person who gave the folder tells them apart, for errors; descriptions often hold names."""
     parts = []
-    for one in all_series:
-        where = Path(one.frames[0].found.name).parent.as_posix()
-        drawn = [each.name for each in sets if one.uid in referenced_series(each)]
-        kind = "" if one.kind == "CT" else f"{one.kind}, "
-        shown = f"{one.key} ({kind}{len(one.frames)} slices in {'the folder' if where == '.' else where}"
+    for series in all_series:
+        where = Path(series.frames[0].found.name).parent.as_posix()
+        drawn = [each.name for each in sets if series.uid in referenced_series(each)]
+        kind = "" if series.kind == "CT" else f"{series.kind}, "
+        shown = f"{series.key} ({kind}{len(series.frames)} slices in {'the folder' if where == '.' else where}"
         parts.append(shown + (f", drawn on by {', '.join(drawn)})" if drawn else ")"))
     return "; ".join(parts)

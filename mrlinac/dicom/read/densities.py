@@ -1,4 +1,4 @@
-"""Densities that a planning system had given structures (ROI Physical Properties), and boluses: said, and taken if asked.
+"""Densities that a planning system gave structures (ROI Physical Properties), and boluses: reported, used if asked for.
 
 They decide the dose that the other system computed, and the image does not show them.
 """
@@ -34,7 +34,7 @@ HOW = "--densities, or [density_overrides] in patient.toml"
 def densities_of(
     rtstruct: Found, rois: Mapping[str, Roi], decided: Mapping[str, Override], findings: Findings, *, taken: bool
 ) -> dict[str, Override]:
-    """Density overrides that a structure set states for structures in use, where they are wanted; always said.
+    """Density overrides that a structure set states for structures in use, where they are wanted; always reported.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def densities_of(
     stated, at_odds = _stated(rtstruct)
     boluses = _boluses(rtstruct)
     by_clinic = _in_use(rois, rtstruct)
-    found: dict[str, Override] = {}
+    overrides: dict[str, Override] = {}
     if stated:
         listed = "; ".join(f"'{name}' {_listed(values)}" for name, values in _by_name(stated, rtstruct).items())
         findings.note(
@@ -73,16 +73,16 @@ def densities_of(
         roi = by_clinic.get(number)
         density = None if roi is None else _override(values)
         if roi is not None and density is not None:
-            found[roi.name] = density
+            overrides[roi.name] = density
     if taken:
-        _note_taken(found, decided, len(stated), findings)
-        found = {name: override for name, override in found.items() if name not in decided}
-    elif stated and (left := [name for name in found if name not in decided]):
+        _note_taken(overrides, decided, len(stated), findings)
+        overrides = {name: override for name, override in overrides.items() if name not in decided}
+    elif stated and (left := [name for name in overrides if name not in decided]):
         listed = ", ".join(left)
         findings.note("decide", f"Their densities are not used unless you say so ({listed}): {HOW}.")
     if boluses:
-        _note_boluses(boluses, by_clinic, {**found, **decided} if taken else decided, findings)
-    return found if taken else {}
+        _note_boluses(boluses, by_clinic, {**overrides, **decided} if taken else decided, findings)
+    return overrides if taken else {}
 
 
 Stated = dict[int, dict[str, float | None]]
@@ -93,28 +93,31 @@ def _stated(rtstruct: Found) -> tuple[Stated, dict[int, dict[str, list[float]]]]
 
     A value is None where it is no number (a composition).
     """
-    found: Stated = {}
+    properties: Stated = {}
     at_odds: dict[int, dict[str, list[float]]] = {}
     for item in rtstruct.header.get("RTROIObservationsSequence") or []:
         number = integer(item, "ReferencedROINumber")
-        for one in item.get("ROIPhysicalPropertiesSequence") or []:
-            kind, given = text(one, "ROIPhysicalProperty").upper(), numbers(one, "ROIPhysicalPropertyValue")
+        for property_item in item.get("ROIPhysicalPropertiesSequence") or []:
+            kind, stated_values = (
+                text(property_item, "ROIPhysicalProperty").upper(),
+                numbers(property_item, "ROIPhysicalPropertyValue"),
+            )
             if number is None or not kind:
                 continue
-            value = None if given is None else float(given[0])
-            before = found.setdefault(number, {}).setdefault(kind, value)
+            value = None if stated_values is None else float(stated_values[0])
+            before = properties.setdefault(number, {}).setdefault(kind, value)
             if value is None or before == value:
                 continue
             if before is None and not at_odds.get(number, {}).get(kind):
-                found[number][kind] = value
+                properties[number][kind] = value
                 continue
             values = at_odds.setdefault(number, {}).setdefault(kind, [] if before is None else [before])
             if value not in values:
                 values.append(value)
     for number, kinds in at_odds.items():
         for kind in kinds:
-            found[number][kind] = None
-    return found, at_odds
+            properties[number][kind] = None
+    return properties, at_odds
 
 
 def _boluses(rtstruct: Found) -> list[int]:
@@ -127,14 +130,14 @@ def _boluses(rtstruct: Found) -> list[int]:
 def _in_use(rois: Mapping[str, Roi], rtstruct: Found) -> dict[int, Roi]:
     """Structures in use by ROI number: by the clinic's name, with the number behind it where names repeat."""
     by_name = {roi.original_name or roi.name: roi for roi in rois.values()}
-    found: dict[int, Roi] = {}
+    rois_in_use: dict[int, Roi] = {}
     for item in rois_of(rtstruct):
         number, name = integer(item, "ROINumber"), roi_name(item, rtstruct)
         if number is not None:
             roi = by_name.get(f"{name} [ROI {number}]") or by_name.get(name or f"ROI {number}")
             if roi is not None:
-                found[number] = roi
-    return found
+                rois_in_use[number] = roi
+    return rois_in_use
 
 
 def _by_name(stated: Mapping[int, dict[str, float | None]], rtstruct: Found) -> dict[str, dict[str, float | None]]:
@@ -167,22 +170,22 @@ def _override(values: Mapping[str, float | None]) -> Override | None:
 
 
 def _note_taken(
-    found: Mapping[str, Override], decided: Mapping[str, Override], stated: int, findings: Findings
+    overrides: Mapping[str, Override], decided: Mapping[str, Override], stated: int, findings: Findings
 ) -> None:
     used = [
         f"{name} {override.density_g_cm3:g} g/cm³ ({override.material})"
-        for name, override in found.items()
+        for name, override in overrides.items()
         if name not in decided
     ]
     if used:
         findings.note("done", f"Densities taken over from the structure set, as asked for: {', '.join(used)}.")
-    if own := [name for name in found if name in decided]:
+    if own := [name for name in overrides if name in decided]:
         findings.note("info", f"patient.toml has densities of its own, which stay: {', '.join(own)}.")
-    if stated > len(found):
+    if stated > len(overrides):
         findings.note(
             "decide",
-            f"{stated - len(found)} structure(s) state no density that can be taken over (a composition alone, a metal's,"
-            " or a structure that is not in use): [density_overrides] in patient.toml.",
+            f"{stated - len(overrides)} structure(s) state no density that can be taken over (a composition alone, a "
+            "metal's, or a structure that is not in use): [density_overrides] in patient.toml.",
         )
     if not stated:
         findings.note("info", "The structure set states no densities that could be taken over (--densities).")

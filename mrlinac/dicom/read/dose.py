@@ -33,16 +33,16 @@ from mrlinac.provenance import Provenance
 from mrlinac.provenance import fingerprint as content_hash
 
 RIGHT_ANGLE = 1e-3
-"""Direction cosines may differ so much from 0 and ±1: 0.1 mm over 10 cm."""
+"""Largest difference of direction cosines from 0 and ±1: 0.1 mm over 10 cm."""
 
 EVEN_mm = 0.01
-"""Steps of the frames that differ less are even; decimal strings are rounded."""
+"""Frame steps that differ by less are even; decimal strings are rounded."""
 
 LARGEST_Gy = 1e4
-"""No radiotherapy dose is larger; a larger one is a damaged scaling."""
+"""A larger dose is the result of a damaged scaling."""
 
 MOST_PLANES = 2000
-"""So many even planes at most replace uneven ones."""
+"""Largest number of even planes that replace uneven ones."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _fractions(ds: Dataset, name: str, asked: int | None, findings: Findings, *,
 
 
 def _check_meaning(ds: Dataset, name: str, findings: Findings) -> None:
-    """Refuse what is no absorbed dose; note what is one of another kind."""
+    """Refuse objects that hold no absorbed dose; note absorbed doses of another kind."""
     units = text(ds, "DoseUnits").upper()
     if units != "GY":
         findings.problem(f"is {units or 'missing'}, not GY", "Export absolute dose", file=name, keyword="DoseUnits")
@@ -229,11 +229,11 @@ def stored_frames(ds: Dataset, name: str, findings: Findings) -> StoredFrames | 
     before = findings.count
     values = {}
     for keyword, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-        found = numbers(ds, keyword)
-        if found is None or found.size != size or np.max(np.abs(found)) > LARGEST_mm:
+        numbers_of_tag = numbers(ds, keyword)
+        if numbers_of_tag is None or numbers_of_tag.size != size or np.max(np.abs(numbers_of_tag)) > LARGEST_mm:
             findings.problem(f"missing or not {size} sensible numbers", "Export it again", file=name, keyword=keyword)
         else:
-            values[keyword] = found
+            values[keyword] = numbers_of_tag
     count = max(1, integer(ds, "NumberOfFrames") or 1)
     rows, columns = integer(ds, "Rows") or 0, integer(ds, "Columns") or 0
     offsets = numbers(ds, "GridFrameOffsetVector")
@@ -333,7 +333,7 @@ def on_axes(
 def _even(
     stored: NDArray[np.float64], places: NDArray[np.float64], axis: int, findings: Findings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same values on evenly spaced frames: linear between neighbours, at the smallest step that there is."""
+    """The same values on evenly spaced frames: linear between neighbours, at the smallest step."""
     steps = np.diff(places)
     if len(steps) == 0 or np.ptp(steps) <= EVEN_mm:
         return stored, places

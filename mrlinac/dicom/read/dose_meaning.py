@@ -91,7 +91,7 @@ class Added:
     Attributes
     ----------
     fractions : int or None
-        None: nobody says.
+        None: not stated.
     notes : tuple of Note
     problems : tuple of str
         What forbids adding them.
@@ -122,7 +122,7 @@ def _part(item: Dataset) -> PlanPart:
                     points[number] = (start, stop)
         for setup in group.get("ReferencedBrachyApplicationSetupSequence") or []:
             setups.add(integer(setup, "ReferencedBrachyApplicationSetupNumber"))
-    known = [frozenset(n for n in found if n is not None) for found in (groups, beams, setups)]
+    known = [frozenset(n for n in numbers_named if n is not None) for numbers_named in (groups, beams, setups)]
     return PlanPart(text(item, "ReferencedSOPInstanceUID"), known[0], known[1], known[2], points)
 
 
@@ -158,7 +158,10 @@ def added(meanings: Sequence[Meaning], plans: Mapping[str, PlanFacts]) -> Added:
 
 def _mixed(meanings: Sequence[Meaning]) -> list[str]:
     """Doses of one session among doses of the course."""
-    kinds = {span: sorted({one.summation for one in meanings if one.span == span}) for span in ("session", "course")}
+    kinds = {
+        span: sorted({meaning.summation for meaning in meanings if meaning.span == span})
+        for span in ("session", "course")
+    }
     if not all(kinds.values()):
         return []
     return [
@@ -170,12 +173,12 @@ def _mixed(meanings: Sequence[Meaning]) -> list[str]:
 def _twice(meanings: Sequence[Meaning]) -> list[str]:
     """Doses that hold the same part of one plan: their sum would count it twice."""
     problems = []
-    for one, other in itertools.combinations(meanings, 2):
-        if one.sop_uid and one.sop_uid == other.sop_uid:
+    for this, other in itertools.combinations(meanings, 2):
+        if this.sop_uid and this.sop_uid == other.sop_uid:
             problems.append("the same dose (SOP Instance UID) is given twice. Give it once")
             continue
-        if any(_overlap(one, a, other, b) for a in one.parts for b in other.parts if a.uid and a.uid == b.uid):
-            first, second = sorted((one, other), key=lambda m: list(MEANINGS).index(m.summation))
+        if any(_overlap(this, a, other, b) for a in this.parts for b in other.parts if a.uid and a.uid == b.uid):
+            first, second = sorted((this, other), key=lambda m: list(MEANINGS).index(m.summation))
             what = _what_is_shared(first, second)
             problems.append(
                 f"a {first.summation} and a {second.summation} dose of one plan are not added up: {what} would count"
@@ -192,9 +195,9 @@ def _what_is_shared(first: Meaning, second: Meaning) -> str:
     return "the application setup" if second.part == "setup" else "the fraction group"
 
 
-def _overlap(one: Meaning, a: PlanPart, other: Meaning, b: PlanPart) -> bool:
+def _overlap(first: Meaning, a: PlanPart, other: Meaning, b: PlanPart) -> bool:
     """Whether two doses of one plan share a part of it, as far as they say."""
-    kinds = {one.part, other.part}
+    kinds = {first.part, other.part}
     if None in kinds:
         return False
     if "plan" in kinds:
@@ -203,36 +206,36 @@ def _overlap(one: Meaning, a: PlanPart, other: Meaning, b: PlanPart) -> bool:
         return False
     if "group" in kinds:
         # Two sessions of one fraction group are two fractions; a session and a beam of it share that beam.
-        return not (one.summation == other.summation == "FRACTION_SESSION")
+        return not (first.summation == other.summation == "FRACTION_SESSION")
     if kinds == {"control points"}:
         return any(_spans_overlap(a.points.get(n), b.points.get(n)) for n in a.beams & b.beams)
     return bool(a.setups & b.setups if kinds == {"setup"} else a.beams & b.beams)
 
 
-def _spans_overlap(one: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
-    return one is None or other is None or (one[0] < other[1] and other[0] < one[1]) or one == other
+def _spans_overlap(first: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    return first is None or other is None or (first[0] < other[1] and other[0] < first[1]) or first == other
 
 
 def _unclear(meanings: Sequence[Meaning]) -> list[Note]:
     notes: list[Note] = []
-    for kind in sorted({one.summation for one in meanings if one.span is None}):
+    for kind in sorted({meaning.summation for meaning in meanings if meaning.span is None}):
         is_ = f"is {kind}, which the standard does not define" if kind else "is missing"
         notes.append(
             Note("decide", f"Dose Summation Type (3004,000A) {is_}: what the dose stands for is for you to say.")
         )
-    if any(one.span == "delivered" for one in meanings):
+    if any(meaning.span == "delivered" for meaning in meanings):
         notes.append(
             Note(
                 "decide",
                 "The dose is of a treatment record (RECORD): what was delivered, of fractions not counted here.",
             )
         )
-    if any(one.span == "session" for one in meanings):
-        kinds = ", ".join(sorted({one.summation for one in meanings if one.span == "session"}))
+    if any(meaning.span == "session" for meaning in meanings):
+        kinds = ", ".join(sorted({meaning.summation for meaning in meanings if meaning.span == "session"}))
         notes.append(Note("info", f"{kinds} is the dose of one session, not of the course: one fraction."))
-    unsaid = {one.summation for one in meanings if not any(part.uid for part in one.parts)}
+    unsaid = {meaning.summation for meaning in meanings if not any(part.uid for part in meaning.parts)}
     whole = sorted(kind for kind in unsaid if kind in MEANINGS and MEANINGS[kind][1] == "plan")
-    if len(meanings) > 1 and whole and {one.part for one in meanings} - {"plan", None}:
+    if len(meanings) > 1 and whole and {meaning.part for meaning in meanings} - {"plan", None}:
         says = f"A dose is {', '.join(whole)} and does not say of which plan"
         notes.append(Note("warning", f"{says}: what of the others is a part of it counts twice."))
     return notes
@@ -240,23 +243,23 @@ def _unclear(meanings: Sequence[Meaning]) -> list[Note]:
 
 def _missing(meanings: Sequence[Meaning], plans: Mapping[str, PlanFacts]) -> list[Note]:
     """Whether the parts of each plan that were given are the whole of it."""
-    of_parts = [one for one in meanings if one.part not in ("plan", None)]
-    notes: list[Note] = [told for one in meanings if (told := _plans_absent(one, plans))]
-    unsaid = [one for one in of_parts if not any(part.uid for part in one.parts)]
-    for uid in dict.fromkeys(part.uid for one in of_parts for part in one.parts if part.uid):
-        given = [(one, part) for one in of_parts for part in one.parts if part.uid == uid]
-        if told := _of_plan(given, plans.get(uid)):
+    of_parts = [meaning for meaning in meanings if meaning.part not in ("plan", None)]
+    notes: list[Note] = [told for meaning in meanings if (told := _plans_absent(meaning, plans))]
+    unsaid = [meaning for meaning in of_parts if not any(part.uid for part in meaning.parts)]
+    for uid in dict.fromkeys(part.uid for meaning in of_parts for part in meaning.parts if part.uid):
+        parts = [(meaning, part) for meaning in of_parts for part in meaning.parts if part.uid == uid]
+        if told := _of_plan(parts, plans.get(uid)):
             notes.append(told)
     if unsaid:
         notes.append(_not_known(unsaid, "they name no plan" if len(unsaid) > 1 else "it names no plan"))
     return notes
 
 
-def _plans_absent(one: Meaning, plans: Mapping[str, PlanFacts]) -> Note | None:
+def _plans_absent(meaning: Meaning, plans: Mapping[str, PlanFacts]) -> Note | None:
     """Of a dose of several plans: how many of their RTPLANs are not at hand, where only they tell the fractions."""
-    uids = list(dict.fromkeys(part.uid for part in one.parts if part.uid))
+    uids = list(dict.fromkeys(part.uid for part in meaning.parts if part.uid))
     absent = [uid for uid in uids if uid not in plans]
-    if one.part != "plan" or one.fractions is not None or len(uids) < 2 or not absent:
+    if meaning.part != "plan" or meaning.fractions is not None or len(uids) < 2 or not absent:
         return None
     return Note(
         "warning",
@@ -265,28 +268,29 @@ def _plans_absent(one: Meaning, plans: Mapping[str, PlanFacts]) -> Note | None:
     )
 
 
-def _of_plan(given: Sequence[tuple[Meaning, PlanPart]], facts: PlanFacts | None) -> Note | None:
+def _of_plan(parts: Sequence[tuple[Meaning, PlanPart]], facts: PlanFacts | None) -> Note | None:
     """What is there and what is missing of one plan, of which there are parts only."""
-    doses = [one for one, _ in given]
+    doses = [meaning for meaning, _ in parts]
     if facts is None:
         return _not_known(doses, "the RTPLAN that it names is not beside the dose")
-    if any(one.part == "control points" for one in doses):
+    if any(meaning.part == "control points" for meaning in doses):
         return Note("warning", "The dose is of control points of a beam, not of a plan: add up the others.")
     of_several = len(facts.groups) > 1
     if any(
         not {"beam": part.beams, "setup": part.setups, "group": part.groups or not of_several}.get(
-            str(one.part), True
+            str(meaning.part), True
         )
-        for one, part in given
+        for meaning, part in parts
     ):
         return _not_known(doses, "which part of the plan it is of is not said")
     everything = frozenset(group.number for group in facts.groups if group.number is not None)
-    groups = _named(given, lambda part: part.groups)
+    groups = _named(parts, lambda part: part.groups)
     whole = _named(
-        [(one, part) for one, part in given if one.part == "group"], lambda part: part.groups or everything
+        [(meaning, part) for meaning, part in parts if meaning.part == "group"],
+        lambda part: part.groups or everything,
     )
-    beams = _named([(one, part) for one, part in given if one.part == "beam"], lambda part: part.beams)
-    setups = _named([(one, part) for one, part in given if one.part == "setup"], lambda part: part.setups)
+    beams = _named([(meaning, part) for meaning, part in parts if meaning.part == "beam"], lambda part: part.beams)
+    setups = _named([(meaning, part) for meaning, part in parts if meaning.part == "setup"], lambda part: part.setups)
     what_of = "session" if doses[0].span == "session" else "plan"
     # A session is of one fraction group; the others have their own.
     wanted = [] if what_of == "session" else [("fraction group", groups or everything, everything)]
@@ -304,9 +308,9 @@ def _of_plan(given: Sequence[tuple[Meaning, PlanPart]], facts: PlanFacts | None)
     return Note("done", f"The dose is the whole {what_of}'s: all {' and '.join(counted)}.") if counted else None
 
 
-def _named(given: Sequence[tuple[Meaning, PlanPart]], of: Callable[[PlanPart], frozenset[int]]) -> frozenset[int]:
+def _named(parts: Sequence[tuple[Meaning, PlanPart]], of: Callable[[PlanPart], frozenset[int]]) -> frozenset[int]:
     """Numbers that any of the doses names."""
-    return frozenset(number for _, part in given for number in of(part))
+    return frozenset(number for _, part in parts for number in of(part))
 
 
 def _lack(what: str, have: frozenset[int], all_: frozenset[int]) -> str:
@@ -316,7 +320,7 @@ def _lack(what: str, have: frozenset[int], all_: frozenset[int]) -> str:
 
 def _not_known(doses: Sequence[Meaning], why: str) -> Note:
     kinds = {"beam": "beam(s)", "setup": "application setup(s)", "group": "fraction group(s)"}
-    parts = sorted({kinds.get(str(one.part), str(one.part)) for one in doses})
+    parts = sorted({kinds.get(str(meaning.part), str(meaning.part)) for meaning in doses})
     severity: Severity = "warning"
     return Note(
         severity,
@@ -331,21 +335,21 @@ def _fractions(meanings: Sequence[Meaning], plans: Mapping[str, PlanFacts]) -> i
     groups_of: dict[str, set[int]] = {}
     whole: set[str] = set()
     sessions: dict[tuple[str, ...], int] = {}
-    for one in meanings:
-        uids = tuple(part.uid for part in one.parts if part.uid)
-        if one.span == "session" and one.part != "group":
+    for meaning in meanings:
+        uids = tuple(part.uid for part in meaning.parts if part.uid)
+        if meaning.span == "session" and meaning.part != "group":
             sessions[uids] = 1  # beams of one session are given in one fraction
-        elif one.fractions is not None:
-            total += one.fractions
-        elif not uids or one.span == "delivered":
+        elif meaning.fractions is not None:
+            total += meaning.fractions
+        elif not uids or meaning.span == "delivered":
             return None
         else:
-            for part in one.parts:
+            for part in meaning.parts:
                 facts = plans.get(part.uid)
-                if one.part == "group" and not part.groups and facts is not None and len(facts.groups) > 1:
+                if meaning.part == "group" and not part.groups and facts is not None and len(facts.groups) > 1:
                     return None  # which of them it is of is not said
                 groups_of.setdefault(part.uid, set()).update(part.groups)
-                if one.part == "plan" or not part.groups:
+                if meaning.part == "plan" or not part.groups:
                     whole.add(part.uid)
     for uid, groups in groups_of.items():
         count = plans[uid].fractions(() if uid in whole else groups) if uid in plans else None

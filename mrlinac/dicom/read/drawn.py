@@ -79,8 +79,8 @@ def drawn_contours(
         _add(points, drawn, grid if imaged else None)
     drawn.contours, drawn.moved = in_common_planes(drawn.contours, same_plane_mm(grid.spacing_zyx_mm[0]))
     drawn.contours, drawn.doubled = without_doubles(drawn.contours)
-    found = tangles(drawn.contours)
-    drawn.crossing, drawn.overlapping = found.crossing, found.overlapping
+    tangled = tangles(drawn.contours)
+    drawn.crossing, drawn.overlapping = tangled.crossing, tangled.overlapping
     if imaged:
         _count_beside(drawn, grid)
     return drawn

@@ -46,7 +46,7 @@ class ImportReport:
     used : mapping
         Keys of the ``series`` and the ``rtstruct`` that the patient was made from.
     derived : tuple of str
-        Structures of the patient that nobody drew.
+        Structures of the patient that software derived.
     densities : mapping from name to Override
         Densities taken over from the structure set, because a person asked for it.
     file : Path or None
@@ -166,7 +166,7 @@ def import_folder(
     derive: bool | Sequence[str] = False,
     deriver: Deriver = with_derived,
 ) -> ImportReport:
-    """Look at a folder of DICOM files and say everything that there is to say.
+    """Examine a folder of DICOM files and report everything found.
 
     Parameters
     ----------
@@ -190,8 +190,8 @@ def import_folder(
         When ``patient.toml`` says something wrong.
     """
     folder, decided, _ = decisions(Path(path))
-    given: dict[str, Any] = {"series": series, "position": position, "same_frame": same_frame or None}
-    decided = decided.model_copy(update={key: value for key, value in given.items() if value is not None})
+    choices: dict[str, Any] = {"series": series, "position": position, "same_frame": same_frame or None}
+    decided = decided.model_copy(update={key: value for key, value in choices.items() if value is not None})
     findings = Findings()
     catalogue = scan(folder, findings)
     objects = survey(catalogue)
@@ -228,7 +228,7 @@ def _has_body(patient: Patient) -> bool:
 
 
 def _say_of_body(patient: Patient, findings: Findings, deriver: Deriver) -> None:
-    """No outline of the body: whether one can be derived is tried; to use it is for a person to decide."""
+    """Where the body has no outline: try to derive one; a person decides whether to use it."""
     if patient.image.quantity != "HU":
         findings.problem(
             "no External, and none can be derived from an MR",

@@ -80,9 +80,9 @@ def without_doubles(contours: Sequence[Contour]) -> tuple[list[Contour], int]:
     dropped: set[int] = set()
     for members in _by_plane(contours).values():
         areas = [area_of(contours[index].points_xy_mm) for index in members]
-        for one, other in _touching(areas):
-            first, second = members[one], members[other]
-            if first not in dropped and second not in dropped and _same(areas[one], areas[other]):
+        for this, other in _touching(areas):
+            first, second = members[this], members[other]
+            if first not in dropped and second not in dropped and _same(areas[this], areas[other]):
                 dropped.add(second)
     return [contour for index, contour in enumerate(contours) if index not in dropped], len(dropped)
 
@@ -96,9 +96,9 @@ def tangles(contours: Sequence[Contour]) -> Tangles:
             areas.append(area_of(contours[index].points_xy_mm))
             # A keyhole touches itself along its channel and is no tangle: it makes no parts.
             crossing += _tangled(contours[index].points_xy_mm, areas[-1].area)
-        for one, other in _touching(areas):
-            common = shapely.intersection(areas[one], areas[other]).area
-            overlapping += SMALL_mm2 < common < min(areas[one].area, areas[other].area) - SMALL_mm2
+        for first, other in _touching(areas):
+            common = shapely.intersection(areas[first], areas[other]).area
+            overlapping += SMALL_mm2 < common < min(areas[first].area, areas[other].area) - SMALL_mm2
     return Tangles(crossing, overlapping)
 
 
@@ -118,13 +118,13 @@ def _touching(areas: Sequence[shapely.Geometry]) -> list[tuple[int, int]]:
     return sorted(zip(first[first < second].tolist(), second[first < second].tolist(), strict=True))
 
 
-def _same(one: shapely.Geometry, other: shapely.Geometry) -> bool:
+def _same(first: shapely.Geometry, other: shapely.Geometry) -> bool:
     """Whether two areas differ by no more than a rim of :data:`SAME_LOOP_mm`."""
-    rim_mm2 = SAME_LOOP_mm * max(one.length, other.length)
-    larger = max(one.area, other.area)
-    if abs(one.area - other.area) > rim_mm2 or larger == 0.0:
+    rim_mm2 = SAME_LOOP_mm * max(first.length, other.length)
+    larger = max(first.area, other.area)
+    if abs(first.area - other.area) > rim_mm2 or larger == 0.0:
         return False
-    apart: float = shapely.symmetric_difference(one, other).area
+    apart: float = shapely.symmetric_difference(first, other).area
     return bool(apart <= min(rim_mm2, 0.5 * larger))
 
 

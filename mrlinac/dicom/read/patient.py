@@ -49,7 +49,7 @@ HEADING = "this folder cannot be imported:"
 
 
 def concerns_planning_alone(note: Note) -> bool:
-    """Whether a note of the import asks for what a dose that is there already does not need.
+    """Whether a note of the import concerns planning alone, and not the evaluation of a given dose.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def read_patient(
     names : mapping, optional
         Clinic structure name to TG-263 name; goes before the alias table.
     label : str, optional
-        What to call the patient in results. Default: "case-" and a hash of the image, which identifies nobody.
+        What to call the patient in results. Default: "case-" and a hash of the image, which identifies no person.
     structures : bool
         False: read the image alone where there is no structure set.
     same_frame : bool
@@ -126,13 +126,13 @@ def read_patient(
     )
     findings = Findings()
     catalogue = scan(folder, findings)
-    given = rtstruct if rtstruct is not None else decided.rtstruct
+    chosen_set = rtstruct if rtstruct is not None else decided.rtstruct
     read = assemble(
         folder,
         catalogue,
         decided,
         findings,
-        rtstruct=given,
+        rtstruct=chosen_set,
         names=names,
         structures=structures,
         densities=densities,
@@ -296,7 +296,7 @@ def _with_derived(patient: Patient, wanted: Sequence[str], findings: Findings, d
 def _placed(
     chosen: Found, image: ImageSeries, moves: dict[str, Matrix], findings: Findings, *, same_frame: bool
 ) -> dict[str, Matrix]:
-    """The moves into the image's frame of reference, with those that a person's word stands for.
+    """The moves into the image's frame of reference, with those that a person has confirmed.
 
     A set none of whose frames leads to the image's is a problem, with what else it says of where it was drawn.
     """
@@ -316,7 +316,7 @@ def _placed(
         findings.note("decide", f"{word} {says}." if says else word)
         return stand_in
     if own and own & set(moves):
-        return moves  # some of its structures lie elsewhere, which reading says
+        return moves  # some of its structures lie elsewhere, which the reader reports
     what = "is not the image's, and no registration object leads there" if own else "missing"
     findings.problem(
         f"{what}: where the contours lie is not known for sure" + (f". {says}: it was drawn on it" if says else ""),
@@ -349,7 +349,7 @@ def _look_at_structures(
 
 
 def _note_unused_choices(decided: PatientFile, rois: Mapping[str, Roi], findings: Findings) -> None:
-    """A name in patient.toml that no structure bears may be a slip."""
+    """A name in patient.toml that no structure has may be a spelling mistake."""
     known = {roi.original_name for roi in rois.values()}
     known |= {plain_name(label) for label in known}
     for name, choice in decided.structures.items():
@@ -365,14 +365,16 @@ def _structure_sets(
     """All structure sets of the folder, each object once, or the one named."""
     here: dict[str, Found] = {}
     twins: set[str] = set()
-    for one in catalogue.of_kind(RT_STRUCT):
-        if here.setdefault(one.key, one).header != one.header:
-            twins.add(one.key)
-    chosen = [one for one in here.values() if rtstruct is None or one.key == str(rtstruct)]
-    for one in chosen:
-        if one.key in twins:
+    for structure_set in catalogue.of_kind(RT_STRUCT):
+        if here.setdefault(structure_set.key, structure_set).header != structure_set.header:
+            twins.add(structure_set.key)
+    chosen = [
+        structure_set for structure_set in here.values() if rtstruct is None or structure_set.key == str(rtstruct)
+    ]
+    for structure_set in chosen:
+        if structure_set.key in twins:
             findings.problem(
-                f"the structure set {one.key} is there twice, with one SOP Instance UID and different contents",
+                f"the structure set {structure_set.key} is there twice, with one SOP Instance UID and different contents",
                 'Name the file that is meant: rtstruct="path/to/file.dcm"',
                 keyword="SOPInstanceUID",
             )
@@ -382,18 +384,18 @@ def _structure_sets(
     if not path.is_file() and (folder / path).is_file():
         path = folder / path
     if not path.is_file():
-        listed = ", ".join(f"{found.name} ({found.key})" for found in here.values()) or "none"
+        listed = ", ".join(f"{file.name} ({file.key})" for file in here.values()) or "none"
         findings.problem(f"rtstruct: no such file or key: {rtstruct}", f"Structure sets in the folder: {listed}")
         return []
-    found = examine(path, path.name, findings)
-    if found is None or found.kind != RT_STRUCT:
+    file = examine(path, path.name, findings)
+    if file is None or file.kind != RT_STRUCT:
         findings.problem("is not an RTSTRUCT", "Name the structure set's file", file=path.name)
         return []
-    return [found]
+    return [file]
 
 
 def _neutral_label(read: Series) -> str:
-    """A label made from the image: the same patient gets the same label, and it leads back to nobody."""
+    """A label made from the image: the same image gives the same label, which identifies no person."""
     values = read.image.values
     return "case-" + fingerprint(read.image.grid, values[len(values) // 2])[:8]
 

@@ -136,7 +136,7 @@ class PlanFacts:
         int or None
         """
         wanted = set(groups)
-        counts = [one.fractions for one in self.groups if not wanted or one.number in wanted]
+        counts = [group.fractions for group in self.groups if not wanted or group.number in wanted]
         if not counts or any(count is None for count in counts):
             return None
         return sum(count for count in counts if count is not None)
@@ -154,7 +154,7 @@ class PlanFacts:
         frozenset of int
         """
         wanted = set(groups)
-        chosen = [one for one in self.groups if not wanted or one.number in wanted]
+        chosen = [fraction_group for fraction_group in self.groups if not wanted or fraction_group.number in wanted]
         treating = {beam.number for beam in self.beams if beam.treats and beam.number is not None}
         referred = {number for group in chosen for number in group.beams}
         metered = {number for group in chosen for number, value in group.metersets.items() if value > 0}
@@ -173,7 +173,7 @@ class PlanFacts:
         frozenset of int
         """
         wanted = set(groups)
-        return frozenset(n for one in self.groups if not wanted or one.number in wanted for n in one.setups)
+        return frozenset(n for group in self.groups if not wanted or group.number in wanted for n in group.setups)
 
     def meterset(self, group: FractionGroup) -> float:
         """Meterset that the treatment beams of a group give in one fraction.
@@ -266,7 +266,7 @@ def _group(item: Dataset) -> FractionGroup:
         integer(item, "NumberOfFractionsPlanned"),
         tuple(number for number, _ in referred if number is not None),
         metersets,
-        tuple(n for one in setups if (n := integer(one, "ReferencedBrachyApplicationSetupNumber")) is not None),
+        tuple(n for setup in setups if (n := integer(setup, "ReferencedBrachyApplicationSetupNumber")) is not None),
     )
 
 
@@ -279,11 +279,11 @@ def _brachytherapy(header: Dataset) -> Brachytherapy | None:
     )
     if not setups and not treatment and not technique and not planned:
         return None
-    kinds = Counter(text(one, "ApplicationSetupType").lower() or technique or "of no type" for one in setups)
+    kinds = Counter(text(setup, "ApplicationSetupType").lower() or technique or "of no type" for setup in setups)
     if not setups and planned:
         kinds[technique or "not described"] = planned
-    isotopes = {text(one, "SourceIsotopeName") for one in header.get("SourceSequence") or []} - {""}
-    channels = sum(len(one.get("ChannelSequence") or []) for one in setups)
+    isotopes = {text(setup, "SourceIsotopeName") for setup in header.get("SourceSequence") or []} - {""}
+    channels = sum(len(setup.get("ChannelSequence") or []) for setup in setups)
     return Brachytherapy(dict(kinds), treatment, tuple(sorted(isotopes)), channels)
 
 
@@ -299,6 +299,6 @@ def plans_in(folder: str | Path) -> dict[str, PlanFacts]:
     -------
     dict of PlanFacts
     """
-    found = scan(Path(folder), Findings()).of_kind(RT_PLAN)
-    facts = [facts_of(one.header) for one in found]
-    return {one.uid: one for one in facts if one.uid}
+    files = scan(Path(folder), Findings()).of_kind(RT_PLAN)
+    facts = [facts_of(file.header) for file in files]
+    return {file.uid: file for file in facts if file.uid}

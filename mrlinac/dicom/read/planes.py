@@ -1,4 +1,4 @@
-"""Single image planes: slices of a classic series, frames of a multi-frame object, all seen alike."""
+"""Single image planes: slices of a classic series, frames of a multi-frame object, in one form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TILT_TOLERANCE = 1e-3
 """Direction cosines may be rounded; 1e-3 moves the corner of a 500 mm slice by half a millimetre."""
 
 LARGEST_COSINE = 2.0
-"""What is larger is no direction cosine, and its square may be too large for a number."""
+"""A larger value is no direction cosine, and its square may overflow."""
 
 POSITION_TOLERANCE_mm = 0.05
 """Slice positions may be rounded by this much before a spacing counts as uneven or a slice as shifted."""
@@ -141,14 +141,14 @@ class Plane:
         return self.frame.name
 
 
-def frames_of(found: Found) -> list[Frame]:
+def frames_of(file: Found) -> list[Frame]:
     """The frames of an object: one for a slice."""
-    if not found.is_multi_frame:
-        return [Frame(found)]
-    stated = max(1, integer(found.header, "NumberOfFrames") or 1)
-    held = len(found.header.get("PerFrameFunctionalGroupsSequence") or [])
+    if not file.is_multi_frame:
+        return [Frame(file)]
+    stated = max(1, integer(file.header, "NumberOfFrames") or 1)
+    held = len(file.header.get("PerFrameFunctionalGroupsSequence") or [])
     # The frames that have a place; where the numbers differ, reading says so.
-    return [Frame(found, index) for index in range(min(stated, held) or 1)]
+    return [Frame(file, index) for index in range(min(stated, held) or 1)]
 
 
 def image_series(files: Sequence[Found]) -> list[ImageSeries]:
@@ -158,8 +158,8 @@ def image_series(files: Sequence[Found]) -> list[ImageSeries]:
     part has every place once.
     """
     by_uid: dict[str, list[Frame]] = {}
-    for found in files:
-        by_uid.setdefault(found.series_uid, []).extend(frames_of(found))
+    for file in files:
+        by_uid.setdefault(file.series_uid, []).extend(frames_of(file))
     return [part for uid, frames in by_uid.items() for part in _volumes(uid, frames)]
 
 

@@ -45,8 +45,8 @@ def moves_to(
     """
     moves: dict[str, Matrix] = {frame_uid: np.eye(4)}
     by: dict[str, Found] = {}
-    for found in registrations:
-        to_registered = _matrices(found, findings)
+    for file in registrations:
+        to_registered = _matrices(file, findings)
         here = to_registered.get(frame_uid)
         if here is None:
             continue
@@ -60,18 +60,18 @@ def moves_to(
                 findings.problem(
                     f"moves a frame of reference elsewhere than {by[frame].name} does",
                     "Remove the registration that does not hold",
-                    file=found.name,
+                    file=file.name,
                     keyword="FrameOfReferenceTransformationMatrix",
                 )
             moves.setdefault(frame, move)
-            by.setdefault(frame, found)
+            by.setdefault(frame, file)
     return moves
 
 
-def _matrices(found: Found, findings: Findings) -> dict[str, Matrix]:
+def _matrices(file: Found, findings: Findings) -> dict[str, Matrix]:
     """Matrix into the registered frame for each frame the object speaks of."""
-    result = {text(found.header, "FrameOfReferenceUID"): np.eye(4)}
-    for item in found.header.get("RegistrationSequence") or []:
+    result = {text(file.header, "FrameOfReferenceUID"): np.eye(4)}
+    for item in file.header.get("RegistrationSequence") or []:
         frame = text(item, "FrameOfReferenceUID")
         whole: Matrix | None = np.eye(4)
         for step in item.get("MatrixRegistrationSequence") or []:
@@ -81,7 +81,7 @@ def _matrices(found: Found, findings: Findings) -> dict[str, Matrix]:
                 # PS3.3 C.20.2.1: the items are applied in their order.
                 whole = None if whole is None or matrix is None or not _rigid(matrix) else matrix @ whole
         if whole is None:
-            findings.note("warning", f"Registration {found.key}: a matrix is missing or not rigid; it is not used.")
+            findings.note("warning", f"Registration {file.key}: a matrix is missing or not rigid; it is not used.")
         elif frame:
             result[frame] = whole
     return {frame: matrix for frame, matrix in result.items() if frame}
@@ -93,9 +93,9 @@ def _rigid(matrix: Matrix) -> bool:
     return bool(orthonormal and np.linalg.det(turn) > 0 and np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-6))
 
 
-def _same(one: Matrix, other: Matrix) -> bool:
+def _same(first: Matrix, other: Matrix) -> bool:
     far = np.array([[300.0, 0, 0, 1], [0, 300.0, 0, 1], [0, 0, 300.0, 1]]).T
-    return bool(np.max(np.abs(one @ far - other @ far)) < SAME_mm)
+    return bool(np.max(np.abs(first @ far - other @ far)) < SAME_mm)
 
 
 def keeps_planes(matrix: Matrix) -> bool:

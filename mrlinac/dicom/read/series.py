@@ -26,7 +26,7 @@ AIR_FLOOR_HU = -1024.0
 """The least HU of a 12-bit CT with the usual intercept; less is padding outside the reconstruction circle."""
 
 MOST_UNREADABLE = 4
-"""After so many slices whose pixels cannot be had the rest is not tried: a decoder may take seconds for each."""
+"""After this many slices with unreadable pixels the rest is not tried: a decoder may take seconds for each."""
 
 LARGEST_HU = 1e5
 """Extended CT scales end below 65536 HU; more is a damaged rescale slope."""
@@ -154,7 +154,7 @@ def _untilted(
 
 def _position(frames: Sequence[Frame], stated: str | None, findings: Findings) -> Position | None:
     """The one patient position of all slices, tagged or stated."""
-    found: dict[str, str] = {}
+    positions: dict[str, str] = {}
     for frame in {f.found.path: f for f in frames}.values():
         tagged = text(frame.found.header, "PatientPosition").upper()
         if not tagged and stated is None:
@@ -178,27 +178,27 @@ def _position(frames: Sequence[Frame], stated: str | None, findings: Findings) -
                 file=frame.name,
                 keyword="PatientPosition",
             )
-        elif found and (tagged or stated) not in found:
+        elif positions and (tagged or stated) not in positions:
             findings.problem(
-                f"is {tagged}, elsewhere {next(iter(found))}",
+                f"is {tagged}, elsewhere {next(iter(positions))}",
                 "A series has one patient position: remove what is not part of it",
                 file=frame.name,
                 keyword="PatientPosition",
             )
-        found.setdefault(tagged or stated or "", frame.name)
-    return next((known for known in POSITIONS if known in found), None)
+        positions.setdefault(tagged or stated or "", frame.name)
+    return next((known for known in POSITIONS if known in positions), None)
 
 
 def _check_frame_counts(frames: Sequence[Frame], findings: Findings) -> None:
     """A multi-frame object must have a place for each of its frames."""
-    for found in {f.found.path: f.found for f in frames if f.index is not None}.values():
-        stated = integer(found.header, "NumberOfFrames") or 0
-        held = len(found.header.get("PerFrameFunctionalGroupsSequence") or [])
+    for file in {f.found.path: f.found for f in frames if f.index is not None}.values():
+        stated = integer(file.header, "NumberOfFrames") or 0
+        held = len(file.header.get("PerFrameFunctionalGroupsSequence") or [])
         if stated != held or stated < 1:
             findings.problem(
                 f"says {stated}, but {held} frame(s) have a place (Per-Frame Functional Groups)",
                 "Export the object again, or as single slices",
-                file=found.name,
+                file=file.name,
                 keyword="NumberOfFrames",
             )
 
@@ -228,10 +228,10 @@ class Pixels:
         self._dataset: Dataset | None = None
         self._raw: NDArray[np.integer] | None = None
 
-    def same(self, one: Plane, other: Plane) -> bool:
+    def same(self, this: Plane, other: Plane) -> bool:
         """Whether two planes hold the same stored pixels."""
         quiet = Findings()
-        first, second = (self._stored(plane, quiet) for plane in (one, other))
+        first, second = (self._stored(plane, quiet) for plane in (this, other))
         return first is not None and second is not None and np.array_equal(first, second)
 
     def values(self, stacked: Stack, quantity: Quantity) -> NDArray[np.float32] | None:
@@ -252,20 +252,20 @@ class Pixels:
         return values if self.findings.count == before else None
 
     def _stored(self, plane: Plane, findings: Findings) -> NDArray[np.integer] | None:
-        found, index = plane.frame.found, plane.frame.index
-        if self._path != found.path:
-            self._path, self._raw, self._dataset = found.path, None, None
+        file, index = plane.frame.found, plane.frame.index
+        if self._path != file.path:
+            self._path, self._raw, self._dataset = file.path, None, None
             try:
-                self._dataset = read_dataset(found.path)
+                self._dataset = read_dataset(file.path)
             except Exception as error:
                 findings.problem(
                     f"damaged ({type(error).__name__} while reading pixels)",
                     "Export it again",
-                    file=found.name,
+                    file=file.name,
                     keyword="PixelData",
                 )
                 return None
-            self._raw = stored_values(self._dataset, found.name, findings)
+            self._raw = stored_values(self._dataset, file.name, findings)
         if self._raw is None:
             return None
         wanted: NDArray[np.integer] | None

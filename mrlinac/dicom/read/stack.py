@@ -16,13 +16,13 @@ from mrlinac.dicom.problems import SAME_FRAME, Findings, tag_name
 from mrlinac.dicom.read.planes import TILT_TOLERANCE, Plane, POSITION_TOLERANCE_mm
 
 MOST_VOXELS = 600_000_000
-"""2.4 GB of values; more is damage or a mistake, and would take the machine's memory."""
+"""2.4 GB of values; more is damage or a mistake."""
 
 JITTER = 0.2
 """Spacings that differ by up to this share are resampled with a notice; more is no single reconstruction."""
 
 MOST_SHARED = 3
-"""So many places with two images are slices too many; more are another volume."""
+"""Up to this many positions with two images are duplicate slices; more are a second volume."""
 
 TELLING = (
     "SeriesDescription",
@@ -44,7 +44,7 @@ MOST_MISSING = 2
 """So many slices in a row may be missing ..."""
 
 LARGEST_GAP_mm = 15.0
-"""... and so far may their neighbours be apart, to be interpolated with a notice."""
+"""... and largest distance of neighbours that are interpolated with a notice."""
 
 
 @dataclass(frozen=True)
@@ -238,22 +238,22 @@ def _check_uniform(planes: Sequence[Plane], findings: Findings, *, tilted: bool)
     across = int(np.argmax(np.abs(np.cross(*first.axes))))
     within = [axis for axis in (0, 1, 2) if axis != across]
     same = f"differs from {first.name}"
-    for one in planes[1:]:
-        found = {
-            "Rows": one.shape_yx != first.shape_yx,
-            "PixelSpacing": not np.allclose(one.spacing_yx_mm, first.spacing_yx_mm, rtol=1e-4),
-            "ImageOrientationPatient": not np.array_equal(one.axes, first.axes),
+    for plane in planes[1:]:
+        differences = {
+            "Rows": plane.shape_yx != first.shape_yx,
+            "PixelSpacing": not np.allclose(plane.spacing_yx_mm, first.spacing_yx_mm, rtol=1e-4),
+            "ImageOrientationPatient": not np.array_equal(plane.axes, first.axes),
         }
         remedies = {
             "Rows": "A series has one matrix: remove what is not part of it",
             "PixelSpacing": "A series has one pixel spacing: remove what is not part of it",
             "ImageOrientationPatient": "A series has one orientation: remove what is not part of it",
         }
-        for keyword, differs in found.items():
+        for keyword, differs in differences.items():
             if differs:
-                findings.problem(same, remedies[keyword], file=one.name, keyword=keyword)
-        shifted = np.max(np.abs(one.position_xyz_mm[within] - first.position_xyz_mm[within]))
-        if not found["ImageOrientationPatient"] and shifted > POSITION_TOLERANCE_mm:
+                findings.problem(same, remedies[keyword], file=plane.name, keyword=keyword)
+        shifted = np.max(np.abs(plane.position_xyz_mm[within] - first.position_xyz_mm[within]))
+        if not differences["ImageOrientationPatient"] and shifted > POSITION_TOLERANCE_mm:
             axes = " or ".join("xyz"[axis] for axis in within)
             findings.problem(
                 f"tilted, and not stacked at right angles to its plane like {first.name} (a tilted gantry)"
@@ -262,7 +262,7 @@ def _check_uniform(planes: Sequence[Plane], findings: Findings, *, tilted: bool)
                 "Resample to untilted axial slices where it was made"
                 if tilted
                 else "Export untilted slices of one reconstruction",
-                file=one.name,
+                file=plane.name,
                 keyword="ImagePositionPatient",
             )
 
@@ -296,11 +296,11 @@ def _distinct(
     """Planes by position, each place once. The same image twice is dropped; two images in one place are a problem."""
     ordered = sorted(planes, key=lambda p: (p.position_xyz_mm[axis], p.name))
     places: list[list[Plane]] = []
-    for one in ordered:
-        if places and one.position_xyz_mm[axis] - places[-1][0].position_xyz_mm[axis] < POSITION_TOLERANCE_mm:
-            places[-1].append(one)
+    for plane in ordered:
+        if places and plane.position_xyz_mm[axis] - places[-1][0].position_xyz_mm[axis] < POSITION_TOLERANCE_mm:
+            places[-1].append(plane)
         else:
-            places.append([one])
+            places.append([plane])
     kept = [_images(place) for place in places]
     if dropped := len(ordered) - sum(map(len, kept)):
         findings.note("done", f"{dropped} slice file(s) present twice (same SOP Instance UID) read once.")
@@ -330,11 +330,11 @@ def _images(place: Sequence[Plane]) -> list[Plane]:
 def _problem_of_places(differing: Sequence[Sequence[Plane]], axis: int, findings: Findings) -> None:
     """Single places that hold two different images."""
     for first, *others in differing:
-        for one in others:
+        for series in others:
             findings.problem(
-                f"the same position as {first.name} ({'xyz'[axis]} {one.position_xyz_mm[axis]:g} mm), another image",
+                f"the same position as {first.name} ({'xyz'[axis]} {series.position_xyz_mm[axis]:g} mm), another image",
                 "Remove the slice that does not belong to the reconstruction",
-                file=one.name,
+                file=series.name,
                 keyword="ImagePositionPatient",
                 than=first.name,
             )

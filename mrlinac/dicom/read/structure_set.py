@@ -73,7 +73,7 @@ class ListedRoi:
 
 
 def listed_rois(rtstruct: Found, findings: Findings) -> list[ListedRoi]:
-    """ROIs in file order, each with a label of its own; what nobody can tell apart is left out and said."""
+    """ROIs in file order, each with a label of its own; those that cannot be told apart are left out, with a note."""
     of_number: dict[int, list[Dataset]] = {}
     for item in rois_of(rtstruct):
         number = integer(item, "ROINumber")
@@ -89,7 +89,7 @@ def listed_rois(rtstruct: Found, findings: Findings) -> list[ListedRoi]:
             listed = ", ".join(f"'{name}'" for name in several)
             findings.note(
                 "warning",
-                f"{listed} share ROI Number {number}, so that nobody can say whose the contours are: left out. Export"
+                f"{listed} share ROI Number {number}, so that their contours cannot be told apart: left out. Export"
                 " the structure set again.",
             )
             continue
@@ -103,7 +103,7 @@ def listed_rois(rtstruct: Found, findings: Findings) -> list[ListedRoi]:
     numbered = {f"{name} [ROI {number}]" for number, name in names.items() if times[name] > 1}
     times.update(
         name for name in names.values() if name in numbered
-    )  # somebody's own name is another's with a number
+    )  # a name in the file may equal another's with a number
     return [
         ListedRoi(number, name, f"{name} [ROI {number}]" if times[name] > 1 else name, of_number[number][0])
         for number, name in names.items()
@@ -111,7 +111,7 @@ def listed_rois(rtstruct: Found, findings: Findings) -> list[ListedRoi]:
 
 
 def contour_items(rtstruct: Found, rois: Sequence[ListedRoi], findings: Findings) -> dict[int, list[Dataset]]:
-    """Items of the ROI Contour Sequence by ROI number, all of them; contours of no listed ROI are left out and said."""
+    """Items of the ROI Contour Sequence by ROI number, all of them; contours of no listed ROI are left out, with a note."""
     items: dict[int, list[Dataset]] = {}
     orphans: Counter[str] = Counter()
     listed = {integer(item, "ROINumber") for item in rois_of(rtstruct)}
@@ -152,11 +152,11 @@ def interpreted_types(rtstruct: Found) -> dict[int, str]:
 def mapped_count(rtstruct: Found) -> int:
     """How many of its ROI names the alias table knows."""
     types = interpreted_types(rtstruct)
-    found = (
+    names = (
         naming(roi_name(item, rtstruct), types.get(integer(item, "ROINumber") or -1, ""))
         for item in rois_of(rtstruct)
     )
-    return sum(n.matched in ("exact", "alias", "pattern") for n in found)
+    return sum(n.matched in ("exact", "alias", "pattern") for n in names)
 
 
 def _referenced_series_items(rtstruct: Found) -> list[Dataset]:

@@ -86,13 +86,13 @@ def read_structures(
     chosen = _chosen_names(with_contours, types, names, choices or {}, findings)
     rois: dict[str, Roi] = {}
     for listed in with_contours:
-        as_named, found = chosen[listed.number], drawn[listed.number]
+        as_named, contours_drawn = chosen[listed.number], drawn[listed.number]
         slice_mm = grid.spacing_zyx_mm[0]
-        thickness = thickness_mm(listed.label, found.contours, slice_mm, findings)
+        thickness = thickness_mm(listed.label, contours_drawn.contours, slice_mm, findings)
         roi = Roi(
             as_named.name,
             as_named.role,
-            tuple(sorted(found.contours, key=lambda c: c.z_mm)),
+            tuple(sorted(contours_drawn.contours, key=lambda c: c.z_mm)),
             thickness,
             listed.label,
             derived=text(listed.item, "ROIGenerationAlgorithm").upper() == "AUTOMATIC",
@@ -140,7 +140,7 @@ class _Reading:
         here: Mapping[str, NDArray[np.float64]],
     ) -> dict[int, Drawn]:
         """Contours by ROI number, of all ROIs that have any and lie in a frame that leads to the image's."""
-        found: dict[int, Drawn] = {}
+        contours_by_number: dict[int, Drawn] = {}
         empty: dict[str, list[str]] = {}
         for roi in rois:
             frame = frame_of(roi.item, self.rtstruct)
@@ -151,13 +151,13 @@ class _Reading:
                 continue
             if drawn.contours:
                 note_unusable(roi.label, drawn, self.findings)
-                found[roi.number] = drawn
+                contours_by_number[roi.number] = drawn
             else:
                 empty.setdefault(_held(drawn), []).append(roi.label)
         for held, labels in empty.items():
             listed = ", ".join(f"'{label}'" for label in labels)
             self.findings.note("warning", f"{len(labels)} structure(s) {held}, left out: {listed}.")
-        return found
+        return contours_by_number
 
     def _drawn(self, roi: ListedRoi, items: Sequence[Dataset], move: NDArray[np.float64]) -> Drawn | None:
         """Contours of one ROI in the image's frame; None where it is left out and that has been said."""
@@ -234,8 +234,10 @@ def _reachable(
     rtstruct: Found, moves: Mapping[str, NDArray[np.float64]], findings: Findings
 ) -> dict[str, NDArray[np.float64]]:
     """The set's frames of reference that can be moved into the image's; none at all is a problem."""
-    found = frames(rtstruct) | ({""} & set(moves))  # the empty one: a person says where a set without any lies
-    if not found:
+    frames_stated = frames(rtstruct) | (
+        {""} & set(moves)
+    )  # the empty one: a person says where a set without any lies
+    if not frames_stated:
         findings.problem(
             "missing, so its place in space is unknown",
             "Export the structure set together with its CT",
@@ -244,7 +246,7 @@ def _reachable(
         )
         return {}
     here = {}
-    for frame in sorted(found & set(moves)):
+    for frame in sorted(frames_stated & set(moves)):
         move = moves[frame]
         here[frame] = move
         if not np.array_equal(move, np.eye(4)):
@@ -253,7 +255,7 @@ def _reachable(
                 f"Structures were moved into the image's frame of reference by the registration object"
                 f" ({registration.described(move)}). Check that they lie where they should.",
             )
-    if not found & set(moves):
+    if not frames_stated & set(moves):
         findings.problem(
             "is not the image's frame of reference, and no registration object leads there: the contours would lie in"
             " another space",

@@ -48,15 +48,15 @@ def read_structure_set(
     """
     findings = Findings()
     path = _only_one(Path(path), RT_STRUCT, "RTSTRUCT")
-    found = examine(path, path.name, findings)
+    file = examine(path, path.name, findings)
     findings.raise_problems("this structure set cannot be read:")
-    if found is None or found.kind != RT_STRUCT:
+    if file is None or file.kind != RT_STRUCT:
         raise DataError(f"{path.name}: not an RTSTRUCT. Give the structure set's file.")
-    own = frames(found)
+    own = frames(file)
     used = frame_uid if frame_uid is not None else next(iter(sorted(own)), "")
     planes = [
         float(points[2])
-        for item in found.header.get("ROIContourSequence") or []
+        for item in file.header.get("ROIContourSequence") or []
         for contour in item.get("ContourSequence") or []
         if (points := numbers(contour, "ContourData")) is not None and points.size >= 9
     ]
@@ -65,7 +65,7 @@ def read_structure_set(
         text = f"No image says how thick a slice is, and {assumed}: a contour without a near neighbour stands for"
         findings.note("decide", f"{text} {slice_mm:g} mm. Give the CT (--ct FOLDER) to have its slices counted.")
     grid = _plane_grid(planes, slice_mm)
-    rois = read_structures(found, grid, {used: np.eye(4)}, (), findings, names=names, imaged=False)
+    rois = read_structures(file, grid, {used: np.eye(4)}, (), findings, names=names, imaged=False)
     findings.raise_problems("this structure set cannot be read:")
     if not rois:
         raise DataError(f"{path.name}: no structure with a closed contour. Export the structures again.")
@@ -85,19 +85,19 @@ def frames_of_structure_set(path: str | Path) -> set[str]:
     set of str
     """
     path = _only_one(Path(path), RT_STRUCT, "RTSTRUCT")
-    found = examine(path, path.name, Findings())
-    return set() if found is None else frames(found)
+    file = examine(path, path.name, Findings())
+    return set() if file is None else frames(file)
 
 
 def _only_one(path: Path, kind: str, what: str) -> Path:
     """The file itself, or the one of its kind in a folder."""
     if not path.is_dir():
         return path
-    found = scan(path, Findings()).of_kind(kind)
-    if len(found) != 1:
-        listed = ", ".join(one.name for one in found) or "none"
+    files = scan(path, Findings()).of_kind(kind)
+    if len(files) != 1:
+        listed = ", ".join(file.name for file in files) or "none"
         raise DataError(f"{path}: exactly one {what} is needed there, found: {listed}. Name the file.")
-    return found[0].path
+    return files[0].path
 
 
 def _plane_grid(planes_mm: list[float], slice_mm: float) -> Grid:

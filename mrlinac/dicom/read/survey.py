@@ -1,6 +1,6 @@
 """What each object of a folder is, in rows: image series, structure sets, doses, plans, registrations.
 
-Rows hold geometry, counts and keys; nothing that says who the patient is. Frames of reference, studies and patients
+Rows hold geometry, counts and keys; nothing that identifies the patient. Frames of reference, studies and patients
 are letters, given in the order in which they turn up.
 """
 
@@ -27,7 +27,7 @@ from mrlinac.dicom.scan import KNOWN, REGISTRATION, RT_DOSE, RT_PLAN, RT_STRUCT,
 Row = dict[str, Any]
 
 MOST_FLAWS = 6
-"""So many kinds of flaw are listed for one object; the problems name them all."""
+"""Number of kinds of flaw listed for one object; the problems name them all."""
 
 
 class Letters:
@@ -63,7 +63,9 @@ def survey(catalogue: Catalogue) -> list[Row]:
     # Names of files may hold the patient's; rows travel, so their sentences name keys.
     catalogue = Catalogue(tuple(replace(found, name=found.key) for found in catalogue.files))
     all_series = image_series(catalogue.images())
-    rows = [_row(one.header, one.kind, one.key, people, places, _series_row, one) for one in all_series]
+    rows = [
+        _row(series.header, series.kind, series.key, people, places, _series_row, series) for series in all_series
+    ]
     makers: dict[str, Callable[..., Row]] = {
         RT_STRUCT: _set_row,
         RT_DOSE: _dose_row,
@@ -74,7 +76,7 @@ def survey(catalogue: Catalogue) -> list[Row]:
         if found.kind in makers:
             given = (found, all_series) if found.kind == RT_STRUCT else (found,)
             rows.append(_row(found.header, KNOWN[found.kind], found.key, people, places, makers[found.kind], *given))
-    names = {one.uid: one.key for one in all_series}
+    names = {series.uid: series.key for series in all_series}
     for row in rows:
         row["drawn_on"] = [names.get(uid, "a series that is not here") for uid in row.pop("_series", ())]
         row["frames"] = [places(uid) for uid in sorted(row.pop("_frames", ()))]
@@ -82,12 +84,12 @@ def survey(catalogue: Catalogue) -> list[Row]:
 
 
 def _row(
-    header: Dataset, kind: str, key: str, people: Letters, places: Letters, make: Callable[..., Row], *given: Any
+    header: Dataset, kind: str, key: str, people: Letters, places: Letters, make: Callable[..., Row], *sources: Any
 ) -> Row:
     row = {"kind": kind, "key": key, "patient": people(text(header, "PatientID") or "no ID"), "flaws": []}
     row["frame"] = places(text(header, "FrameOfReferenceUID"))
     try:
-        row.update(make(*given))
+        row.update(make(*sources))
     except Exception as error:  # a damaged object must not keep the others from being listed
         row |= {"text": "cannot be described", "flaws": [f"damaged ({type(error).__name__})"]}
     return row
@@ -126,30 +128,30 @@ def _series_row(series: ImageSeries) -> Row:
     return {**row, **values, "text": words, "remarks": findings.notes().texts()}
 
 
-def _set_row(found: Found, all_series: Sequence[ImageSeries]) -> Row:
-    items = found.header.get("ROIContourSequence") or []
+def _set_row(file: Found, all_series: Sequence[ImageSeries]) -> Row:
+    items = file.header.get("ROIContourSequence") or []
     contours = sum(len(item.get("ContourSequence") or []) for item in items)
-    uids = sorted(referenced_series(found))
-    here = {one.uid for one in all_series}
-    count = len(rois_of(found))
+    uids = sorted(referenced_series(file))
+    here = {series.uid for series in all_series}
+    count = len(rois_of(file))
     flaws = [] if not uids or set(uids) & here else ["refers to an image series that is not here"]
     return {
         "rois": count,
-        "known": mapped_count(found),
+        "known": mapped_count(file),
         "contours": contours,
         "flaws": flaws,
-        "manufacturer": text(found.header, "Manufacturer"),
+        "manufacturer": text(file.header, "Manufacturer"),
         "_series": uids,
-        "_frames": frames(found),
-        "text": f"{count} ROIs ({mapped_count(found)} of known name), {contours} contours",
+        "_frames": frames(file),
+        "text": f"{count} ROIs ({mapped_count(file)} of known name), {contours} contours",
     }
 
 
-def _dose_row(found: Found) -> Row:
+def _dose_row(file: Found) -> Row:
     findings = Findings()
-    dataset = read_dataset(found.path)
-    frames_stored = stored_frames(dataset, found.name, findings)
-    raw = stored_values(dataset, found.name, findings) if frames_stored is not None else None
+    dataset = read_dataset(file.path)
+    frames_stored = stored_frames(dataset, file.name, findings)
+    raw = stored_values(dataset, file.name, findings) if frames_stored is not None else None
     units, kind = text(dataset, "DoseUnits") or "no unit", text(dataset, "DoseSummationType") or "no summation type"
     row: Row = {"flaws": findings.reasons(), "units": units, "summation": kind}
     row["manufacturer"] = text(dataset, "Manufacturer")
@@ -172,8 +174,8 @@ def _dose_row(found: Found) -> Row:
     }
 
 
-def _plan_row(found: Found) -> Row:
-    facts = facts_of(found.header)
+def _plan_row(file: Found) -> Row:
+    facts = facts_of(file.header)
     treating = [beam for beam in facts.beams if beam.treats]
     return {
         "beams": len(treating),
@@ -182,17 +184,17 @@ def _plan_row(found: Found) -> Row:
         "metersets": [facts.meterset(group) for group in facts.groups],
         "brachytherapy": facts.brachytherapy is not None,
         "positions": list(facts.positions),
-        "manufacturer": text(found.header, "Manufacturer"),
+        "manufacturer": text(file.header, "Manufacturer"),
         "text": str(facts),
     }
 
 
-def _registration_row(found: Found) -> Row:
+def _registration_row(file: Found) -> Row:
     findings = Findings()
-    moves = moves_to(text(found.header, "FrameOfReferenceUID"), [found], findings)
-    told = [described_move(move) for uid, move in moves.items() if uid != text(found.header, "FrameOfReferenceUID")]
+    moves = moves_to(text(file.header, "FrameOfReferenceUID"), [file], findings)
+    told = [described_move(move) for uid, move in moves.items() if uid != text(file.header, "FrameOfReferenceUID")]
     return {
-        "_frames": frames_named(found),
+        "_frames": frames_named(file),
         "flaws": findings.notes().texts(),
-        "text": f"connects {len(frames_named(found))} frame(s) of reference: {'; '.join(told) or 'no rigid move'}",
+        "text": f"connects {len(frames_named(file))} frame(s) of reference: {'; '.join(told) or 'no rigid move'}",
     }

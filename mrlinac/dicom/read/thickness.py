@@ -16,13 +16,13 @@ STEP_TOLERANCE_mm = 0.2
 """A step between planes that differs by less (and by less than a tenth) from the slice spacing is the slice spacing."""
 
 HABIT_mm = 5.5
-"""On thin slices people draw every 5 mm; on others every second or third slice at most."""
+"""On thin slices structures are drawn every 5 mm; on others every second or third slice at most."""
 
 THICKEST_mm = 5.0
 """Planning images have no thicker slices: where no image is there, a larger step between planes is a gap."""
 
 ASSUMED_mm = 3.0
-"""The commonest slice of planning CTs: stands for what neither an image nor the planes say."""
+"""The most common slice thickness of planning CTs: used where neither an image nor the planes state one."""
 
 
 def slice_without_image_mm(planes_mm: Sequence[float]) -> tuple[float, str]:

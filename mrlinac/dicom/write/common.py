@@ -112,7 +112,7 @@ def new_object(
 
 
 def source_of(patient: Patient, *, identify: bool) -> tuple[str, ...]:
-    """What the UIDs of an object depend on besides its content: where it lies and as whose it is filed."""
+    """What the UIDs of an object depend on besides its content: its frame of reference and its patient and study."""
     return (patient.frame_uid, patient.series_uid, "identified" if identify else f"anonymous:{patient.label}")
 
 

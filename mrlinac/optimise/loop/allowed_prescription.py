@@ -18,7 +18,7 @@ from mrlinac.protocol.escalation import Escalation
 from mrlinac.protocol.model import Constraint, Protocol
 
 MOST_SCALING = 0.01
-"""Rule 7: a finished plan may be scaled by so much; beyond it is planned again."""
+"""Rule 7: most by which a finished plan is scaled; a plan further from its prescription is made again."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Correction:
     @property
     def comparisons(self) -> tuple[tuple[PredictedVsForward, ...], ...]:
         """Of each round."""
-        return tuple(one.comparisons for one in self.history)
+        return tuple(round_done.comparisons for round_done in self.history)
 
     def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
         """Normalised to the prescription, by the loop's dose or by another of one fraction.
@@ -223,7 +223,7 @@ def _between_rows(
 
 
 def _below(
-    protocol: Protocol, said: tuple[PredictedVsForward, ...], between_Gy: Mapping[str, float]
+    protocol: Protocol, comparisons: tuple[PredictedVsForward, ...], between_Gy: Mapping[str, float]
 ) -> dict[str, float]:
     """By organ limit that the forward dose does not keep by its standard deviation: how far below to aim.
 
@@ -237,16 +237,16 @@ def _below(
         for c in protocol.constraints
         if c.upper and not c.relative and isinstance(c.of, kinds_meant)
     }
-    found = {}
-    for one in said:
-        if one.name not in limits:
+    below_Gy = {}
+    for figure in comparisons:
+        if figure.name not in limits:
             continue
-        (limit_Gy, is_mean), between = limits[one.name], between_Gy.get(one.name, 0.0)
-        forward, sigma = one.forward - one.noise_bias, one.sigma if np.isfinite(one.sigma) else 0.0
+        (limit_Gy, is_mean), between = limits[figure.name], between_Gy.get(figure.name, 0.0)
+        forward, sigma = figure.forward - figure.noise_bias, figure.sigma if np.isfinite(figure.sigma) else 0.0
         if forward + between + sigma > limit_Gy + TOLERANCE_Gy:
-            beyond = 0.0 if is_mean else max(forward - one.predicted, 0.0)
-            found[one.name] = between + min(beyond + sigma, MOST_BELOW * limit_Gy)
-    return found
+            beyond = 0.0 if is_mean else max(forward - figure.predicted, 0.0)
+            below_Gy[figure.name] = between + min(beyond + sigma, MOST_BELOW * limit_Gy)
+    return below_Gy
 
 
 def normalise(delivery: Delivery, course: Sampled, protocol: Protocol) -> tuple[Delivery, Sampled, Normalisation]:
@@ -294,13 +294,13 @@ def _best(history: list[Round], factors: list[float]) -> int:
     return min(allowed, key=lambda i: _penalised(history[i]))
 
 
-def _penalised(one: Round) -> float:
+def _penalised(round_done: Round) -> float:
     """A round's objective with the price of every limit exceeded, less what noise alone adds to it (rule 15)."""
-    bias_Gy = {p.name: p.noise_bias for p in one.comparisons if np.isfinite(p.noise_bias)}
-    limits = one.forward_judgement.limits
+    bias_Gy = {p.name: p.noise_bias for p in round_done.comparisons if np.isfinite(p.noise_bias)}
+    limits = round_done.forward_judgement.limits
     beyond = ((limit.value_Gy - bias_Gy.get(limit.name, 0.0) - limit.limit_Gy, limit.upper) for limit in limits)
     excess_Gy = (over if upper else -over for over, upper in beyond)
-    return one.forward_judgement.objective + PRICE_PER_Gy * sum(e for e in excess_Gy if e > TOLERANCE_Gy)
+    return round_done.forward_judgement.objective + PRICE_PER_Gy * sum(e for e in excess_Gy if e > TOLERANCE_Gy)
 
 
 def _round(planner: Planner, solution: Solution, dose: Dose, level_factor: float, factor: float) -> Round:

@@ -139,7 +139,7 @@ class Escalated:
     @property
     def comparisons(self) -> tuple[tuple[PredictedVsForward, ...], ...]:
         """Of each round."""
-        return tuple(one.comparisons for one in self.history)
+        return tuple(round_done.comparisons for round_done in self.history)
 
     def finish(self, protocol: Protocol, fraction: Sampled | None = None) -> Finished:
         """At the prescription that the loop's dose allows, or another of one fraction.
@@ -229,7 +229,7 @@ def highest(
     if held := planner.held_by(first.solution.row_dose_Gy):
         second = joint(held, first.fractions, WarmStart(first.solution))
         slope = second.slope or slope  # where the number was right at once, the first pass knows it
-    restricted_Gy, second_pass_Gy = (float(one.solution.prescription_Gy or 0) for one in (first, second))
+    restricted_Gy, second_pass_Gy = (float(pass_.solution.prescription_Gy or 0) for pass_ in (first, second))
     ceiling_Gy = first.solution.ceiling_Gy
     bound_Gy = -first.solution.certificate.dual_bound if ceiling_Gy is None else ceiling_Gy
     return Highest(
@@ -315,7 +315,7 @@ def escalate(
         if too_high and len(forwarded) == rounds + 1:
             most_Gy, most_rounds = allowed_Gy, rounds + 2
     chosen = max(range(len(forwarded)), key=lambda i: _rank(forwarded[i].round))
-    best_round, history = forwarded[chosen], tuple(one.round for one in forwarded)
+    best_round, history = forwarded[chosen], tuple(forwarded_round.round for forwarded_round in forwarded)
     return Escalated(
         best_round.delivery, best_round.sampled, best_round.unscaled, best_round.solution, history, chosen
     )
@@ -468,10 +468,10 @@ def _as_much(model_Gy: float, forward_Gy: float, sigma_Gy: float) -> bool:
     return -max(spread_Gy, SAME_Gy) <= forward_Gy - model_Gy <= max(spread_Gy, MOST_SCALING * model_Gy)
 
 
-def _rank(one: EscalationRound) -> tuple[bool, bool, bool, float, float]:
-    scaled = one.allowed.dose_Gy / one.aimed_Gy
-    allowed = one.allowed
-    return allowed.eligible, one.target_met, scaled >= 1 - MOST_SCALING, allowed.dose_Gy, allowed.allowed_Gy
+def _rank(round_done: EscalationRound) -> tuple[bool, bool, bool, float, float]:
+    scaled = round_done.allowed.dose_Gy / round_done.aimed_Gy
+    allowed = round_done.allowed
+    return allowed.eligible, round_done.target_met, scaled >= 1 - MOST_SCALING, allowed.dose_Gy, allowed.allowed_Gy
 
 
 def _target_met(planner: Planner, dose: Dose) -> bool:

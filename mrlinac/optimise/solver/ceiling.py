@@ -67,7 +67,7 @@ class Ceiling:
         limit = np.tile(np.arange(maps.m), count)
         most = np.concatenate([np.full(maps.n, BOX_X), maps.box_t])
         in_excess = sp.csr_array((-excess, (np.arange(len(limit)), limit)), shape=(len(limit), maps.m))
-        found = optimize.linprog(
+        solution = optimize.linprog(
             np.concatenate([maps.g, np.full(maps.m, maps.price)]),
             A_ub=sp.hstack([sp.csr_array(left), in_excess]),
             b_ub=right,
@@ -75,9 +75,9 @@ class Ceiling:
             method="highs",
             options={"dual_feasibility_tolerance": 1e-9},
         )
-        if found.status != 0:  # nothing is known
+        if solution.status != 0:  # nothing is known
             return float(most[-1])
-        price = np.maximum(-found.ineqlin.marginals, 0)
+        price = np.maximum(-solution.ineqlin.marginals, 0)
         of_limit = np.bincount(limit, weights=price * excess, minlength=maps.m)
         price = price * np.minimum(1.0, maps.price / np.maximum(of_limit, 1e-300))[limit]
         reduced = maps.g + price @ left

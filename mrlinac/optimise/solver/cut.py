@@ -177,7 +177,7 @@ def solve(
 def least(
     programme: Programme, only: Programme, run: Callable[..., Outcome], first: Solved, refinements: int
 ) -> Solved:
-    """The smallest sum of excesses, by a programme of nothing else; then the objective with the limits that far out.
+    """The smallest sum of excesses, by a programme without objective; then the objective with the limits moved out by it.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ def solve(
 
 def _slow(history: list[tuple[float, float]], goal: float) -> bool:
     """Whether a screened problem comes no nearer to its goal."""
-    gaps = [_gap(*one) for one in history]
+    gaps = [_gap(*values) for values in history]
     long = len(gaps) > MOST_SCREENED and gaps[-1] > NEARLY * goal
     return long or (len(gaps) > STALLED and gaps[-1] > gaps[-1 - STALLED] / LESS)
 

@@ -98,7 +98,7 @@ class RowMatrix:
     def transposed_times(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Dᵀ @ y, for y (rows,) or (rows, k)."""
         if y.ndim == 2:
-            return np.stack([self.transposed_times(one) for one in y.T], axis=1)
+            return np.stack([self.transposed_times(column) for column in y.T], axis=1)
         padded, out = np.zeros(self._blocks * EIGHT), np.empty(self.shape[1])
         _transposed_times(self._row_start, self._place, self._data, y[self.order] * self._scale, padded)
         out[self.column] = padded[: self.shape[1]]

@@ -123,12 +123,12 @@ class Method(Maps):
             gradient = self.smooth_gradient(x, d) + self.adjoint(y) + self.G.T @ dual
             return float(total), gradient[: self.n]
 
-        found = optimize.minimize(
+        solution = optimize.minimize(
             value, np.ones(self.n), jac=True, method="L-BFGS-B", bounds=[(0, None)] * self.n,
             options={"maxiter": APPROACH, "maxcor": 20},
         )  # fmt: skip
-        value(found.x)
-        return Start(found.x, dual.copy(), first=True)
+        value(solution.x)
+        return Start(solution.x, dual.copy(), first=True)
 
     def _multipliers(self, x: Array, t: Array, r: Array, centre: float) -> Array:
         """The least multipliers at which the slacks of a limit's hinges do not exceed it, but for ROOM_Gy.
@@ -153,11 +153,11 @@ class Method(Maps):
         t = np.full(self.tails, self.first_prescription_Gy)
         part = self.linear + self.share
         for k in range(self.tails - self.border):
-            mine = np.flatnonzero(self.tail == k)
-            signed = self.sign[mine] * d[self.row[mine]] - self.b[mine]
+            of_tail = np.flatnonzero(self.tail == k)
+            signed = self.sign[of_tail] * d[self.row[of_tail]] - self.b[of_tail]
             order = np.argsort(-signed)
-            first = int(np.searchsorted(np.cumsum(part[mine][order]), max(self._tail_force(k), 1e-12)))
-            t[k] = self.sign[mine[0]] * signed[order[min(first, len(order) - 1)]]
+            first = int(np.searchsorted(np.cumsum(part[of_tail][order]), max(self._tail_force(k), 1e-12)))
+            t[k] = self.sign[of_tail[0]] * signed[order[min(first, len(order) - 1)]]
         if self.border and prescription_Gy is not None:
             t[-1] = prescription_Gy
         return t
@@ -250,13 +250,13 @@ class Method(Maps):
 
     def _curbed(self, q: Point, step: Point, length: float) -> float:
         """A length at which norms are still near their linear model: with a high exponent it does not reach far."""
-        mine = self.norms.members
+        members = self.norms.members
 
         def missed(point: Point) -> float:
             error = self.cost_of(point.mu) * self.slope(point.s) - point.y - point.w
-            return float(np.abs(error * point.s)[mine].sum())
+            return float(np.abs(error * point.s)[members].sum())
 
-        first, open_ = missed(q), float((q.p * q.y + q.s * q.w)[mine].sum())
+        first, open_ = missed(q), float((q.p * q.y + q.s * q.w)[members].sum())
         while length > CURBED:
             after = missed(q.moved(step, STEP * length, STEP * length))
             if after <= (1 - 0.5 * length) * (first + ASTRAY * open_):
@@ -291,9 +291,9 @@ class Method(Maps):
         diagonal = np.arange(n)
         matrix[diagonal, diagonal] += q.nu / q.x
         if tails:
-            mine = self.has_tail & (self.tail < tails)
+            of_tails = self.has_tail & (self.tail < tails)
             column = np.zeros((rows, tails))
-            np.add.at(column, (self.row[mine], self.tail[mine]), theta[mine])
+            np.add.at(column, (self.row[of_tails], self.tail[of_tails]), theta[of_tails])
             cross = -self.dose.transposed_times(column)
             matrix[n:, :n] = cross.T
             level = np.arange(n, n + tails)

@@ -45,10 +45,10 @@ class Norms:
     """All norms of a programme; false where there are none."""
 
     def __init__(self, h: Hinges, weights: list[float]) -> None:
-        mine = [np.flatnonzero(h.norm == k) for k in range(len(weights))]
+        members = [np.flatnonzero(h.norm == k) for k in range(len(weights))]
         self.all = [
             Norm(i, h.part[i], float(h.exponent[i[0]]), w, int(h.limit[i[0]]))
-            for i, w in zip(mine, weights, strict=True)
+            for i, w in zip(members, weights, strict=True)
         ]
         self.of = h.norm
         self.members = np.flatnonzero(h.norm >= 0)
@@ -91,8 +91,8 @@ class Norms:
 
     def sums(self, value: Array) -> Array:
         """Sums over each norm's hinges."""
-        found = np.bincount(self.of[self.members], weights=value[self.members], minlength=len(self.all))
-        return found.astype(np.float64, copy=False)
+        totals = np.bincount(self.of[self.members], weights=value[self.members], minlength=len(self.all))
+        return totals.astype(np.float64, copy=False)
 
     def bounded(self, y: Array, mu: Array) -> Array:
         """Multipliers for which each norm's share of the Lagrangian has its least value, zero, at no slack."""
@@ -109,16 +109,19 @@ class Norms:
         """Slacks above r on the central path: w m (s / size)^(a - 1) = centre / s + centre / (s - r)."""
         s, about = s.copy(), np.maximum(r, 0)
         for n in self.all:
-            mine = n.hinges
-            for given in (about, s, s):  # the size is of all slacks together
-                size = max(n.size(given), SMALLEST_Gy)
+            members = n.hinges
+            for slacks in (about, s, s):  # the size is of all slacks together
+                size = max(n.size(slacks), SMALLEST_Gy)
                 force = np.log(n.price(mu) * n.weight * n.part)
-                low, high = np.full(len(mine), -30.0), np.full(len(mine), np.log(1e3 * (size + about[mine].max())))
+                low, high = (
+                    np.full(len(members), -30.0),
+                    np.full(len(members), np.log(1e3 * (size + about[members].max()))),
+                )
                 for _ in range(50):  # it grows steeply: by bisection
                     middle = 0.5 * (low + high)
-                    tried = about[mine] + np.exp(middle)
-                    asked = centre / tried + centre / (tried - r[mine])
+                    tried = about[members] + np.exp(middle)
+                    asked = centre / tried + centre / (tried - r[members])
                     enough = force + (n.exponent - 1) * np.log(tried / size) > np.log(asked)
                     low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-                s[mine] = about[mine] + np.exp(high)
+                s[members] = about[members] + np.exp(high)
         return s

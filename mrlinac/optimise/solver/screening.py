@@ -24,7 +24,7 @@ INWARDS = 0.3
 ROOM_TAKEN_Gy = 0.1
 """Of a limit without room, for hinges that are taken in."""
 LEAST = 16
-"""So many of each tail are kept at least: its level lies at the kink of some."""
+"""Smallest number of hinges kept of each tail: its level lies at the kink of some."""
 
 
 class Screened(Method):
@@ -51,8 +51,8 @@ class Screened(Method):
         self._open = simple & (r > 0)
         near = (np.abs(r) <= self._band_Gy) | ((r > 0) & ~simple) | (whole.norms.of >= 0)
         for k in range(self.tails - self.border):
-            mine = np.flatnonzero(whole.tail == k)
-            near[mine[np.argsort(np.abs(r[mine]), kind="stable")[:LEAST]]] = True
+            of_tail = np.flatnonzero(whole.tail == k)
+            near[of_tail[np.argsort(np.abs(r[of_tail]), kind="stable")[:LEAST]]] = True
         self._keep(near)
 
     # -- which hinges there are -----------------------------------------------------------------------------------

@@ -78,7 +78,9 @@ def test_what_is_derived_says_so(derived: Patient) -> None:
     assert {"External", "Airway", "Lung_L", "Lung_R", "SpinalCanal"} <= set(made)
     for name in made:
         assert derived.rois[name].derived
-        assert any(f"{name}: derived from the CT, drawn by nobody" in note for note in derived.notes.of("decide"))
+        assert any(
+            f"{name}: derived from the CT by software, not drawn" in note for note in derived.notes.of("decide")
+        )
     assert derived.external.role == "external"
     on_grid = rasterise(derived.rois, derived.image.grid)
     assert {name for name in on_grid if on_grid[name].derived} == set(made)

@@ -236,7 +236,7 @@ def test_an_outline_is_derived_only_when_a_person_says_so(without_outline: Path)
     again = mr.import_folder(without_outline, derive=["External"], write=True)
     assert again.derived == ("External",)
     assert again.as_dict()["derived"] == ["External"]
-    assert any("External: derived from the CT, drawn by nobody" in text for text in again.notes.of("decide"))
+    assert any("External: derived from the CT by software, not drawn" in text for text in again.notes.of("decide"))
     text = (without_outline / "patient.toml").read_text(encoding="utf-8")
     assert 'derive = ["External"]' in text.splitlines()
     person = mr.load_patient(without_outline)

@@ -104,7 +104,7 @@ def test_two_structures_of_one_number_are_left_out_and_the_rest_is_read(tmp_path
     patient = read_patient(export.write(tmp_path))
     assert set(patient.rois) == {"External", "CTV"}
     assert said(
-        patient, "'Heart', 'Liver' share ROI Number 3, so that nobody can say whose the contours are: left out."
+        patient, "'Heart', 'Liver' share ROI Number 3, so that their contours cannot be told apart: left out."
     )
     assert not said(patient, "does not list")
 

@@ -81,7 +81,16 @@ def test_projection_of_a_point_off_the_isocentre_plane():
     np.testing.assert_allclose(beam.project_uv_mm(beam.to_patient_xyz_mm(np.array([3.0, 4.0, 0.0]))), [3.0, 4.0])
 
 
-MLC = Mlc(pairs=80, leaf_width_mm=7.175, travel="v", half_field_uv_mm=(287.0, 110.0), source="test")
+MLC = Mlc(
+    pairs=80,
+    leaf_width_mm=7.175,
+    travel="v",
+    half_field_uv_mm=(287.0, 110.0),
+    min_gap_mm=0,
+    interdigitation=True,
+    transmission=0,
+    source="test",
+)
 
 
 def sphere(radius_mm):
@@ -111,7 +120,16 @@ def test_larger_margin_contains_the_smaller():
 
 def test_aperture_is_clipped_to_the_field():
     target, grid = sphere(58)
-    narrow = Mlc(pairs=80, leaf_width_mm=5, travel="u", half_field_uv_mm=(40.0, 200.0), source="test")
+    narrow = Mlc(
+        pairs=80,
+        leaf_width_mm=5,
+        travel="u",
+        half_field_uv_mm=(40.0, 200.0),
+        min_gap_mm=0,
+        interdigitation=True,
+        transmission=0,
+        source="test",
+    )
     beamlets = beamlets_around(target, grid, Beam(0, (0, 0, 0), 1000.0), narrow, 5.0, 0.0)
     assert beamlets.size_uv_mm == (5.0, 5.0)
     assert np.abs(beamlets.centre_uv_mm[:, 0]).max() == 37.5

@@ -11,7 +11,16 @@ from mrlinac.machine.delivery import Fluence, Segment, Segments
 
 
 def mlc(travel="u"):
-    return model.Mlc(pairs=4, leaf_width_mm=7.0, travel=travel, half_field_uv_mm=(60.0, 14.0), source="made up")
+    return model.Mlc(
+        pairs=4,
+        leaf_width_mm=7.0,
+        travel=travel,
+        half_field_uv_mm=(60.0, 14.0),
+        min_gap_mm=0,
+        interdigitation=True,
+        transmission=0,
+        source="made up",
+    )
 
 
 def segment(leaf_mm, diaphragm_mm=(-14.0, 14.0), mu=3.0):
@@ -31,6 +40,26 @@ def test_a_segments_openings_are_what_leaves_and_diaphragms_leave_open(travel):
     assert openings.high_uv_mm.max(0)[[along, across]].tolist() == [5, 5]
     assert (openings.high_uv_mm - openings.low_uv_mm)[:, along].max() <= 10  # long openings are cut in pieces
     assert (openings.mu == 3).all()
+
+
+@pytest.mark.parametrize("travel", ["u", "v"])
+def test_closed_leaves_between_the_diaphragms_let_their_transmission_pass(travel):
+    """Of the two pairs that the diaphragms leave, the part of the field that is not open passes a hundredth of the MU."""
+    leaky = mlc(travel).model_copy(update={"transmission": 0.01})
+    (openings,) = Segments((segment(SHAPE, (-7.0, 7.0)),), leaky).openings()
+    passed = (openings.mu * openings.area_mm2).sum()
+    open_mm2, length_mm = 7 * 7, 120 if travel == "u" else 28  # pair 3 is open, pair 2 closed
+    assert passed == pytest.approx(3 * (open_mm2 + 0.01 * (2 * length_mm * 7 - open_mm2)))
+    assert set(openings.mu.round(9)) == {3, 0.03}
+
+
+def test_leaf_rules_know_the_gap_and_the_next_pair():
+    strict = mlc().model_copy(update={"min_gap_mm": 5.0, "interdigitation": False})
+    shape = [[-25.0, 5.0], [5.0, 12.0], [0.0, 4.0], [0.0, 0.0]]
+    gap, passed = mlc_rules.problems(segment(shape), strict)
+    assert gap == "leaves of an open pair stand closer than 5 mm: pair 3"
+    assert passed == "leaves pass the opposite ones of the next pair: pair 2"
+    assert mlc_rules.problems(segment(shape), mlc()) == []
 
 
 def test_a_fluences_openings_are_its_beamlets():

@@ -43,7 +43,16 @@ def test_each_sector_names_its_own_reason():
 
 def test_a_beamlet_is_a_step_along_travel_and_a_leaf_across():
     for travel, size in (("u", (3.0, 7.0)), ("v", (7.0, 3.0))):
-        mlc = Mlc(pairs=40, leaf_width_mm=7.0, travel=travel, half_field_uv_mm=(70, 140), source="test")
+        mlc = Mlc(
+            pairs=40,
+            leaf_width_mm=7.0,
+            travel=travel,
+            half_field_uv_mm=(70, 140),
+            min_gap_mm=0,
+            interdigitation=True,
+            transmission=0,
+            source="test",
+        )
         assert mlc.beamlet_size_uv_mm(3.0) == size
 
 
@@ -89,7 +98,16 @@ def test_an_aperture_is_as_wide_as_shadow_and_margin_on_every_side():
     """A block off the axis, 20 × 12 × 8 mm, near the source: its shadow is larger than itself, and lies farther out."""
     grid = Grid((4, 6, 10), (2.0, 2.0, 2.0), (31.0, -211.0, 21.0))  # x 30…50, y −212…−200, z 20…28
     beam = Beam(0.0, (0.0, 0.0, 0.0), 1000.0)
-    mlc = Mlc(pairs=80, leaf_width_mm=1.0, travel="u", half_field_uv_mm=(200.0, 200.0), source="test")
+    mlc = Mlc(
+        pairs=80,
+        leaf_width_mm=1.0,
+        travel="u",
+        half_field_uv_mm=(200.0, 200.0),
+        min_gap_mm=0,
+        interdigitation=True,
+        transmission=0,
+        source="test",
+    )
     near, far = 1000 / 788, 1000 / 800
     for margin in (0.0, 4.0):
         beamlets = beamlets_around(np.ones(grid.shape_zyx, np.float32), grid, beam, mlc, 1.0, margin)
@@ -100,7 +118,16 @@ def test_an_aperture_is_as_wide_as_shadow_and_margin_on_every_side():
 
 def test_a_target_partly_beyond_the_field_is_covered_as_far_as_the_field_goes():
     grid = Grid((4, 4, 60), (2.0, 2.0, 2.0), (-59.0, -3.0, -3.0))  # x ±60
-    mlc = Mlc(pairs=80, leaf_width_mm=4.0, travel="u", half_field_uv_mm=(40.0, 200.0), source="test")
+    mlc = Mlc(
+        pairs=80,
+        leaf_width_mm=4.0,
+        travel="u",
+        half_field_uv_mm=(40.0, 200.0),
+        min_gap_mm=0,
+        interdigitation=True,
+        transmission=0,
+        source="test",
+    )
     beamlets = beamlets_around(
         np.ones(grid.shape_zyx, np.float32), grid, Beam(0, (15.0, 0, 0), 1000.0), mlc, 5.0, 0.0
     )

@@ -146,7 +146,16 @@ def test_scenarios_of_other_columns_are_refused():
 
 def test_columns_may_be_segments():
     """An influence of three segments: the plan is these segments with the MU that beamlets of the same doses get."""
-    mlc = Mlc(pairs=2, leaf_width_mm=10.0, travel="u", half_field_uv_mm=(50.0, 10.0), source="test")
+    mlc = Mlc(
+        pairs=2,
+        leaf_width_mm=10.0,
+        travel="u",
+        half_field_uv_mm=(50.0, 10.0),
+        min_gap_mm=0,
+        interdigitation=True,
+        transmission=0,
+        source="test",
+    )
     beam = Beam(0.0, (0.0, 0.0, 0.0), 1000.0)
     segments = [Segment(beam, np.array([[-5.0 * n, 5.0 * n]] * 2), (-10.0, 10.0), 1.0) for n in (1, 2, 3)]
     matrix = np.array([[1.0, 0.5, 0.1], [0.2, 1.0, 0.6], [0.1, 0.4, 1.0]], np.float32)
