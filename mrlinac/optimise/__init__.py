@@ -6,6 +6,7 @@ prescription, and what was proven of it.
 
 from __future__ import annotations
 
+from mrlinac.optimise.aperture.column_generation import Segmented, SegmentLimits, generate
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, AllowedPrescription, prescribe_allowed
 from mrlinac.optimise.loop.correction import Correction, Round, correct, normalise
 from mrlinac.optimise.loop.escalation import Escalated, EscalationRound, Highest, escalate, highest
@@ -33,11 +34,14 @@ __all__ = [
     "PredictedVsForward",
     "Problem",
     "Round",
+    "SegmentLimits",
+    "Segmented",
     "Solution",
     "SolverOptions",
     "WarmStart",
     "correct",
     "escalate",
+    "generate",
     "highest",
     "normalise",
     "prescribe_allowed",

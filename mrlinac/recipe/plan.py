@@ -10,9 +10,9 @@ from mrlinac import optimise, transport
 from mrlinac.anatomy.patient import Patient
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.delivery import Delivery, Fluence
+from mrlinac.machine.delivery import Delivery, Fluence, Segments
 from mrlinac.provenance import versions
-from mrlinac.recipe import isotoxic, judge, rounds
+from mrlinac.recipe import isotoxic, judge, rounds, segments
 from mrlinac.recipe.case import Case
 from mrlinac.recipe.check import check
 from mrlinac.recipe.influence import influence_of
@@ -109,6 +109,16 @@ def make_plan(
         options = optimise.SolverOptions(relax=True, progress=tell)
         loop = optimise.correct if protocol.escalation is None else optimise.escalate
         planned: optimise.Planned = loop(planner, one_fraction, rounds=most, options=options)
+        fluence = planned.unscaled
+        assert isinstance(fluence, Fluence)  # the influence's columns are beamlets
+    segmented = None
+    if spec.technique.segments is not None:
+        with stages.stage("segments") as tell:
+            options = optimise.SolverOptions(relax=True, progress=tell)
+            segmented = segments.of_plan(spec, planned, options)
+            floor = protocol.prescription
+            planner = segmented.planner.at(floor.dose_Gy, floor.fractions).asking(protocol)
+            planned = loop(planner, one_fraction, rounds=most, options=options)
     fraction_dose = (
         forward(planned.unscaled, final[0], stream_seed(numerics.seed, "final"), final[1]) if most else None
     )
@@ -119,8 +129,9 @@ def make_plan(
         anew = None if fraction_dose is None else Sampled(fraction_dose, structures, air=air, like=planned.sampled)
         finished = planned.finish(protocol, anew)
         record = isotoxic.record_of(planned, finished, protocol)
-        course, fluence = replace(finished.course, air=air), finished.delivery
-        assert isinstance(fluence, Fluence)  # the influence's columns are beamlets
+        course, delivered = replace(finished.course, air=air), finished.delivery
+        if isinstance(delivered, Fluence):
+            fluence = delivered
         duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
         judgement = judge.tables(finished.protocol, course, structures, duals)
 
@@ -134,6 +145,7 @@ def make_plan(
         isocentre_xyz_mm=case.isocentre_xyz_mm,
         field_xyz_T=case.field_xyz_T,
         fluence=fluence,
+        segments=delivered if isinstance(delivered, Segments) else None,
         dose=course.dose,
         sampled_dose=course,
         **judgement,
@@ -146,6 +158,7 @@ def make_plan(
             rounds.prescription_sentence(finished, record),
             *(f"Optimisation: {thinning}" for thinning in planned.solution.thinning),
             *optimise.priority_sentences(planned.solution),
+            *segments.sentences(spec, segmented, delivered),
             rounds.rounds_sentence(planned.comparisons, most),
             judge.skin_sentence(judgement["skin"], finished.protocol.prescription.dose_Gy, structures),
         ),

@@ -78,7 +78,7 @@ def recalculate(
     with stages.stage("final dose") as tell:
         fraction_dose = transport.dose(
             result.medium,
-            result.fluence,
+            result.delivery,
             spec.machine,
             field_xyz_T=field,
             target_rel_sigma=spec.numerics.final_rel_sigma,

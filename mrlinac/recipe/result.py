@@ -23,7 +23,7 @@ from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dose.dose import Dose
 from mrlinac.dose.dvh import histogram
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.delivery import Fluence
+from mrlinac.machine.delivery import Fluence, Segments
 from mrlinac.notes import Notes
 from mrlinac.protocol.model import Protocol
 from mrlinac.recipe.isotoxic import EscalationRecord
@@ -59,7 +59,9 @@ class PlanResult:
     field_xyz_T : tuple of float
         The field the dose was computed in.
     fluence : Fluence
-        MU per beamlet of one fraction, after normalisation.
+        MU per beamlet of one fraction: after normalisation where the plan is a fluence, else as it was before segmentation.
+    segments : Segments or None
+        What is delivered, of one fraction, where the technique asks for segments; the dose is of them.
     dose : Dose
         Forward Monte Carlo dose of the course.
     goals, constraints, skin, history, timing : DataFrame
@@ -101,6 +103,7 @@ class PlanResult:
     made_from: Mapping[str, Any]
     models: pd.DataFrame = field(default_factory=pd.DataFrame)
     escalation: EscalationRecord | None = None
+    segments: Segments | None = None
     writers: tuple[Writer, ...] = field(default=(), repr=False)
     sampled_dose: Sampled | None = field(default=None, repr=False, compare=False)
 
@@ -139,6 +142,11 @@ class PlanResult:
         """The plan's protocol, at the prescription that an escalation found."""
         record = self.escalation
         return self.spec.protocol if record is None else self.spec.protocol.at(record.dose_Gy, record.fractions)
+
+    @property
+    def delivery(self) -> Fluence | Segments:
+        """What the dose is of."""
+        return self.fluence if self.segments is None else self.segments
 
     @property
     def field_T(self) -> float:

@@ -9,6 +9,9 @@ import numpy as np
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.structures import Contour, Roi
+from mrlinac.machine.beams import Beam
+from mrlinac.machine.delivery import Certificate, Segment, Segments
+from mrlinac.machine.model import Mlc
 from mrlinac.recipe.result import PlanResult
 
 
@@ -73,7 +76,58 @@ def case_arrays(result: PlanResult) -> dict[str, np.ndarray]:
     for number, (beamlets, mu) in enumerate(zip(result.fluence.maps, result.fluence.mu, strict=True)):
         arrays[f"lattice_{number}"] = beamlets.lattice_uv
         arrays[f"mu_{number}"] = mu
+    if result.segments is not None:
+        arrays |= segment_arrays(result.segments, result.fluence.beams)
     return arrays
+
+
+def segment_arrays(segments: Segments, beams: Sequence[Beam]) -> dict[str, np.ndarray]:
+    """Segments as arrays.
+
+    Parameters
+    ----------
+    segments : Segments
+    beams : sequence of Beam
+        Numbered by their place here.
+
+    Returns
+    -------
+    dict of array
+    """
+    parts = segments.segments
+    return {
+        "segment_beam": np.array([beams.index(part.beam) for part in parts], np.int32),
+        "segment_leaf_mm": np.array([part.leaf_mm for part in parts], np.float64),
+        "segment_diaphragm_mm": np.array([part.diaphragm_mm for part in parts], np.float64),
+        "segment_mu": segments.vector,
+    }
+
+
+def segments_from(
+    arrays: Mapping[str, np.ndarray], beams: Sequence[Beam], mlc: Mlc, certificate: Certificate | None
+) -> Segments | None:
+    """The segments that :func:`segment_arrays` wrote.
+
+    Parameters
+    ----------
+    arrays : mapping of array
+    beams : sequence of Beam
+    mlc : Mlc
+    certificate : Certificate or None
+
+    Returns
+    -------
+    Segments or None
+        None where there are none.
+    """
+    if "segment_mu" not in arrays:
+        return None
+    parts = zip(*(arrays[f"segment_{name}"] for name in ("beam", "leaf_mm", "diaphragm_mm", "mu")), strict=True)
+    segments = (
+        Segment(beams[int(beam)], leaf_mm, (float(diaphragm_mm[0]), float(diaphragm_mm[1])), float(mu))
+        for beam, leaf_mm, diaphragm_mm, mu in parts
+    )
+    return Segments(tuple(segments), mlc, certificate)
 
 
 def planes_of(roi: Roi) -> dict[str, Any]:

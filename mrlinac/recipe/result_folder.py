@@ -35,7 +35,7 @@ from mrlinac.recipe.spec import PlanSpec
 from mrlinac.recipe.stages import Stages
 from mrlinac.spec import read_toml, validate
 
-FORMAT = 1
+FORMAT = 2
 """Of ``result.json`` and the arrays beside it: raised where an older version would read them wrong."""
 
 TABLES = ("goals", "constraints", "skin", "history", "timing", "models")
@@ -223,7 +223,7 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
 
 
 def _write_json(result: PlanResult, path: Path) -> None:
-    certificate = result.fluence.certificate
+    certificate, of_fluence = result.delivery.certificate, result.fluence.certificate
     record = {
         "format": FORMAT,
         "label": result.label,
@@ -253,6 +253,7 @@ def _write_json(result: PlanResult, path: Path) -> None:
         ],
         "escalation": None if result.escalation is None else result.escalation.as_dict(),
         "certificate": None if certificate is None else _plain(certificate),
+        "fluence_certificate": None if of_fluence is None else _plain(of_fluence),
         "models": json.loads(result.models.to_json(orient="records", double_precision=15)),
         "notes": [[note.severity, note.text] for note in result.notes.entries],
         "statements": list(result.statements),
@@ -265,6 +266,10 @@ def _write_json(result: PlanResult, path: Path) -> None:
 
 def _plain(noun: Any) -> dict[str, Any]:
     return {name: getattr(noun, name) for name in noun.__dataclass_fields__}
+
+
+def _certificate(values: Mapping[str, Any] | None) -> Certificate | None:
+    return None if values is None else Certificate(**values)
 
 
 def load_result(folder: str | Path) -> PlanResult:
@@ -313,8 +318,9 @@ def load_result(folder: str | Path) -> PlanResult:
             BeamletMap(Beam(**_beam(b["beam"])), case[f"lattice_{i}"], tuple(b["size_uv_mm"]))
             for i, b in enumerate(record["beams"])
         )
-        certificate = None if record["certificate"] is None else Certificate(**record["certificate"])
-        fluence = Fluence(maps, tuple(case[f"mu_{i}"] for i in range(len(maps))), certificate)
+        certificate = _certificate(record["certificate"])
+        of_fluence = _certificate(record.get("fluence_certificate", record["certificate"]))
+        fluence = Fluence(maps, tuple(case[f"mu_{i}"] for i in range(len(maps))), of_fluence)
         sigma = stored["rel_sigma"]
         provenance = dict(record["dose"]["provenance"])
         provenance["notes"] = tuple(provenance["notes"])
@@ -328,6 +334,7 @@ def load_result(folder: str | Path) -> PlanResult:
             isocentre_xyz_mm=tuple(record["isocentre_xyz_mm"]),
             field_xyz_T=tuple(record["field_xyz_T"]),
             fluence=fluence,
+            segments=arrays.segments_from(case, fluence.beams, spec.machine.mlc, certificate),
             dose=Dose(
                 arrays.grid_from(stored),
                 stored["dose_Gy"],

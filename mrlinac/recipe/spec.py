@@ -79,8 +79,29 @@ class PatientSource(spec.Spec):
         return self
 
 
+class SegmentTable(spec.Spec):
+    """Step and shoot: what the segments of a plan may be.
+
+    Attributes
+    ----------
+    most : int
+        Most segments of the plan.
+    min_area_cm2 : float
+        Smallest open area at the isocentre.
+    min_mu : float
+        Smallest MU of a segment in one fraction.
+    source : str
+        Where the figures come from.
+    """
+
+    most: Annotated[int, Field(ge=1)] = 80
+    min_area_cm2: Positive
+    min_mu: Positive
+    source: str
+
+
 class Technique(spec.Spec):
-    """Beams and beamlets.
+    """Beams and beamlets, and segments where the plan is to be delivered.
 
     Attributes
     ----------
@@ -90,6 +111,8 @@ class Technique(spec.Spec):
         Length of a beamlet along leaf travel, at the isocentre.
     aperture_margin_mm : float
         Beamlets are open within this distance of the target's projection.
+    segments : SegmentTable or None
+        Without it the plan is a fluence.
     source : str
         Where the technique comes from.
     """
@@ -97,6 +120,7 @@ class Technique(spec.Spec):
     gantry_deg: tuple[float, ...] = Field(min_length=1)
     travel_step_mm: Positive
     aperture_margin_mm: Annotated[float, Field(ge=0)]  # widening of the target's shadow, for the penumbra
+    segments: SegmentTable | None = None
     source: str
 
 

@@ -137,7 +137,7 @@ def _prescription_missed(result: PlanResult, recalculated: bool) -> list[str]:
 
 
 def _inexact(result: PlanResult) -> list[str]:
-    certificate = result.fluence.certificate
+    certificate = result.delivery.certificate
     if certificate is None or not certificate.status.startswith("inexact"):
         return []
     return [f"The solver did not finish: {certificate.status}."]

@@ -58,7 +58,7 @@ def content_of(result: PlanResult) -> ReportContent:
         escalation={} if record is None else record.as_dict(),
         escalation_says="" if record is None else isotoxic.sentence(record),
         provenance=result.made_from,
-        certificate=result.fluence.certificate,
+        certificate=result.delivery.certificate,
         rois={} if result.patient is None else result.patient.rois,
         skin_note=_skin_note(result),
     )

@@ -69,14 +69,15 @@ class Segmented:
         Whose columns are the segments.
     solution : Solution
         Its ``delivery`` is the segments with their MU.
-    bound : float
-        No fluence, and so no set of segments, has a lower objective.
+    ideal, bound : float
+        Objective of the fluence, and what no fluence, and so no set of segments, goes below.
     history : tuple of (segments, objective)
         Of each master problem.
     """
 
     planner: Planner
     solution: Solution
+    ideal: float
     bound: float
     history: tuple[tuple[int, float], ...]
 
@@ -104,7 +105,7 @@ def generate(
         Whose columns are beamlets, at the prescription planned for.
     mlc : Mlc
     fluence : Solution
-        The optimum over beamlets; its problem is what the segments solve.
+        A solution over beamlets with the planner's rows; its problem is what the segments solve.
     limits : SegmentLimits, optional
     options : SolverOptions, optional
 
@@ -118,6 +119,7 @@ def generate(
         No aperture can be formed, or the solver failed.
     """
     limits, options = limits or SegmentLimits(), replace(options or SolverOptions(), relax=True, ceiling=False)
+    fluence = planner.once(fluence.problem, replace(options, progress=None), WarmStart(fluence))
     columns = planner.nominal.influence.columns
     if not isinstance(columns, Beamlets):
         raise ValueError("segments are made of beamlets")
@@ -168,7 +170,8 @@ def generate(
         chosen, mu = [chosen[k] for k in keep], solution.mu[keep]
         master, solution = _solve(planner, lattices, chosen, mlc, fluence.problem, fast, _warm(solution, mu))
     history.append((len(chosen), solution.certificate.objective))
-    return Segmented(master, solution, fluence.certificate.dual_bound, tuple(history))
+    proof = fluence.certificate
+    return Segmented(master, solution, proof.objective, proof.dual_bound, tuple(history))
 
 
 def _refined(

@@ -8,7 +8,7 @@ dose is not chased. The loop ends where the forward dose is as predicted, within
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,8 @@ class Correction:
     normalisation : Normalisation
     offset_Gy : array [z, y, x]
         The last offset of the course.
+    planner : Planner
+        With that offset.
     """
 
     delivery: Delivery
@@ -86,6 +88,7 @@ class Correction:
     chosen: int
     normalisation: Normalisation
     offset_Gy: NDArray[np.float32]
+    planner: Planner = field(repr=False, compare=False)
 
     @property
     def dose(self) -> Dose:
@@ -190,7 +193,8 @@ def correct(
     chosen = _best(history, [_factor(course, protocol) for course in courses])
     delivery, course, normalisation = normalise(solutions[chosen].delivery, courses[chosen], protocol)
     assert offset_Gy is not None  # at least one round has run
-    return Correction(delivery, course, solutions[chosen], tuple(history), chosen, normalisation, offset_Gy)
+    last = planner.with_offset(offset_Gy)
+    return Correction(delivery, course, solutions[chosen], tuple(history), chosen, normalisation, offset_Gy, last)
 
 
 def running_mean(mean_Gy: NDArray[np.float32] | None, new_Gy: NDArray[np.float32], count: int) -> NDArray[np.float32]:

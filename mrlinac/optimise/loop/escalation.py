@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -117,6 +117,8 @@ class Escalated:
         The solve that the delivery came from.
     history : tuple of EscalationRound
     chosen : int
+    planner : Planner
+        Of the chosen round, at the prescription aimed at.
     """
 
     delivery: Delivery
@@ -125,6 +127,7 @@ class Escalated:
     solution: Solution
     history: tuple[EscalationRound, ...]
     chosen: int
+    planner: Planner = field(repr=False, compare=False)
 
     @property
     def dose(self) -> Dose:
@@ -317,7 +320,13 @@ def escalate(
     chosen = max(range(len(forwarded)), key=lambda i: _rank(forwarded[i].round))
     best_round, history = forwarded[chosen], tuple(forwarded_round.round for forwarded_round in forwarded)
     return Escalated(
-        best_round.delivery, best_round.sampled, best_round.unscaled, best_round.solution, history, chosen
+        best_round.delivery,
+        best_round.sampled,
+        best_round.unscaled,
+        best_round.solution,
+        history,
+        chosen,
+        best_round.planner,
     )
 
 
@@ -341,6 +350,7 @@ class _Plan:
 class _Forwarded:
     """What is kept of a round: its plan as it was planned, and at the prescription that its forward dose allows."""
 
+    planner: Planner
     solution: Solution
     unscaled: Delivery
     delivery: Delivery
@@ -383,7 +393,7 @@ def _forwarded(protocol: Protocol, best: Highest, plan: _Plan, fraction: Sampled
     compared = compared_with_forward(plan.planner, plan.solution, course, scale)
     met = _target_met(plan.planner, sampled.dose)
     done = EscalationRound(best, plan.aimed_Gy, plan.fractions, allowed, met, compared)
-    return _Forwarded(plan.solution, plan.delivery, delivery, sampled, done)
+    return _Forwarded(plan.planner, plan.solution, plan.delivery, delivery, sampled, done)
 
 
 def _as_predicted(protocol: Protocol, plan: _Plan, fraction: Sampled, done: EscalationRound) -> bool:

@@ -11,6 +11,7 @@ from mrlinac.dose.sampled import Sampled
 from mrlinac.machine.delivery import Delivery
 from mrlinac.optimise.loop.allowed_prescription import AllowedPrescription
 from mrlinac.optimise.loop.predicted_vs_forward import PredictedVsForward
+from mrlinac.optimise.planner import Planner
 from mrlinac.optimise.solution import Solution
 from mrlinac.protocol.model import Protocol
 
@@ -78,6 +79,11 @@ class Planned(Interface):
     @property
     def solution(self) -> Solution:
         """The solve that the delivery came from."""
+        ...
+
+    @property
+    def planner(self) -> Planner:
+        """What that solve was made with: its rows, offset and prescription."""
         ...
 
     @property
