@@ -123,10 +123,10 @@ class File:
 
 
 FILES = (
-    File("Plan", "`plans/NAME.toml`. The first argument of `mrlinac plan`.", PlanSpec),
-    File("Protocol", "`protocols/NAME.toml`, or the table `[protocol]` of a plan.", Protocol),
-    File("Machine", "`machines/NAME.toml`, or the table `[machine]` of a plan.", Machine),
-    File("Technique", "`techniques/NAME.toml`, or the table `[technique]` of a plan.", Technique),
+    File("Plan", "A file in `plans/`. The first argument of `mrlinac plan`.", PlanSpec),
+    File("Protocol", "A file in `protocols/`, or the table `[protocol]` of a plan.", Protocol),
+    File("Machine", "A file in `machines/`, or the table `[machine]` of a plan.", Machine),
+    File("Technique", "A file in `techniques/`, or the table `[technique]` of a plan.", Technique),
     File(
         "Numerics",
         "The table `[numerics]` of a plan; or the name of a preset: "
@@ -477,7 +477,8 @@ def _used_by(model: type[Spec]) -> str:
 def _prose(text: str) -> str:
     """A docstring's text as Markdown."""
     text = re.sub(r":(?:func|class|meth|data|attr|mod):`~?([^`]+)`", r"`\1`", text)
-    return re.sub(r"``([^`]+)``", r"`\1`", text)
+    text = re.sub(r"``([^`]+)``", r"`\1`", text)
+    return re.sub(r"`(\w+)/NAME\.toml`", r"a file in `\1/`", text)
 
 
 def _sentence(text: str) -> str:
