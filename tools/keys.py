@@ -93,13 +93,13 @@ EVERY_FILE = """
 
 | key | type | default | meaning |
 |---|---|---|---|
-| `extends` | text, or list of texts | none | Files of the same kind that this one builds on. Of several, the later goes \
-before the earlier; the file itself goes before all. |
+| `extends` | text, or list of texts | none | Files of the same kind that this one builds on. Of several, a later one \
+takes precedence; the file itself takes precedence over all. |
 | `without` | text, or list of texts | none | Dotted keys that are not inherited. |
 """
 
 OVERRIDES = """| `overrides` | table: any values, by dotted key | | none | | Values changed after all named files are \
-read, for instance `"protocol.structures.PTV.margin_mm" = 3`. Those of the command line (`--set`) go before them. |
+read, for instance `"protocol.structures.PTV.margin_mm" = 3`. Those of the command line (`--set`) take precedence. |
 """
 
 
