@@ -125,7 +125,7 @@ def test(words: list[str]) -> int:
 def docs(words: list[str]) -> int:
     """The site in ``site/``; a broken link or a missing page is an error. Nothing is fetched."""
     os.environ["NO_MKDOCS_2_WARNING"] = "1"  # of mkdocs-material: an advertisement
-    code = run("-m", "mkdocs", "build", "--strict", "--quiet", *words)
+    code = run("-m", "mkdocs", "build", "--strict", *words)
     if not code:
         print(ROOT / "site" / "index.html")
     return code
