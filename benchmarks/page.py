@@ -28,7 +28,11 @@ def head() -> str:
     """
     words = [_without_folder(word) for word in sys.argv]
     words[0] = f"benchmarks/{Path(sys.argv[0]).name}"
-    parts = [f"`python {' '.join(words)}`", f"commit {commit()}", f"{processor()}, {cores()} core{'s' * (cores() > 1)}"]
+    parts = [
+        f"`python {' '.join(words)}`",
+        f"commit {commit()}",
+        f"{processor()}, {cores()} core{'s' * (cores() > 1)}",
+    ]
     parts.append(datetime.date.today().isoformat())
     if LOAD_AT_START is not None and LOAD_AT_START >= LOADED:
         parts.append(f"loaded (load average {LOAD_AT_START:.1f} at the start)")
