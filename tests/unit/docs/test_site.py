@@ -65,3 +65,14 @@ def test_the_start_page_is_the_readme(site):
     text = (site / "index.html").read_text("utf-8")
     assert "Plan a patient" in text
     assert 'href="docs/' not in text
+
+
+def test_no_page_shows_markdown_that_was_not_rendered(site):
+    marks = re.compile(r"^(?:\||[-*] |```)|\|---|\*\*", re.MULTILINE)
+    for page in sorted(site.rglob("*.html")):
+        article = re.search(r"<article.*?</article>", page.read_text("utf-8"), re.DOTALL)
+        text = (
+            re.sub(r"<pre.*?</pre>", "", article[0], flags=re.DOTALL) if article and "api" not in page.parts else ""
+        )
+        plain = re.sub(r"<code.*?</code>|<[^>]+>", "", text, flags=re.DOTALL)
+        assert not marks.search(plain), page.name
