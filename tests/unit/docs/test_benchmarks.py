@@ -10,7 +10,8 @@ import pytest
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "benchmarks.md"
 SECTIONS = re.split(r"^## ", PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:]
 HEAD = re.compile(
-    r"`python3? (benchmarks/\w+\.py|make\.py)[^`]*`\s·\scommits?\s[0-9a-f]{7}[^·]*·\s[^·]+,\s\d\s(idle\s)?cores?\s·\s\d{4}-\d\d-\d\d"
+    r"`python3? (benchmarks/\w+\.py|make\.py)[^`]*`\s·\scommits?\s[0-9a-f]{7}[^·]*"
+    r"·\s[^·]+,\s\d\s(idle\s)?cores?\s·\s\d{4}-\d\d-\d\d"
 )
 
 
