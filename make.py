@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Set up and run: ``python3 make.py demo`` plans the built-in patient, ``python3 make.py test`` passes the tests.
+"""Set up and run: ``python3 make.py demo`` plans the built-in patient, ``python3 make.py test`` passes the tests,
+``python3 make.py docs`` builds the documentation.
 
 Standard library only. Makes ``.venv`` beside this file and installs the package there whenever
 ``pyproject.toml`` has changed since the last time.
@@ -49,6 +50,8 @@ def main(arguments: list[str]) -> int:
         if code or target == "lint":
             return code
         return test(rest)
+    if target == "docs":
+        return docs(rest)
     return 0
 
 
@@ -119,6 +122,15 @@ def test(words: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     alone = any(word.startswith(("-n", "--numprocesses", "--pdb")) for word in words)
     return run("-m", "pytest", *(() if alone else ("-n", str(cores), "--dist", "worksteal")), *words)
+
+
+def docs(words: list[str]) -> int:
+    """The site in ``site/``; a broken link or a missing page is an error. Nothing is fetched."""
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # of mkdocs-material: an advertisement
+    code = run("-m", "mkdocs", "build", "--strict", *words)
+    if not code:
+        print(ROOT / "site" / "index.html")
+    return code
 
 
 def run(*arguments: str) -> int:

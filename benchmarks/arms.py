@@ -12,10 +12,14 @@ and cost by stage; prints what matters of it as Markdown.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import page as pages
 import pandas as pd
 
 import mrlinac as mr
@@ -97,10 +101,10 @@ def figure(row: Mapping[Any, Any]) -> str:
 
 def page(results: dict[str, mr.PlanResult]) -> str:
     """The tables as Markdown."""
-    parts = ["## Goals", markdown(mr.compare(results).goals)]
+    parts = ["## Plans side by side", pages.head(), "### Goals", markdown(mr.compare(results).goals)]
     escalated = {arm: result.escalation for arm, result in results.items() if result.escalation}
     if escalated:
-        parts += ["## Isotoxic prescription", markdown(isotoxic(escalated))]
+        parts += ["### Isotoxic prescription", markdown(isotoxic(escalated))]
     for arm, result in results.items():
         parts += [
             f"## {arm}",
@@ -129,11 +133,8 @@ def isotoxic(escalated: Mapping[str, Any]) -> pd.DataFrame:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A DataFrame as a Markdown table, numbers to four digits."""
-    head = "| " + " | ".join(map(str, frame.columns)) + " |\n|" + "---|" * len(frame.columns)
-    rows = [
-        "| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) + " |" for row in frame.values
-    ]
-    return "\n".join([head, *rows])
+    cells = ([f"{v:.4g}" if isinstance(v, float) else str(v) for v in values] for values in frame.values)
+    return "\n".join([pages.columns([str(name) for name in frame.columns]), *map(pages.row, cells)])
 
 
 if __name__ == "__main__":

@@ -9,11 +9,15 @@ the bar (1 % of the maximum and 1 mm) by two standard deviations of both codes o
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import numpy as np
+import page
 
 from mrlinac.anatomy.grid import Grid
 from mrlinac.anatomy.medium import Medium
@@ -264,44 +268,59 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="settings, e.g. electron_cut_MeV=0.1")
     options = parser.parse_args()
     settings = Settings(**{k: float(v) for k, v in (s.split("=") for s in options.set)})
-    depth, everything = {}, []
-    print(f"{'curve':28} {'scale':>8} {'±':>6} {'worst %':>8} {'at mm':>6} {'beyond':>6} {'rms %':>6}")
+    depth, everything, profiles, bins = {}, [], [], []
+    page.begin("Accuracy against EGSnrc", "Depth doses of the wide region around the axis.")
+    print(page.columns(["case", "photons", "scale", "worst % at mm", "beyond", "rms %", "steps, flights", "CPU-s"]))
     for case in options.case:
         begun = time.process_time()
         curves, out = depth_curves(case, int(options.photons), settings=settings, threads=options.threads)
         used = time.process_time() - begun
         if not options.no_profiles:
-            curves += profile_curves(case, int(options.photons), settings=settings, threads=options.threads)
+            profiles += profile_curves(case, int(options.photons), settings=settings, threads=options.threads)
         depth[case] = curves[1]
         everything += curves
-        for c in curves:
-            scale, error = c.scale()
-            worst, at, runs = c.worst()
-            top = c.egs[c.counts].max()
-            rms = np.sqrt(np.mean(((c.ours - c.egs)[c.counts] / top * 100) ** 2))
-            line = f"{c.name:28} {scale:8.4f} {error:6.4f} {worst:8.2f} {at:6.1f} {runs:6d} {rms:6.2f}"
-            if " at " in c.name:
-                a, b = edges_at_half(c, c.ours), edges_at_half(c, c.egs)
-                line += f"   50 % edges {a[0]:7.2f} {a[1]:6.2f} mm, EGSnrc {b[0]:7.2f} {b[1]:6.2f}"
-            print(line, flush=True)
-        per = f"{out.steps / out.primaries:.2f} steps and {out.flights / out.primaries:.2f} flights per photon"
-        print(f"  {used:.0f} CPU-s, {per}")
-        if options.bins:
-            c = curves[1]
-            for i in np.flatnonzero(c.counts):
-                ratio, error = c.ours[i] / c.egs[i], c.sigma[i] / c.egs[i]
-                print(
-                    f"    {c.low[i]:6.1f} {c.high[i]:6.1f} {c.ours[i]:.5f} {c.egs[i]:.5f} {ratio:.4f} ± {error:.4f}"
-                )
+        per = f"{out.steps / out.primaries:.2f}, {out.flights / out.primaries:.2f}"
+        print(page.row([case, f"{options.photons:.1e}", *figures_of(curves[1]), per, f"{used:.0f}"]), flush=True)
+        bins += [bin_of(case, curves[1], i) for i in np.flatnonzero(curves[1].counts)] if options.bins else []
+    everything += profiles
+    if profiles:
+        beyond = sum(curve.worst()[2] > 0 for curve in profiles)
+        print(f"\nProfiles: {len(profiles)}, of them {beyond} with a place beyond the bar.\n")
+        print(page.columns(["profile", "scale", "worst % at mm", "beyond", "rms %", "50 % edges mm", "EGSnrc's"]))
+    for curve in profiles:
+        edges = [
+            f"{left:.2f}, {right:.2f}" for left, right in (edges_at_half(curve, v) for v in (curve.ours, curve.egs))
+        ]
+        print(page.row([curve.name, *figures_of(curve), *edges]))
     if {"R3_B0", "R3_B1p5"} <= set(depth):
         ours, egs = interface_ratios(depth, "ours"), interface_ratios(depth, "egs")
+        print("\nInterfaces, dose at 1.5 T over 0 T:\n")
+        print(page.columns(["place", "mrlinac", "EGSnrc", "difference"]))
         for name, (ratio, error) in ours.items():
-            theirs = f"EGSnrc {egs[name][0]:.3f}({egs[name][1]:.3f})"
-            print(
-                f"1.5 T / 0 T {name:18} {ratio:.3f}({error:.3f})  {theirs}  {100 * (ratio / egs[name][0] - 1):+.1f} %"
-            )
+            theirs, their_error = egs[name]
+            difference = f"{100 * (ratio / theirs - 1):+.1f} %"
+            print(page.row([name, f"{ratio:.3f} ± {error:.3f}", f"{theirs:.3f} ± {their_error:.3f}", difference]))
+    if bins:
+        print("\n" + page.columns(["case", "from mm", "to mm", "mrlinac pGy", "EGSnrc pGy", "ratio"]))
+        print("\n".join(bins))
     if options.figures:
         draw(everything, options.figures)
+
+
+def figures_of(curve: Curve) -> list[str]:
+    """Scale, worst place, places beyond the bar and root mean square of a curve, as cells."""
+    scale, error = curve.scale()
+    worst, at, runs = curve.worst()
+    top = curve.egs[curve.counts].max()
+    rms = np.sqrt(np.mean(((curve.ours - curve.egs)[curve.counts] / top * 100) ** 2))
+    return [f"{scale:.4f} ± {error:.4f}", f"{worst:.2f} at {at:.1f}", f"{runs}", f"{rms:.2f}"]
+
+
+def bin_of(case: str, curve: Curve, i: int) -> str:
+    """One depth bin as a row."""
+    ours, egs = curve.ours[i], curve.egs[i]
+    ratio = f"{ours / egs:.4f} ± {curve.sigma[i] / egs:.4f}"
+    return page.row([case, f"{curve.low[i]:.1f}", f"{curve.high[i]:.1f}", f"{ours:.5f}", f"{egs:.5f}", ratio])
 
 
 WIDE = 4

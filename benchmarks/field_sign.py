@@ -11,9 +11,13 @@ the difference and its standard deviation.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import numpy as np
+import page as pages
 import pandas as pd
 
 import mrlinac as mr
@@ -55,7 +59,22 @@ def page(planned: mr.PlanResult, turned: mr.PlanResult) -> str:
             f"| {row['difference']:+.2f} ± {row['difference_sigma']:.2f} |"
         )
     made = [f"- {key}: {value}" for key, value in turned.made_from.items() if key not in ("versions", "influence")]
-    return "\n".join([f"{planned!r}, recalculated with the field turned round.", "", *rows, "", *made]) + "\n"
+    return (
+        "\n".join(
+            [
+                "## The sign of the field",
+                "",
+                pages.head(),
+                "",
+                f"{planned!r}, recalculated with the field turned round.",
+                "",
+                *rows,
+                "",
+                *made,
+            ]
+        )
+        + "\n"
+    )
 
 
 def side_by_side(planned: pd.DataFrame, turned: pd.DataFrame) -> pd.DataFrame:

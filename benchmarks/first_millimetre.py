@@ -21,6 +21,9 @@ from mrlinac.anatomy.medium import Medium
 from mrlinac.transport import simulate
 from mrlinac.transport.tables import Settings
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import page
+
 spec = importlib.util.spec_from_file_location("benchmark_egs", Path(__file__).with_name("egs.py"))
 egs = importlib.util.module_from_spec(spec)
 sys.modules["benchmark_egs"] = egs
@@ -100,6 +103,8 @@ def main() -> None:
     options = parser.parse_args()
     settings = Settings(**{k: float(v) for k, v in (s.split("=") for s in options.set)})
     photons = int(options.photons)
+    page.begin("The first millimetres at faces", "Dose above the reference, per cent of the local dose.")
+    print(page.columns(["field", "layers", "region", "of the maximum", "above the reference", "M photons per CPU-s"]))
     for field in options.field:
         path = options.reference.with_suffix(f".{field:g}T.npz") if options.reference else None
         if path is not None and path.is_file():
@@ -107,19 +112,19 @@ def main() -> None:
                 reference = {name: tuple(file[name]) for name in file.files}
         else:
             reference, rate = layer_doses(REFERENCE_LAYER_mm, field, photons, REFERENCE, 1000 + options.seed)
-            print(f"{field:g} T, reference: {rate / 1e6:.2f} M photons per CPU-s", flush=True)
+            print(page.row([f"{field:g} T", "reference", "", "", "", f"{rate / 1e6:.2f}"]), flush=True)
             if path is not None:
                 np.savez(path, **reference)
         top = max(value for value, _ in reference.values())
         for layer in options.layer:
             depths = tuple(d for d in DEPTHS_mm if d % layer == 0)
             found, rate = layer_doses(layer, field, photons, settings, options.seed, depths)
-            print(f"{field:g} T, layers of {layer:g} mm: {rate / 1e6:.2f} M photons per CPU-s")
             for name, (value, sigma) in found.items():
                 base, other = reference[name]
                 local = 100 * (value / base - 1)
                 error = 100 * np.hypot(sigma / value, other / base)
-                print(f"  {name:28} {base / top:6.3f} of max  {local:+6.2f} ± {error:.2f} % local", flush=True)
+                cells = [f"{field:g} T", f"{layer:g} mm", name, f"{base / top:.3f}", f"{local:+.2f} ± {error:.2f} %"]
+                print(page.row([*cells, f"{rate / 1e6:.2f}"]), flush=True)
 
 
 if __name__ == "__main__":

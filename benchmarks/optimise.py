@@ -18,12 +18,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit" / "optimise"))
-
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit" / "optimise"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import numpy as np
+import page
 from scipy import optimize
 from synthetic import thorax
 from threadpoolctl import threadpool_limits
@@ -140,14 +141,15 @@ def penalised(planner: optimise.Planner, escalate: bool) -> tuple[float, float, 
     return reached, float(over.max(initial=0.0)), time.process_time() - began
 
 
-def said(name: str, solution: optimise.Solution) -> str:
-    """One line about a solve."""
+COLUMNS = ("problem", "solve", "CPU-s", "iterations", "status", "objective", "bound", "worst violation, Gy")
+
+
+def said(problem: str, name: str, solution: optimise.Solution) -> str:
+    """One row about a solve."""
     proof = solution.delivery.certificate
     assert proof is not None
-    return (
-        f"   {name}: {solution.cpu_s:.1f} CPU-s, {proof.iterations} iterations, {proof.status}, "
-        f"objective {proof.objective:.4f}, bound {proof.dual_bound:.4f}, worst violation {proof.worst_violation:.1e} Gy"
-    )
+    figures = (f"{proof.objective:.4f}", f"{proof.dual_bound:.4f}", f"{proof.worst_violation:.1e}")
+    return page.row([problem, name, f"{solution.cpu_s:.1f}", proof.iterations, proof.status, *figures])
 
 
 def real(words: list[str]) -> None:
@@ -170,22 +172,26 @@ def real(words: list[str]) -> None:
     case, numerics = checked.case, spec.numerics
     assert case is not None
     influence = influence_of(spec, case, tell=lambda *_: None, store=Store.default(), threads=None)
-    print(f"before the rows: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+    peak_before = peak_GB()
     began, escalate = time.process_time(), spec.protocol.escalation is not None
     size = {"oar_rows": numerics.oar_rows, "target_rows": numerics.target_rows}
     planner = optimise.Planner(influence, case.structures, spec.protocol, **size)
     rows = planner.rows
     voxels = sum(thinning.voxels for thinning in rows.nominal.thinning)
-    print(
-        f"{spec.protocol.name}: {rows.columns} beamlets, {voxels} rows before merging, "
-        f"{rows.full.shape[0]} after ({rows.cut.nnz / 1e6:.1f} M of {rows.full.nnz / 1e6:.1f} M entries), "
-        f"rows in {time.process_time() - began:.1f} CPU-s"
+    page.begin(
+        f"The solver on a plan: {options.plan}",
+        f"{rows.columns} beamlets. {voxels} rows before merging, a voxel counted once for "
+        f"each structure that it is in; {rows.full.shape[0]} after. {rows.cut.nnz / 1e6:.1f} of "
+        f"{rows.full.nnz / 1e6:.1f} M entries after the cut. Rows in {time.process_time() - began:.1f} CPU-s. "
+        f"Peak memory before the rows: {peak_before:.1f} GB.",
     )
+    name = spec.protocol.name
+    print(page.columns(COLUMNS))
     problem, options = Problem(escalate=escalate), SolverOptions(relax=True)
     planner.once(problem, replace(options, relative_gap=0.5))  # compiles, and prepares the rows
     solution = planner.once(problem, options)
-    print(said("interior, gap 1e-3", solution))
-    print(said("interior, gap 1e-2", planner.once(problem, replace(options, relative_gap=0.01))))
+    print(said(name, "gap 10⁻³", solution))
+    print(said(name, "gap 10⁻²", planner.once(problem, replace(options, relative_gap=1e-2))))
     limits = spec.protocol.constraints
     absolute = {c.name: n for n, c in enumerate(limits) if c.at_most_Gy is not None}
     dearest = max(solution.limits, key=lambda limit: limit.dual_per_Gy if limit.name in absolute else -1.0)
@@ -197,15 +203,23 @@ def real(words: list[str]) -> None:
         other.__dict__.update(
             planner.__dict__, protocol=spec.protocol.model_copy(update={"constraints": constraints})
         )
-        print(said(f"{dearest.name} 3 % less, anew", other.once(problem, options)))
+        print(said(name, f"{dearest.name} 3 % less, anew", other.once(problem, options)))
         # as correction rounds do: its fluence says what the entries cut away give, its prices what they cost
         again = other.once(problem, options, WarmStart(solution))
-        print(said(f"{dearest.name} 3 % less, from the solution", again))
-    print(f"   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB", flush=True)
+        print(said(name, f"{dearest.name} 3 % less, from the solution", again))
+    print(f"\nPeak memory {peak_GB():.1f} GB.", flush=True)
+
+
+def peak_GB() -> float:
+    """Largest memory of the process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def main(words: list[str]) -> None:
-    """Print one block per size and problem."""
+    """Print a table with a block of rows per size and problem."""
+    page.begin("Solver", "Synthetic thoraces of analytic pencil beams with noise. One BLAS thread.")
+    print(page.columns(COLUMNS))
+    sizes = []
     for size in [w for w in words if w in SIZES] or ["mini", "small"]:
         influence, structures = thorax(**SIZES[size])  # type: ignore[arg-type]
         for name, first, changed in (
@@ -214,29 +228,33 @@ def main(words: list[str]) -> None:
         ):
             if {"qp", "isotoxic"} & set(words) and name not in words:
                 continue
-            began, escalate = time.process_time(), name == "isotoxic"
+            began, escalate, title = time.process_time(), name == "isotoxic", f"{size} {name}"
             planner = optimise.Planner(influence, structures, first, oar_rows=OAR_ROWS[size])
-            rows = planner.rows
-            print(
-                f"{size} {name}: {influence.matrix.shape[1]} beamlets, {rows.full.shape[0]} rows "
-                f"({rows.cut.nnz / 1e6:.1f} M entries), rows in {time.process_time() - began:.1f} CPU-s"
-            )
+            rows, rows_s = planner.rows, time.process_time() - began
             problem, options = Problem(escalate=escalate), SolverOptions(relax=True, refinements=0)
             planner.once(problem, replace(options, relative_gap=0.5))  # compiles, and prepares the rows
             solution = planner.once(problem, options)
-            print(said("interior, gap 1e-3", solution))
-            print(said("interior, gap 1e-2", planner.once(problem, replace(options, relative_gap=0.01))))
+            print(said(title, "gap 10⁻³", solution))
+            print(said(title, "gap 10⁻²", planner.once(problem, replace(options, relative_gap=1e-2))))
             other = optimise.Planner.__new__(optimise.Planner)
             other.__dict__.update(planner.__dict__, protocol=changed)
-            print(said("a limit changed, anew", other.once(problem, options)))
-            print(said("a limit changed, from the solution", other.once(problem, options, WarmStart(solution))))
+            print(said(title, "a limit changed, anew", other.once(problem, options)))
+            print(
+                said(title, "a limit changed, from the solution", other.once(problem, options, WarmStart(solution))),
+                flush=True,
+            )
             if "penalty" in words:
                 with threadpool_limits(limits=1, user_api="blas"):
                     reached, excess, cpu_s = penalised(planner, escalate)
-                print(f"   L-BFGS-B: {cpu_s:.1f} CPU-s, objective {reached:.4f}, worst violation {excess:.1e} Gy")
+                print(page.row([title, "L-BFGS-B", f"{cpu_s:.1f}", "", "", f"{reached:.4f}", "", f"{excess:.1e}"]))
             if "clarabel" in words:
-                print(said("clarabel", planner.once(problem, replace(options, solver="clarabel"))))
-            print(f"   peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB", flush=True)
+                print(said(title, "Clarabel", planner.once(problem, replace(options, solver="clarabel"))), flush=True)
+            beamlets, entries = influence.matrix.shape[1], f"{rows.cut.nnz / 1e6:.1f}"
+            sizes.append(
+                page.row([title, beamlets, rows.full.shape[0], entries, f"{rows_s:.1f}", f"{peak_GB():.1f}"])
+            )
+    print("\n" + page.columns(["problem", "beamlets", "rows", "M entries", "rows in CPU-s", "peak GB so far"]))
+    print("\n".join(sizes))
 
 
 if __name__ == "__main__":

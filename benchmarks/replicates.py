@@ -9,10 +9,14 @@ replicates lie within one and two σ of their mean, and the means of corrected a
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import numpy as np
+import page
 import pandas as pd
 
 import mrlinac as mr
@@ -53,11 +57,15 @@ def main() -> None:
     plan = mr.load_result(asked.result)
     for rel_sigma in asked.rel_sigma:
         table = table_of(values_of(plan, rel_sigma, asked.count, asked.threads))
-        print(f"\n{asked.count} replicates, mean σ of voxels {100 * rel_sigma:g} %")
-        print(table.to_string(index=False, float_format=lambda number: f"{number:.3g}"))
-        print(
-            f"all: within 1σ {table['within 1σ'].mean():.2f} (0.68), within 2σ {table['within 2σ'].mean():.2f} (0.95)"
+        within = [f"{table[key].mean():.2f}" for key in ("within 1σ", "within 2σ")]
+        page.begin(
+            "σ against the scatter of replicates",
+            f"{asked.count} replicates, mean σ of voxels {100 * rel_sigma:g} %. All goals: within 1σ {within[0]} "
+            f"(0.68 of a normal distribution), within 2σ {within[1]} (0.95).",
         )
+        print(page.columns(list(table.columns)))
+        for goal, *values in table.itertuples(index=False):
+            print(page.row([goal, *(f"{value:.3g}" for value in values)]))
 
 
 if __name__ == "__main__":

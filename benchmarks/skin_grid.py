@@ -14,9 +14,13 @@ stand beside them. `--photons` sets a number instead, for a quick look. Writes `
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import page as pages
 import pandas as pd
 
 import mrlinac as mr
@@ -102,15 +106,16 @@ def skin_on(
 def page(found: pd.DataFrame) -> str:
     """One row a metric, one column a grid."""
     grids = list(dict.fromkeys(found["grid_mm"]))
-    lines = ["| Gy | " + " | ".join(f"{g:g} mm" for g in grids) + " |", "|---|" + "---|" * len(grids)]
+    lines = ["## The grid and the skin", "", pages.head(), ""]
+    lines.append(pages.columns(["Gy", *(f"{g:g} mm" for g in grids)]))
     for (region, metric), rows in found.groupby(["region", "metric"], sort=False):
         by_grid = rows.set_index("grid_mm")
         parts = ((by_grid.value[g], by_grid.sigma[g], by_grid.raw[g]) for g in grids)
         values = (f"{value:.2f} ± {sigma:.2f}, raw {raw:.2f}" for value, sigma, raw in parts)
-        lines.append(f"| {region} {metric} | " + " | ".join(values) + " |")
+        lines.append(pages.row([f"{region} {metric}", *values]))
     for region, rows in found.groupby("region", sort=False):
         by_grid = rows.drop_duplicates("grid_mm").set_index("grid_mm")
-        lines.append(f"| {region} volume (cc) | " + " | ".join(f"{by_grid.volume_cc[g]:.0f}" for g in grids) + " |")
+        lines.append(pages.row([f"{region} volume, cc", *(f"{by_grid.volume_cc[g]:.0f}" for g in grids)]))
     cost = found.drop_duplicates("grid_mm")
     lines += [
         "",

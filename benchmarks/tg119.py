@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -86,14 +87,14 @@ def value(objectives: list[dict], members: dict[str, np.ndarray], dose_Gy: np.nd
     return total
 
 
-def figures(dose_Gy: np.ndarray, drawn: dict[str, np.ndarray]) -> str:
+METRICS = ("target D95, Gy", "D98", "D5", "core mean, Gy", "D5")
+
+
+def figures(dose_Gy: np.ndarray, drawn: dict[str, np.ndarray]) -> list[str]:
     """The goals' metrics on the structures as drawn; voxels count whole."""
     target, core = dose_Gy[drawn["OuterTarget"]], dose_Gy[drawn["Core"]]
-    d95, d98, d5 = (float(np.percentile(target, p)) for p in (5, 2, 95))
-    return (
-        f"target D95 {d95:.2f} D98 {d98:.2f} D5 {d5:.2f} Gy, core mean {core.mean():.2f} "
-        f"D5 {float(np.percentile(core, 95)):.2f} Gy"
-    )
+    values = (*np.percentile(target, (5, 2, 95)), core.mean(), np.percentile(core, 95))
+    return [f"{value:.2f}" for value in values]
 
 
 def solve(path: Path, gap: float, oar_rows: int | None, cut: float, refinements: int, what_for: str) -> None:
@@ -160,12 +161,18 @@ def solve(path: Path, gap: float, oar_rows: int | None, cut: float, refinements:
             }
         )  # fmt: skip
 
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import page
+
     their_dose = matrix @ theirs
-    print(f"{matrix.shape[1]} bixels, {matrix.nnz / 1e6:.1f} M entries, voxels of " + ", ".join(
-        f"{k} {len(v)}" for k, v in members.items()))  # fmt: skip
-    print(f"pyRadPlan, {about['solver']}: objective {value(objectives, members, their_dose):.3f} (by its own account "
-          f"{about['their_objective']:.3f}), {about['solve_cpu_s']:.1f} CPU-s; {figures(their_dose, drawn)}")  # fmt: skip
-    asked = {"same": ("mrlinac, the same objectives", []), "goals": ("mrlinac, the goals as limits", held)}
+    page.begin("TG119", f"{matrix.shape[1]} bixels, {matrix.nnz / 1e6:.1f} M entries, voxels of " + ", ".join(
+        f"{k} {len(v)}" for k, v in members.items()) + ".")  # fmt: skip
+    print(page.columns(["", "objective", "proven bound", "iterations", "CPU-s", "status", *METRICS]))
+    print(page.row([f"pyRadPlan, {about['solver']}", f"{value(objectives, members, their_dose):.2f}", "",
+                    f"{about['evaluations']} evaluations", f"{about['solve_cpu_s']:.1f}", "",
+                    *figures(their_dose, drawn)]))  # fmt: skip
+    asked = {"same": (f"mrlinac, cut {cut:g}", []), "goals": (f"mrlinac, cut {cut:g}, goals as limits", held)}
+    prices = []
     for what, constraints in asked.values() if what_for == "both" else [asked[what_for]]:
         began = time.process_time()
         planner = optimise.Planner(influence, structures, protocol(constraints), oar_rows=oar_rows, cut=cut)
@@ -173,12 +180,13 @@ def solve(path: Path, gap: float, oar_rows: int | None, cut: float, refinements:
         taken = time.process_time() - began
         dose_Gy, certificate = matrix @ solution.delivery.vector, solution.delivery.certificate
         assert certificate is not None
-        print(f"{what}: objective {value(objectives, members, dose_Gy):.3f}, {taken:.1f} CPU-s with the rows' making "
-              f"({solution.cpu_s:.1f} the last solve), {certificate.iterations} iterations, {certificate.status}, "
-              f"proven bound {certificate.dual_bound:.3f} on {len(solution.row_dose_Gy)} rows; "
-              f"{figures(dose_Gy, drawn)}")  # fmt: skip
-        for limit in solution.limits:
-            print(f"    {limit.name}: {limit.value_Gy:.2f} of {limit.limit_Gy:g} Gy, price {limit.dual_per_Gy:.1f}")
+        print(page.row([what, f"{value(objectives, members, dose_Gy):.2f}", f"{certificate.dual_bound:.2f}",
+                        certificate.iterations, f"{taken:.1f}", certificate.status,
+                        *figures(dose_Gy, drawn)]), flush=True)  # fmt: skip
+        prices += [page.row([limit.name, f"{limit.value_Gy:.2f}", f"{limit.limit_Gy:g}", f"{limit.dual_per_Gy:.1f}"])
+                   for limit in solution.limits]  # fmt: skip
+    if prices:
+        print("\n" + "\n".join([page.columns(["limit", "Gy", "limit, Gy", "price per Gy"]), *prices]))
 
 
 if __name__ == "__main__":

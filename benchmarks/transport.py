@@ -1,6 +1,6 @@
 """How fast the transport is: photons per CPU-second, beamlets, compilation. One run prints all.
 
-python benchmarks/transport.py [--photons 2e6]
+python benchmarks/transport.py [--photons 2e6] [--threads 1 2]
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
+import page
 
 import mrlinac as mr
 from mrlinac.anatomy.grid import Grid
@@ -95,7 +99,7 @@ class Scene:
         return time.process_time() - cpu_s, time.perf_counter() - wall, out
 
 
-def rate(scene: Scene, photons: int, threads: int) -> str:
+def rate(scene: Scene, photons: int, threads: int) -> list[str]:
     """Photons per CPU-second and per second of the wall, without what a run costs once; efficiency.
 
     Efficiency is 1/(relative variance × CPU time) of one voxel, the mean over those above half of the maximum dose.
@@ -108,11 +112,10 @@ def rate(scene: Scene, photons: int, threads: int) -> str:
     dose = np.divide(out.energy_MeV, mass, out=np.zeros_like(mass), where=mass > 0.1 * scene.medium.grid.voxel_cc)
     high = dose > 0.5 * dose.max()
     variance = (out.sigma_MeV[high] ** 2).sum() / (out.energy_MeV[high] ** 2).sum()
-    return (
-        f"{more / cpu_s / 1e6:5.2f} M per CPU-s, {more / wall_s / 1e6:5.2f} M per s of wall, "
-        f"{out.steps / out.primaries:.1f} steps, {out.flights / out.primaries:.1f} flights, "
-        f"efficiency {more / photons / (variance * cpu_s):5.1f} per CPU-s"
-    )
+    return [
+        f"{more / cpu_s / 1e6:.2f}", f"{more / wall_s / 1e6:.2f}", f"{out.steps / out.primaries:.1f}",
+        f"{out.flights / out.primaries:.1f}", f"{more / photons / (variance * cpu_s):.1f}",
+    ]  # fmt: skip
 
 
 def influence_rate(medium: Medium, photons: int) -> str:
@@ -143,16 +146,19 @@ def compile_seconds(folder: str) -> float:
         "b.Scene.of_slab(False, 1.5, 10.0).run(1000, 1); print(time.perf_counter() - t)"
     )
     environment = {**os.environ, "MRLINAC_CACHE_DIR": folder}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=page.ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photons", type=float, default=2e6)
-    photons = int(parser.parse_args().photons)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    options = parser.parse_args()
+    page.begin("Rate of the Monte Carlo", "Voxels of 3 mm.")
     with tempfile.TemporaryDirectory() as folder:
-        print(f"compilation: cold {compile_seconds(folder):.1f} s, warm {compile_seconds(folder):.1f} s")
+        print(f"Compilation: cold {compile_seconds(folder):.1f} s, warm {compile_seconds(folder):.1f} s.\n")
     scenes = {
         "water, 0 T": Scene.of_slab(False, 0.0),
         "water, 1.5 T": Scene.of_slab(False, 1.5),
@@ -160,10 +166,15 @@ def main() -> None:
         "lung slab, 1.5 T": Scene.of_slab(True, 1.5),
         "thorax, 1.5 T": Scene.of_thorax(),
     }
+    print(
+        page.columns(
+            ["", "threads", "M photons per CPU-s", "M per s of wall", "steps", "flights", "efficiency per CPU-s"]
+        )
+    )
     for name, scene in scenes.items():
-        for threads in (1, 2):
-            print(f"{name:16} {threads} thread{'s' * (threads > 1):1}: {rate(scene, photons, threads)}", flush=True)
-    print(f"influence  1.5 T: {influence_rate(slab(False), 20_000)}")
+        for threads in options.threads:
+            print(page.row([name, threads, *rate(scene, int(options.photons), threads)]), flush=True)
+    print(f"\nInfluence at 1.5 T: {influence_rate(slab(False), 20_000)}.")
 
 
 if __name__ == "__main__":

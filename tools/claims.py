@@ -25,12 +25,12 @@ CHAPTERS = {
     "uncertainty": "The uncertainty itself",
 }
 
-HEAD = """# What has been checked, against what
+HEAD = """# Validation: what was checked against what
 
-Made from the records in `docs/claims` by `python tools/claims.py`; each record is written by the test that its command
-runs, when `MRLINAC_CLAIMS=docs/claims` is set. ± is one standard deviation of the Monte Carlo run; where a bar
-says "and 2σ", a value may lie that much beyond it. All of the comparison with
-EGSnrc stands in [benchmarks.md](benchmarks.md), the equations in [theory/transport.md](theory/transport.md).
+This page is made from the records in `docs/claims` by `python tools/claims.py`. Each record is written by the test that its
+command runs, if `MRLINAC_CLAIMS=docs/claims` is set. ± is one standard deviation of the Monte Carlo run. Where a bar says
+"and 2σ", a value may lie that much beyond it. The whole comparison with EGSnrc is in [benchmarks.md](benchmarks.md), the
+equations are in [theory/transport.md](theory/transport.md).
 """
 
 

@@ -47,8 +47,8 @@ def sentences(spec: PlanSpec, segmented: optimise.Segmented | None, delivered: D
     objective, table = segmented.solution.certificate.objective, spec.technique.segments
     most = "" if table is None else f" (at most {table.most})"
     return (
-        f"Segments: {len(delivered)}{most} in {len(delivered.beams)} beams, {delivered.total_mu:.0f} MU per fraction; closed "
-        f"leaves pass {100 * spec.machine.mlc.transmission:g} %.",
-        f"Segmentation, by the model: objective {objective:.4g}; of the fluence {segmented.ideal:.4g}, bound for any set of "
-        f"segments {segmented.bound:.4g}.",
+        f"Segments: {len(delivered)}{most} in {len(delivered.beams)} beams, {delivered.total_mu:.0f} MU per fraction; "
+        f"closed leaves pass {100 * spec.machine.mlc.transmission:g} %.",
+        f"Segmentation, by the model: objective {objective:.4g}; of the fluence {segmented.ideal:.4g}, bound for any "
+        f"set of segments {segmented.bound:.4g}.",
     )
