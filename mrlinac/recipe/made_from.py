@@ -7,7 +7,8 @@ from typing import Any
 from mrlinac.anatomy.patient import Patient
 from mrlinac.anatomy.patient_file import PatientFile
 from mrlinac.dose.dose import Dose
-from mrlinac.provenance import fingerprint
+from mrlinac.dose.influence import Influence
+from mrlinac.provenance import fingerprint, versions
 from mrlinac.recipe.case import source_of
 from mrlinac.recipe.spec import PlanSpec
 
@@ -30,6 +31,38 @@ def made_from(dose: Dose) -> dict[str, Any]:
         "histories": dose.provenance.histories,
         "mean relative sigma above half of the maximum": round(dose.mean_rel_sigma(), 4),
         "remarks": list(dose.provenance.notes),
+    }
+
+
+def record_of_making(spec: PlanSpec, patient: Patient, dose: Dose, influence: Influence) -> dict[str, Any]:
+    """What a plan was made from and with, for the record.
+
+    Parameters
+    ----------
+    spec : PlanSpec
+    patient : Patient
+    dose : Dose
+        The final one.
+    influence : Influence
+
+    Returns
+    -------
+    dict
+        Plain values, for ``result.json``.
+    """
+    return {
+        "fingerprint": fingerprint_of(spec, patient),
+        **made_from(dose),
+        "influence": {
+            "photons per beamlet": spec.numerics.photons_per_beamlet,
+            "beamlets": len(influence.columns),
+            "entries": int(influence.matrix.nnz),
+            "mean relative sigma": round(influence.rel_sigma, 4),
+            "remarks": list(influence.provenance.notes),
+        },
+        "seed": spec.numerics.seed,
+        "overrides": {key: value for key, value in spec.applied.items() if not key.startswith("patient.")},
+        "versions": versions(),
     }
 
 

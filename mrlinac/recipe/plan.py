@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 from mrlinac import optimise, transport
 from mrlinac.anatomy.patient import Patient
-from mrlinac.dose.dose import Dose
 from mrlinac.dose.sampled import Sampled
-from mrlinac.machine.delivery import Delivery, Fluence, Segments
-from mrlinac.provenance import versions
+from mrlinac.machine.delivery import Fluence, Segments
 from mrlinac.recipe import isotoxic, judge, rounds, segments
 from mrlinac.recipe.case import Case
 from mrlinac.recipe.check import check
+from mrlinac.recipe.forward import ForwardDoses
 from mrlinac.recipe.influence import influence_of
-from mrlinac.recipe.made_from import fingerprint_of, made_from, stream_seed
+from mrlinac.recipe.made_from import record_of_making
 from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.spec import PlanSpec
 from mrlinac.recipe.stages import Progress, Stages, silent
@@ -78,50 +76,23 @@ def make_plan(
     with stages.stage("influence") as tell:
         influence = influence_of(spec, case, tell=tell, store=store, threads=threads)
 
-    def forward(delivery: Delivery, rel_sigma: float, seed: int, stage: str) -> Dose:
-        with stages.stage(stage) as tell:
-            return transport.dose(
-                case.medium,
-                delivery,
-                spec.machine,
-                field_xyz_T=case.field_xyz_T,
-                target_rel_sigma=rel_sigma,
-                seed=seed,
-                threads=threads,
-                device=device,
-                progress=tell,
-            )
-
-    # Each round's forward dose has a stream of its own, so that the noise of one is not planned into the next. A plan
-    # without corrections has one forward dose only, which is then the final one.
-    round_number = itertools.count()
-    most, final = numerics.correction_rounds, (numerics.final_rel_sigma, "final dose")
-    sigma, what = (numerics.correction_rel_sigma, "correction dose") if most else final
-
-    def one_fraction(delivery: Delivery) -> Dose:
-        return forward(delivery, sigma, stream_seed(numerics.seed, "round", next(round_number)), what)
-
+    forward = ForwardDoses(spec, case, stages, threads, device)
+    most = numerics.correction_rounds
+    loop = optimise.correct if protocol.escalation is None else optimise.escalate
     with stages.stage("optimise") as tell:
         planner = optimise.Planner(
             influence, case.structures, protocol, oar_rows=numerics.oar_rows, target_rows=numerics.target_rows
         )
         # A limit that cannot be met is exceeded as little as possible, and reported.
         options = optimise.SolverOptions(relax=True, progress=tell)
-        loop = optimise.correct if protocol.escalation is None else optimise.escalate
-        planned: optimise.Planned = loop(planner, one_fraction, rounds=most, options=options)
-        fluence = planned.unscaled
-        assert isinstance(fluence, Fluence)  # the influence's columns are beamlets
-    segmented = None
+        planned: optimise.Planned = loop(planner, forward.round, rounds=most, options=options)
+    ideal, segmented = planned, None
     if spec.technique.segments is not None:
         with stages.stage("segments") as tell:
             options = optimise.SolverOptions(relax=True, progress=tell)
-            segmented = segments.of_plan(spec, planned, options)
-            floor = protocol.prescription
-            planner = segmented.planner.at(floor.dose_Gy, floor.fractions).asking(protocol)
-            planned = loop(planner, one_fraction, rounds=most, options=options)
-    fraction_dose = (
-        forward(planned.unscaled, final[0], stream_seed(numerics.seed, "final"), final[1]) if most else None
-    )
+            segmented = segments.of_plan(spec, ideal, options)
+            planned = loop(segments.planner_of(segmented, protocol), forward.round, rounds=most, options=options)
+    fraction_dose = forward.final(planned.unscaled)
 
     with stages.stage("judge"):
         structures = case.structures
@@ -130,8 +101,6 @@ def make_plan(
         finished = planned.finish(protocol, anew)
         record = isotoxic.record_of(planned, finished, protocol)
         course, delivered = replace(finished.course, air=air), finished.delivery
-        if isinstance(delivered, Fluence):
-            fluence = delivered
         duals = {limit.name: limit.dual_per_Gy for limit in planned.solution.limits}
         judgement = judge.tables(finished.protocol, course, structures, duals)
 
@@ -144,11 +113,14 @@ def make_plan(
         medium=case.medium,
         isocentre_xyz_mm=case.isocentre_xyz_mm,
         field_xyz_T=case.field_xyz_T,
-        fluence=fluence,
-        segments=delivered if isinstance(delivered, Segments) else None,
+        fluence=cast(
+            Fluence, delivered if segmented is None else ideal.delivery
+        ),  # the influence's columns are beamlets
+        segments=None if segmented is None else cast(Segments, delivered),
         dose=course.dose,
         sampled_dose=course,
         **judgement,
+        fluence_goals=segments.goals_before(segmented, ideal, protocol, structures, air),
         history=rounds.rounds_table(planned),
         escalation=record,
         timing=stages.table(),
@@ -162,18 +134,5 @@ def make_plan(
             rounds.rounds_sentence(planned.comparisons, most),
             judge.skin_sentence(judgement["skin"], finished.protocol.prescription.dose_Gy, structures),
         ),
-        made_from={
-            "fingerprint": fingerprint_of(spec, patient),
-            **made_from(course.dose),
-            "influence": {
-                "photons per beamlet": numerics.photons_per_beamlet,
-                "beamlets": case.beamlets,
-                "entries": int(influence.matrix.nnz),
-                "mean relative sigma": round(influence.rel_sigma, 4),
-                "remarks": list(influence.provenance.notes),
-            },
-            "seed": numerics.seed,
-            "overrides": {key: value for key, value in spec.applied.items() if not key.startswith("patient.")},
-            "versions": versions(),
-        },
+        made_from=record_of_making(spec, patient, course.dose, influence),
     )

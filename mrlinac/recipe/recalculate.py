@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from mrlinac import transport
 from mrlinac.anatomy.grid import Triple
@@ -106,6 +107,7 @@ def recalculate(
         dose=course.dose,
         sampled_dose=course,
         **judgement,
+        fluence_goals=pd.DataFrame(),  # they are of the plan's own field
         timing=stages.table(),
         statements=(
             *sentences,

@@ -77,6 +77,8 @@ class PlanResult:
         that was made before there were models.
     escalation : EscalationRecord or None
         Of an isotoxic plan: the prescription found, the convex bound, what drove it.
+    fluence_goals : DataFrame
+        Of a plan in segments: the goals of the fluence that it was made from, on the last forward dose of that fluence.
     writers : tuple of functions
         Called by :meth:`save` with the result and the folder.
     sampled_dose : Sampled or None
@@ -104,6 +106,7 @@ class PlanResult:
     models: pd.DataFrame = field(default_factory=pd.DataFrame)
     escalation: EscalationRecord | None = None
     segments: Segments | None = None
+    fluence_goals: pd.DataFrame = field(default_factory=pd.DataFrame)
     writers: tuple[Writer, ...] = field(default=(), repr=False)
     sampled_dose: Sampled | None = field(default=None, repr=False, compare=False)
 

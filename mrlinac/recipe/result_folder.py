@@ -38,9 +38,9 @@ from mrlinac.spec import read_toml, validate
 FORMAT = 2
 """Of ``result.json`` and the arrays beside it: raised where an older version would read them wrong."""
 
-TABLES = ("goals", "constraints", "skin", "history", "timing", "models")
-LATER_TABLES = ("models",)
-"""Tables that results made by earlier versions do not have."""
+TABLES = ("goals", "constraints", "skin", "history", "timing", "models", "fluence_goals")
+OPTIONAL_TABLES = ("models", "fluence_goals")
+"""Tables that some results do not have: those of earlier versions, and of plans that are a fluence."""
 
 
 def save(result: PlanResult, folder: Path, *, overwrite: bool, figures: bool) -> Path:
@@ -181,6 +181,8 @@ def _write_files(result: PlanResult, folder: Path) -> None:
     with writing(folder / "plan.resolved.toml"):
         (folder / "plan.resolved.toml").write_text(tomli_w.dumps(resolved), encoding="utf-8")
     for name in TABLES:
+        if name == "fluence_goals" and result.segments is None:
+            continue
         with writing(folder / f"{name}.csv"):
             getattr(result, name).to_csv(folder / f"{name}.csv", index=False)
     sigma, batches = result.dose.rel_sigma, result.dose.batches
@@ -400,7 +402,7 @@ def _part_of(whole: Grid, part: Grid) -> tuple[slice, ...] | None:
 
 def _table(path: Path) -> pd.DataFrame:
     """A table as it was saved; an empty text is a text, not a number that is missing."""
-    if path.stem in LATER_TABLES and not path.is_file():
+    if path.stem in OPTIONAL_TABLES and not path.is_file():
         return pd.DataFrame()
     try:
         table = pd.read_csv(path, dtype={"reason": str})  # mostly empty, so its type cannot be seen from the file

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pandas as pd
+
 from mrlinac import optimise
+from mrlinac.anatomy.structures import StructureSet
+from mrlinac.dose.sampled import Air
 from mrlinac.machine.delivery import Delivery, Segments
+from mrlinac.protocol.model import Protocol
+from mrlinac.recipe import judge
 from mrlinac.recipe.spec import PlanSpec
 
 
@@ -26,6 +34,53 @@ def of_plan(spec: PlanSpec, planned: optimise.Planned, options: optimise.SolverO
     assert table is not None  # the recipe asks only then
     limits = optimise.SegmentLimits(table.most, table.min_area_cm2, table.min_mu)
     return optimise.generate(planned.planner, spec.machine.mlc, planned.solution, limits=limits, options=options)
+
+
+def planner_of(segmented: optimise.Segmented, protocol: Protocol) -> optimise.Planner:
+    """The planner whose columns are the segments, asking what the protocol asks, for the rounds with forward doses.
+
+    Parameters
+    ----------
+    segmented : Segmented
+    protocol : Protocol
+        At its own prescription: an isotoxic plan escalates again.
+
+    Returns
+    -------
+    Planner
+    """
+    prescription = protocol.prescription
+    return segmented.planner.at(prescription.dose_Gy, prescription.fractions).asking(protocol)
+
+
+def goals_before(
+    segmented: optimise.Segmented | None,
+    ideal: optimise.Planned,
+    protocol: Protocol,
+    structures: StructureSet,
+    air: Air | None,
+) -> pd.DataFrame:
+    """The goals of the fluence that the segments were made from, on its last forward dose.
+
+    Parameters
+    ----------
+    segmented : Segmented or None
+        None where the plan is a fluence: the table is empty.
+    ideal : Planned
+        The fluence plan.
+    protocol : Protocol
+    structures : StructureSet
+    air : Air or None
+
+    Returns
+    -------
+    DataFrame
+        As :func:`mrlinac.recipe.judge.goals_table`.
+    """
+    if segmented is None:
+        return pd.DataFrame()
+    finished = ideal.finish(protocol)
+    return judge.goals_table(finished.protocol, replace(finished.course, air=air), structures)
 
 
 def sentences(spec: PlanSpec, segmented: optimise.Segmented | None, delivered: Delivery) -> tuple[str, ...]:

@@ -505,7 +505,8 @@ def result_of(machine: str, fingerprint_: str = "f", position: str = "HFS"):
     """As much of a plan's result as a recalculation's fingerprint asks for."""
     beamlet_map = replace(beamlets(), beam=replace(beamlets().beam, position=position))
     fluence = Fluence((beamlet_map,), (np.ones(2),))
-    return SimpleNamespace(spec=load_plan(f"{machine}-66in33"), fingerprint=fingerprint_, fluence=fluence)
+    spec = load_plan(f"{machine}-66in33")
+    return SimpleNamespace(spec=spec, fingerprint=fingerprint_, fluence=fluence, delivery=fluence)
 
 
 def test_recalculations_in_other_fields_or_of_other_plans_are_told_apart():

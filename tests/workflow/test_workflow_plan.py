@@ -16,7 +16,7 @@ from dicompylercore.dvh import DVH
 import mrlinac as mr
 from mrlinac import dicom
 from mrlinac.errors import DataError, DiskError
-from mrlinac.recipe import made_from
+from mrlinac.recipe import made_from, result_folder
 from mrlinac.recipe.result_folder import load_result
 
 
@@ -274,5 +274,7 @@ def test_a_result_of_a_later_format_is_refused_in_a_sentence(saved, tmp_path):
     record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     for given in (record["format"] + 1, None):
         (folder / "result.json").write_text(json.dumps({**record, "format": given}), encoding="utf-8")
-        with pytest.raises(DataError, match=rf"has format {given}; this version of mrlinac reads up to 1"):
+        with pytest.raises(
+            DataError, match=rf"has format {given}; this version of mrlinac reads up to {result_folder.FORMAT}"
+        ):
             mr.load_result(folder)

@@ -67,6 +67,11 @@ class Planned(Interface):
     """What the recipe asks of either loop."""
 
     @property
+    def delivery(self) -> Delivery:
+        """The delivery of one fraction, scaled to the prescription by the rounds' forward dose."""
+        ...
+
+    @property
     def unscaled(self) -> Delivery:
         """The delivery of one fraction as it was planned, for another forward dose."""
         ...

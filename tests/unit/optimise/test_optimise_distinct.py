@@ -408,6 +408,7 @@ def test_the_offset_is_the_mean_of_all_rounds_before(patient, monkeypatch):
     monkeypatch.setattr(correction, "nothing_left", lambda *_: False)
     done = optimise.correct(planner, forward, rounds=2, options=SolverOptions(relax=True))
     differences = [33 * (forward_Gy - model_Gy) for model_Gy, forward_Gy in given]
+    seen.pop()  # the planner of the chosen round, for what follows
     assert len(seen) == len(differences) >= 3
     assert seen[0] is None
     for number in range(1, len(seen)):

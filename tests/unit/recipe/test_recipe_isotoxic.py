@@ -61,7 +61,7 @@ def test_the_record_of_an_escalation_takes_each_number_from_its_own_place():
         prices={"cord": 0.5, "lungs": 1e-5}, bound_Gy=71.0, restricted_Gy=69.0, second_pass_Gy=70.0
     )
     rounds = [SimpleNamespace(highest=best, aimed_Gy=aimed_Gy) for aimed_Gy in (71.0, 69.3, 68.0)]
-    planned = optimise.Escalated(None, None, None, None, tuple(rounds), 1)
+    planned = optimise.Escalated(None, None, None, None, tuple(rounds), 1, None)
     limits = (OrganLimit("cord", 47.0, 68.5), OrganLimit("lungs", 18.2, 74.0), OrganLimit("heart", 40.0, math.inf))
     allowed = optimise.AllowedPrescription(68.4, 31, 68.5, "cord", True, (), 5.4, 4.6, limits)
     escalation = Escalation(by="dose", cap_Gy=73.0, step_Gy=0.1, slip_percent=1.0, source="test")
