@@ -6,7 +6,7 @@ prescription, and what was proven of it.
 
 from __future__ import annotations
 
-from mrlinac.optimise.aperture.column_generation import Segmented, SegmentLimits, generate
+from mrlinac.optimise.aperture.column_generation import Segmented, SegmentLimits, generate, polished
 from mrlinac.optimise.loop.allowed_prescription import MOST_SCALING, AllowedPrescription, prescribe_allowed
 from mrlinac.optimise.loop.correction import Correction, Round, correct, normalise
 from mrlinac.optimise.loop.escalation import Escalated, EscalationRound, Highest, escalate, highest
@@ -44,6 +44,7 @@ __all__ = [
     "generate",
     "highest",
     "normalise",
+    "polished",
     "prescribe_allowed",
     "priority_sentences",
 ]

@@ -101,11 +101,21 @@ class Planner:
 
     def _row_matrix(self) -> RowMatrix:
         if self._matrix is None:
-            rows = self.rows
-            index = np.concatenate([_index_of_rows(scenario) for scenario in rows.scenarios])
-            keys = self.nominal.influence.columns.tile_keys()
-            self._matrix = RowMatrix(rows.cut, morton(index), rows.reference_mu, keys)
+            self._matrix = self._as_row_matrix(self.rows.cut)
         return self._matrix
+
+    def full_row_matrix(self) -> RowMatrix:
+        """All entries of the influence on the rows, per even fluence; made anew at each call.
+
+        Returns
+        -------
+        RowMatrix
+        """
+        return self._as_row_matrix(self.rows.full)
+
+    def _as_row_matrix(self, matrix: sp.csr_array) -> RowMatrix:
+        index = np.concatenate([_index_of_rows(scenario) for scenario in self.rows.scenarios])
+        return RowMatrix(matrix, morton(index), self.rows.reference_mu, self.nominal.influence.columns.tile_keys())
 
     # -- the same rows, asked otherwise -------------------------------------------------------------------------
     def at(self, dose_Gy: float, fractions: float) -> Planner:

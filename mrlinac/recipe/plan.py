@@ -90,7 +90,7 @@ def make_plan(
     if spec.technique.segments is not None:
         with stages.stage("segments") as tell:
             options = optimise.SolverOptions(relax=True, progress=tell)
-            segmented = segments.of_plan(spec, ideal, options)
+            segmented = segments.of_plan(spec, ideal, forward, options)
             planned = loop(segments.planner_of(segmented, protocol), forward.round, rounds=most, options=options)
     fraction_dose = forward.final(planned.unscaled)
 

@@ -12,11 +12,17 @@ from mrlinac.dose.sampled import Air
 from mrlinac.machine.delivery import Delivery, Segments
 from mrlinac.protocol.model import Protocol
 from mrlinac.recipe import judge
+from mrlinac.recipe.forward import ForwardDoses
 from mrlinac.recipe.spec import PlanSpec
 
 
-def of_plan(spec: PlanSpec, planned: optimise.Planned, options: optimise.SolverOptions) -> optimise.Segmented:
+def of_plan(
+    spec: PlanSpec, planned: optimise.Planned, forward: ForwardDoses, options: optimise.SolverOptions
+) -> optimise.Segmented:
     """Segments for the prescription that a fluence plan was made for.
+
+    Where the plan has correction rounds, a forward dose of the segments says what the model of beamlets got wrong, and
+    leaf positions and MU are found again with it.
 
     Parameters
     ----------
@@ -24,6 +30,7 @@ def of_plan(spec: PlanSpec, planned: optimise.Planned, options: optimise.SolverO
         Whose technique has a table ``segments``.
     planned : Planned
         The fluence plan.
+    forward : ForwardDoses
     options : SolverOptions
 
     Returns
@@ -33,7 +40,11 @@ def of_plan(spec: PlanSpec, planned: optimise.Planned, options: optimise.SolverO
     table = spec.technique.segments
     assert table is not None  # the recipe asks only then
     limits = optimise.SegmentLimits(table.most, table.min_area_cm2, table.min_mu)
-    return optimise.generate(planned.planner, spec.machine.mlc, planned.solution, limits=limits, options=options)
+    made = optimise.generate(planned.planner, spec.machine.mlc, planned.solution, limits=limits, options=options)
+    if not spec.numerics.correction_rounds:
+        return made
+    course = forward.round(made.segments).course(made.planner.protocol.prescription.fractions)
+    return optimise.polished(made, course.dose_Gy - made.planner.influence_Gy(made.segments), options=options)
 
 
 def planner_of(segmented: optimise.Segmented, protocol: Protocol) -> optimise.Planner:

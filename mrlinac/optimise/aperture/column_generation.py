@@ -10,7 +10,8 @@ sum of beamlets' doses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,8 +21,9 @@ from mrlinac.errors import SolverError
 from mrlinac.machine.delivery import Beamlets, Segments
 from mrlinac.machine.model import Mlc
 from mrlinac.optimise import canonical
+from mrlinac.optimise.aperture.descent import Descent, OpenRows
 from mrlinac.optimise.aperture.lattice import LeafLattice
-from mrlinac.optimise.aperture.pricing import Aperture, LeafRules, best_aperture, leaf_slopes, moved
+from mrlinac.optimise.aperture.pricing import Aperture, LeafRules, best_aperture
 from mrlinac.optimise.planner import Planner
 from mrlinac.optimise.problem import Problem, SolverOptions
 from mrlinac.optimise.solution import COLD, Solution, WarmStart
@@ -32,10 +34,14 @@ ADDED = 3
 """Most apertures that join the master problem at a time."""
 UNUSED = 1e-3
 """A segment of less than this share of the largest MU leaves the master problem."""
-MOST_REFINED = 60
-"""Most steps of all leaves together; each costs one solve of the master problem."""
-FIRST_MOVE, LEAST_MOVE = 0.3, 0.01
-"""Mean size of the first step, and of the least, in beamlets."""
+MOST_REFINED, DESCENT_STEPS = 3, 150
+"""Most descents of leaves and MU between two additions, each followed by a master problem, and steps of each."""
+WORTH_REFINING = 1e-2
+"""Leaves are moved again where the last time lowered the objective by this share of it."""
+PASSES = 3
+"""Most times that segments are added after leaves were refined and segments of few MU left out."""
+USED = 0.5
+"""At the limit of their number a segment of less than this share of the smallest MU makes room."""
 WORTH = 1e-4
 """An aperture is worth adding while it could lower the objective by this share of it."""
 
@@ -73,6 +79,11 @@ class Segmented:
         Objective of the fluence, and what no fluence, and so no set of segments, goes below.
     history : tuple of (segments, objective)
         Of each master problem.
+    beamlets : Planner
+        Whose columns are the beamlets that the segments open.
+    apertures : tuple of (beam, Aperture)
+        Of each segment.
+    limits : SegmentLimits
     """
 
     planner: Planner
@@ -80,6 +91,9 @@ class Segmented:
     ideal: float
     bound: float
     history: tuple[tuple[int, float], ...]
+    beamlets: Planner = field(repr=False)
+    apertures: tuple[tuple[int, Aperture], ...] = field(repr=False)
+    limits: SegmentLimits = SegmentLimits()
 
     @property
     def segments(self) -> Segments:
@@ -120,99 +134,171 @@ def generate(
     """
     limits, options = limits or SegmentLimits(), replace(options or SolverOptions(), relax=True, ceiling=False)
     fluence = planner.once(fluence.problem, replace(options, progress=None), WarmStart(fluence))
-    columns = planner.nominal.influence.columns
-    if not isinstance(columns, Beamlets):
-        raise ValueError("segments are made of beamlets")
-    lattices = _lattices(columns, mlc)
-    rules = [_rules(lattice, mlc, limits) for lattice in lattices]
-    chosen = [(beam, whole) for beam, lattice in enumerate(lattices) if (whole := lattice.whole()) is not None]
+    search = _Search.of(planner, mlc, fluence.problem, limits, options)
+    whole = ((beam, lattice.whole()) for beam, lattice in enumerate(search.lattices))
+    chosen = [(beam, aperture) for beam, aperture in whole if aperture is not None]
     if not chosen:
         raise SolverError("no aperture can be formed: the beamlets leave no open row")
-    pricing = _Pricing(planner, fluence.problem)
-    fast = replace(options, relative_gap=max(MASTER_GAP, options.relative_gap), progress=None)
-    history: list[tuple[int, float]] = []
-    mu = np.zeros(len(chosen))
-    master, solution = _solve(planner, lattices, chosen, mlc, fluence.problem, fast, None)
-    for _ in range(4 * limits.most):
-        history.append((len(chosen), solution.certificate.objective))
-        if options.progress is not None:
-            options.progress(min(len(chosen), limits.most), limits.most, f"segments: {len(chosen)}")
-        reduced = pricing.reduced_cost(solution)
-        priced = []
-        for beam, (lattice, rule) in enumerate(zip(lattices, rules, strict=True)):
-            aperture = best_aperture(lattice.costs(reduced), rule, lattice.usable)
-            if aperture is None:
-                continue
-            used, share = lattice.parts(aperture, mlc.transmission)
-            priced.append((float(reduced[used] @ share), beam, aperture))
-        known = {_key(beam, aperture) for beam, aperture in chosen}
-        priced = sorted((p for p in priced if p[0] < 0 and _key(p[1], p[2]) not in known), key=lambda p: p[0])
-        mu = solution.mu
-        worth = WORTH * max(abs(solution.certificate.objective), 1e-6) / max(float(mu.max()), 1e-9)
-        room = limits.most - len(chosen)
-        new = [(beam, aperture) for cost, beam, aperture in priced[: min(ADDED, room)] if -cost > worth]
-        kept = [k for k in range(len(chosen)) if mu[k] > UNUSED * mu.max()]
-        if not new and (room > 0 or len(kept) == len(chosen)):
-            break
-        if not new:  # at the limit: what is not used makes room
-            chosen, mu = [chosen[k] for k in kept], mu[kept]
-        chosen, mu = [*chosen, *new], np.concatenate([mu, np.zeros(len(new))])
-        master, solution = _solve(planner, lattices, chosen, mlc, fluence.problem, fast, _warm(solution, mu))
-    exact = replace(options, progress=None)
-    while True:
-        chosen, solution = _refined(planner, lattices, rules, chosen, solution, pricing, fast)
-        master, solution = _solve(
-            planner, lattices, chosen, mlc, fluence.problem, exact, _warm(solution, solution.mu)
-        )
-        keep = [k for k in range(len(chosen)) if solution.mu[k] >= limits.min_mu]
-        if len(keep) == len(chosen) or not keep:
-            break
-        chosen, mu = [chosen[k] for k in keep], solution.mu[keep]
-        master, solution = _solve(planner, lattices, chosen, mlc, fluence.problem, fast, _warm(solution, mu))
-    history.append((len(chosen), solution.certificate.objective))
+    settled = search.settled(chosen, search.solved(chosen))
     proof = fluence.certificate
-    return Segmented(master, solution, proof.objective, proof.dual_bound, tuple(history))
+    return replace(settled, ideal=proof.objective, bound=proof.dual_bound)
 
 
-def _refined(
-    planner: Planner,
-    lattices: Sequence[LeafLattice],
-    rules: Sequence[LeafRules],
-    chosen: list[tuple[int, Aperture]],
-    solution: Solution,
-    pricing: _Pricing,
-    options: SolverOptions,
-) -> tuple[list[tuple[int, Aperture]], Solution]:
-    """Move leaves down the slope that the multipliers give, and keep what lowers the objective.
+def polished(
+    segmented: Segmented, offset_Gy: NDArray[np.floating], *, options: SolverOptions | None = None
+) -> Segmented:
+    """Leaf positions and MU after a forward dose of the segments.
 
-    A steepest-descent step in all leaf positions, after which the MU are optimal again; shorter where it does not help.
+    Parameters
+    ----------
+    segmented : Segmented
+    offset_Gy : float array [z, y, x]
+        What the forward dose of the course had beyond the model's dose of the same segments.
+    options : SolverOptions, optional
+
+    Returns
+    -------
+    Segmented
+        With as many segments, or fewer.
     """
-    mlc, problem = lattices[0].mlc, solution.problem
-    length = FIRST_MOVE
-    for _ in range(MOST_REFINED):
-        reduced, mu = pricing.reduced_cost(solution), solution.mu
-        sloped = [
-            leaf_slopes(aperture, lattices[beam].costs(reduced), lattices[beam].usable) for beam, aperture in chosen
-        ]
-        slopes = [mu[k] * slope for k, (slope, _) in enumerate(sloped)]
-        scale = np.sqrt(np.mean(np.concatenate([slope[slope < 0] for slope in slopes] or [np.ones(1)]) ** 2))
-        if not np.isfinite(scale) or scale <= 0:
-            break
-        tried = []
-        for (beam, aperture), slope, (_, reach) in zip(chosen, slopes, sloped, strict=True):
-            steps = np.sign(reach) * np.minimum(np.abs(reach), -length * slope / scale)
-            tried.append((beam, moved(aperture, steps, rules[beam])))
-        _, after = _solve(planner, lattices, tried, mlc, problem, options, _warm(solution, mu))
-        gain = solution.certificate.objective - after.certificate.objective
-        if gain > 0:
-            chosen, solution, length = tried, after, 1.5 * length
-            if gain < WORTH * abs(after.certificate.objective):
+    options = replace(options or SolverOptions(), relax=True, ceiling=False)
+    planner, before = segmented.beamlets.with_offset(offset_Gy), segmented.solution
+    search = _Search.of(planner, segmented.segments.mlc, before.problem, segmented.limits, options)
+    chosen = list(segmented.apertures)
+    settled = search.settled(chosen, search.solved(chosen, _warm(before, before.mu)))
+    history = (*segmented.history, *settled.history)
+    return replace(settled, ideal=segmented.ideal, bound=segmented.bound, history=history)
+
+
+Chosen = list[tuple[int, Aperture]]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for apertures of one problem."""
+
+    planner: Planner
+    lattices: Sequence[LeafLattice]
+    rules: Sequence[LeafRules]
+    mlc: Mlc
+    problem: Problem
+    limits: SegmentLimits
+    options: SolverOptions
+
+    @classmethod
+    def of(
+        cls, planner: Planner, mlc: Mlc, problem: Problem, limits: SegmentLimits, options: SolverOptions
+    ) -> _Search:
+        """Over the beamlets of a planner."""
+        columns = planner.nominal.influence.columns
+        if not isinstance(columns, Beamlets):
+            raise ValueError("segments are made of beamlets")
+        lattices = _lattices(columns, mlc)
+        return cls(planner, lattices, [_rules(one, mlc, limits) for one in lattices], mlc, problem, limits, options)
+
+    @cached_property
+    def pricing(self) -> _Pricing:
+        return _Pricing(self.planner, self.problem)
+
+    @cached_property
+    def descent(self) -> Descent:
+        offsets_Gy = [scenario.offset_Gy for scenario in self.planner.scenarios]
+        programme = canonical.build(self.planner.rows, self.planner.protocol, self.problem, offsets_Gy)
+        return Descent.of(programme, self.planner.full_row_matrix(), self.mlc.transmission)
+
+    @cached_property
+    def fast(self) -> SolverOptions:
+        """While apertures are sought."""
+        return replace(self.options, relative_gap=max(MASTER_GAP, self.options.relative_gap), progress=None)
+
+    def settled(self, chosen: Chosen, solution: Solution) -> Segmented:
+        """Segments added, leaves refined, segments of few MU left out, in turns; at last the MU to the options' own gap."""
+        history: list[tuple[int, float]] = []
+        for passes in range(PASSES + 1):
+            if passes < PASSES:
+                chosen, solution = self.grown(chosen, solution, history)
+            chosen, solution = self.refined(chosen, solution)
+            keep = [k for k in range(len(chosen)) if solution.mu[k] >= self.limits.min_mu]
+            if not keep or (len(keep) == len(chosen) and passes < PASSES):
                 break
-        elif length < LEAST_MOVE:
-            break
-        else:
-            length /= 3
-    return chosen, solution
+            if len(keep) < len(chosen):
+                chosen, mu = [chosen[k] for k in keep], solution.mu[keep]
+                solution = self.solved(chosen, _warm(solution, mu))
+        while True:
+            chosen = [(beam, self.lattices[beam].snapped(aperture)) for beam, aperture in chosen]
+            master, solution = self.master(chosen, replace(self.options, progress=None), _warm(solution, solution.mu))
+            keep = [k for k in range(len(chosen)) if solution.mu[k] >= self.limits.min_mu]
+            if len(keep) == len(chosen) or not keep:
+                break
+            chosen, mu = [chosen[k] for k in keep], solution.mu[keep]
+            solution = self.solved(chosen, _warm(solution, mu))
+        history.append((len(chosen), solution.certificate.objective))
+        return Segmented(master, solution, np.nan, np.nan, tuple(history), self.planner, tuple(chosen), self.limits)
+
+    def grown(self, chosen: Chosen, solution: Solution, history: list[tuple[int, float]]) -> tuple[Chosen, Solution]:
+        """Apertures of most negative reduced cost added, while there is room and they are worth it."""
+        most, full = self.limits.most, np.inf
+        for _ in range(2 * most):
+            objective, mu, room = solution.certificate.objective, solution.mu, most - len(chosen)
+            history.append((len(chosen), objective))
+            if self.options.progress is not None:
+                self.options.progress(min(len(chosen), most), most, f"segments: {len(chosen)}")
+            if not room:  # at the limit: what is not used makes room, while that helps
+                kept = [k for k in range(len(chosen)) if mu[k] > max(UNUSED * mu.max(), USED * self.limits.min_mu)]
+                if len(kept) == len(chosen) or full - objective < WORTH * abs(objective):
+                    break
+                full, chosen, mu = objective, [chosen[k] for k in kept], mu[kept]
+            new = self.worthy(chosen, solution)[: min(ADDED, most - len(chosen))]
+            if not new:
+                break
+            chosen = [*chosen, *new]
+            solution = self.solved(chosen, _warm(solution, np.concatenate([mu, np.zeros(len(new))])))
+        return chosen, solution
+
+    def worthy(self, chosen: Chosen, solution: Solution) -> Chosen:
+        """New apertures, the best first, that could lower the objective by enough to be worth a segment."""
+        reduced = self.pricing.reduced_cost(solution)
+        known = {_key(beam, aperture) for beam, aperture in chosen}
+        priced = []
+        for beam, (lattice, rule) in enumerate(zip(self.lattices, self.rules, strict=True)):
+            aperture = best_aperture(lattice.costs(reduced), rule, lattice.usable)
+            if aperture is None or _key(beam, aperture) in known:
+                continue
+            used, share = lattice.parts(aperture, self.mlc.transmission)
+            priced.append((float(reduced[used] @ share), beam, aperture))
+        worth = WORTH * max(abs(solution.certificate.objective), 1e-6) / max(float(solution.mu.max()), 1e-9)
+        return [(beam, aperture) for cost, beam, aperture in sorted(priced, key=lambda p: p[0]) if -cost > worth]
+
+    def refined(self, chosen: Chosen, solution: Solution) -> tuple[Chosen, Solution]:
+        """Leaves and MU moved together, while it lowers the objective of the master problem."""
+        for _ in range(MOST_REFINED):
+            rows = OpenRows.of(chosen, self.lattices, self.rules)
+            edges, mu = self.descent.down(chosen, rows, solution.mu, solution.dual, DESCENT_STEPS)
+            tried = rows.apertures(chosen, edges, self.rules)
+            after = self.solved(tried, _warm(solution, mu))
+            gain = solution.certificate.objective - after.certificate.objective
+            if gain <= 0:
+                break
+            chosen, solution = tried, after
+            if gain < WORTH_REFINING * abs(after.certificate.objective):
+                break
+        return chosen, solution
+
+    def solved(self, chosen: Chosen, warm: WarmStart = COLD) -> Solution:
+        """The MU of segments, to the gap of the search."""
+        return self.master(chosen, self.fast, warm)[1]
+
+    def master(self, chosen: Chosen, options: SolverOptions, warm: WarmStart) -> tuple[Planner, Solution]:
+        """The master problem over the apertures chosen."""
+        parts = [self.lattices[beam].parts(aperture, self.mlc.transmission) for beam, aperture in chosen]
+        pointers = np.concatenate([[0], np.cumsum([len(used) for used, _ in parts])])
+        combined = sp.csc_array(
+            (np.concatenate([share for _, share in parts]), np.concatenate([used for used, _ in parts]), pointers),
+            shape=(self.planner.rows.columns, len(chosen)),
+        )
+        made = tuple(self.lattices[beam].segment(aperture, 1.0) for beam, aperture in chosen)
+        master = self.planner.combination(Segments(made, self.mlc), combined)
+        return master, master.once(self.problem, options, warm)
 
 
 def _lattices(columns: Beamlets, mlc: Mlc) -> list[LeafLattice]:
@@ -249,27 +335,6 @@ class _Pricing:
         """Derivative of the Lagrangian by the MU of each beamlet, without the smoothness term; shape (beamlets,)."""
         assert solution.row_price is not None  # the interior-point method says
         return np.asarray(self.linear + self.full.T @ solution.row_price + self.limits.T @ solution.dual)
-
-
-def _solve(
-    planner: Planner,
-    lattices: Sequence[LeafLattice],
-    chosen: Sequence[tuple[int, Aperture]],
-    mlc: Mlc,
-    problem: Problem,
-    options: SolverOptions,
-    warm: WarmStart | None,
-) -> tuple[Planner, Solution]:
-    """The master problem over the apertures chosen, in the beams' order."""
-    parts = [lattices[beam].parts(aperture, mlc.transmission) for beam, aperture in chosen]
-    pointers = np.concatenate([[0], np.cumsum([len(used) for used, _ in parts])])
-    combined = sp.csc_array(
-        (np.concatenate([share for _, share in parts]), np.concatenate([used for used, _ in parts]), pointers),
-        shape=(planner.rows.columns, len(chosen)),
-    )
-    segments = Segments(tuple(lattices[beam].segment(aperture, 1.0) for beam, aperture in chosen), mlc)
-    master = planner.combination(segments, combined)
-    return master, master.once(problem, options, COLD if warm is None else warm)
 
 
 def _warm(solution: Solution, mu: NDArray[np.float64]) -> WarmStart:

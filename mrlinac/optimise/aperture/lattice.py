@@ -12,6 +12,9 @@ from mrlinac.machine.delivery import Segment
 from mrlinac.machine.model import Mlc
 from mrlinac.optimise.aperture.pricing import Aperture
 
+RESOLUTION_mm = 0.1
+"""Leaf positions of a segment are multiples of it, at the isocentre: what a leaf can be told."""
+
 
 @dataclass(frozen=True)
 class LeafLattice:
@@ -87,18 +90,38 @@ class LeafLattice:
                 edges[row] = longest[0], longest[-1] + 1
         return Aperture(edges, 0.0) if (edges[:, 1] > edges[:, 0]).any() else None
 
+    def snapped(self, aperture: Aperture) -> Aperture:
+        """The aperture with leaves at multiples of :data:`RESOLUTION_mm`; a gap does not become too narrow by it."""
+        along = 0 if self.mlc.travel == "u" else 1
+        step_mm = self.beamlets.size_uv_mm[along]
+        at_mm = (aperture.edges + self.step0) * step_mm
+        opened = aperture.edges[:, 1] > aperture.edges[:, 0]
+        first_mm = np.ceil(at_mm[:, 0] / RESOLUTION_mm - 1e-6) * RESOLUTION_mm
+        last_mm = np.floor(at_mm[:, 1] / RESOLUTION_mm + 1e-6) * RESOLUTION_mm
+        narrow = last_mm - first_mm < self.mlc.min_gap_mm - 1e-6
+        first_mm = np.where(narrow, np.floor(at_mm[:, 0] / RESOLUTION_mm + 1e-6) * RESOLUTION_mm, first_mm)
+        last_mm = np.where(narrow, np.ceil(at_mm[:, 1] / RESOLUTION_mm - 1e-6) * RESOLUTION_mm, last_mm)
+        snapped = np.stack([first_mm, last_mm], axis=1) / step_mm - self.step0
+        return Aperture(np.where(opened[:, None], snapped, aperture.edges), aperture.cost)
+
     def segment(self, aperture: Aperture, mu: float) -> Segment:
         """The aperture as leaf and diaphragm positions of the machine."""
         along = 0 if self.mlc.travel == "u" else 1
         step_mm = self.beamlets.size_uv_mm[along]
         opened = np.flatnonzero(aperture.edges[:, 1] > aperture.edges[:, 0])
-        edges_mm = (aperture.edges + self.step0) * step_mm
+        edges_mm = np.round((aperture.edges + self.step0) * step_mm / RESOLUTION_mm) * RESOLUTION_mm
+        narrow = (edges_mm[:, 1] - edges_mm[:, 0] < self.mlc.min_gap_mm) & (
+            aperture.edges[:, 1] > aperture.edges[:, 0]
+        )
+        edges_mm[narrow, 1] = edges_mm[narrow, 0] + self.mlc.min_gap_mm
+        edges_mm = np.round(edges_mm, 6)  # 12.3, not 12.300000000000001
         pair_of_row = np.arange(len(aperture.edges)) + self.row0 + self.mlc.pairs // 2
         # Closed pairs stand where the nearest open pair has its middle: a short way for the next segment.
         nearest = opened[
             np.argmin(np.abs(opened[None, :] - (np.arange(self.mlc.pairs) - pair_of_row[0])[:, None]), axis=1)
         ]
-        leaf_mm = np.repeat(edges_mm[nearest].mean(axis=1, keepdims=True), 2, axis=1)
+        middle_mm = np.round(edges_mm[nearest].mean(axis=1, keepdims=True) / RESOLUTION_mm) * RESOLUTION_mm
+        leaf_mm = np.repeat(np.round(middle_mm, 6), 2, axis=1)
         leaf_mm[pair_of_row[opened]] = edges_mm[opened]
         width_mm = self.mlc.leaf_width_mm
         low, high = (opened[0] + self.row0) * width_mm, (opened[-1] + 1 + self.row0) * width_mm

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import linalg, optimize
 
 from mrlinac.errors import SolverError
+from mrlinac.jit import kernel
 from mrlinac.optimise.canonical import Programme
 from mrlinac.optimise.solver.maps import Array, Maps, Point, sums
 from mrlinac.optimise.solver.matrix import KeptGram, RowMatrix
@@ -25,6 +26,8 @@ WORTH = 0.1
 """A corrector aims at a step LONGER times and FURTHER more, with products within a factor SPREAD of their aim, and is
 followed by another if it wins at least a share WORTH of that."""
 SHARES = np.linspace(0.6, 1.0, 9)
+PRIMAL, DUAL = ("x", "s", "p", "e", "u"), ("y", "w", "mu", "o", "nu")
+"""Of a point, what stays above zero."""
 """Of a corrector that are tried: whichever lets the step be longest."""
 ASTRAY, CURBED = 0.3, 1e-3
 """By how much, of the products that are open, a norm's gradient may miss its linear model; shortest step for it."""
@@ -239,7 +242,11 @@ class Method(Maps):
 
         Colombo and Gondzio 2008 (Comput Optim Appl 41:277): a corrector can be too much of a good thing.
         """
-        lengths = [self._lengths(q, step.towards(other, share, share), 1.0) for share in SHARES]
+        primal_dual = [np.ones(len(SHARES)), np.ones(len(SHARES))]
+        for longest, names in zip(primal_dual, (PRIMAL, DUAL), strict=True):
+            for name in names:
+                _longest_by_share(getattr(q, name), getattr(step, name), getattr(other, name), SHARES, longest)
+        lengths = [(float(primal), float(dual)) for primal, dual in zip(*primal_dual, strict=True)]
         if coupled:
             length, share = max((min(pair), share) for pair, share in zip(lengths, SHARES, strict=True))
             return step.towards(other, share, share), length, length
@@ -275,7 +282,7 @@ class Method(Maps):
                     length = min(length, float(np.min(-value[falling] / change[falling])))
             return min(1.0, fraction * length)
 
-        return longest(("x", "s", "p", "e", "u")), longest(("y", "w", "mu", "o", "nu"))
+        return longest(PRIMAL), longest(DUAL)
 
     def _normal_factor(self, q: Point, theta: Array, per_row: Array) -> Any:
         """Cholesky factor of the normal matrix, of the fluence and the tails."""
@@ -408,3 +415,15 @@ class Method(Maps):
         de = -(c["e"] + q.e * do) / q.o
         dnu = -(c["x"] + q.nu * dx) / q.x
         return Point(dx, dt, ds, dp, de, du, dy, dw, dmu, do, dnu)
+
+
+@kernel
+def _longest_by_share(value: Any, step: Any, other: Any, share: Any, longest: Any) -> None:
+    """Shorten lengths to where a value falls to zero, for each share of another step in place of a step."""
+    for i in range(value.shape[0]):
+        for k in range(share.shape[0]):
+            change = (1.0 - share[k]) * step[i] + share[k] * other[i]
+            if change < 0.0:
+                length = -value[i] / change
+                if length < longest[k]:
+                    longest[k] = length

@@ -12,7 +12,7 @@ from mrlinac.machine import mlc_rules
 from mrlinac.machine.beams import Beam, BeamletMap
 from mrlinac.machine.model import Mlc
 from mrlinac.optimise import SolverOptions
-from mrlinac.optimise.aperture.column_generation import SegmentLimits, generate
+from mrlinac.optimise.aperture.column_generation import SegmentLimits, generate, polished
 from mrlinac.optimise.aperture.lattice import LeafLattice
 from mrlinac.optimise.aperture.pricing import Aperture, LeafRules, best_aperture, leaf_slopes, moved
 
@@ -106,6 +106,16 @@ def test_a_segment_opens_the_beamlets_of_its_aperture(travel):
     assert sum(s - 0.02 for s in share) * 25 == pytest.approx(0.98 * (12.5 * 5 + 5 * 5))
 
 
+def test_leaves_stand_at_tenths_of_a_millimetre_and_keep_the_gap():
+    places = np.array([(s, 0) for s in range(-4, 4)], np.int32)
+    lattice = LeafLattice.of(BeamletMap(Beam(0.0, (0.0, 0.0, 0.0), 1000.0), places, (5.0, 5.0)), mlc_of(), first=0)
+    wide, narrow = (lattice.snapped(Aperture(np.array([edges]), 0.0)) for edges in ((1.013, 4.987), (2.013, 3.017)))
+    assert lattice.segment(wide, 1.0).leaf_mm[40].tolist() == [-14.9, 4.9]
+    assert lattice.segment(narrow, 1.0).leaf_mm[40].tolist() == [-10.0, -4.9]
+    whole = Aperture(np.array([[0.0, 8.0]]), 0.0)
+    np.testing.assert_array_equal(lattice.snapped(whole).edges, whole.edges)
+
+
 @pytest.fixture(scope="module")
 def problem():
     influence, structures = thorax(spacing_mm=8.0, target_mm=20.0, half_length_mm=40.0, beamlet_mm=(5.0, 5.0))
@@ -158,3 +168,23 @@ def test_the_model_of_segments_is_the_sum_of_their_beamlets(problem):
                 shares[first + column] += segment.mu * (opened + 0.03 * (1 - opened))
         first += len(beamlets)
     np.testing.assert_allclose(predicted_Gy, 33 * planner.nominal.influence.dose_Gy(shares), rtol=1e-4, atol=1e-3)
+
+
+def test_polishing_follows_the_difference_of_a_forward_dose(problem):
+    """A forward dose 8 % below the model in one half of the grid: the polished segments make up for it."""
+    planner, fluence = problem
+    segmented = generate(planner, mlc_of(), fluence, limits=SegmentLimits(most=24, min_area_cm2=2.0, min_mu=0.1))
+    model_Gy = segmented.planner.influence_Gy(segmented.segments)
+    offset_Gy = -0.08 * model_Gy
+    offset_Gy[..., : model_Gy.shape[2] // 2] = 0
+    done = polished(segmented, offset_Gy)
+    before = segmented.planner.with_offset(offset_Gy)
+    unpolished = before.once(fluence.problem, SolverOptions(relax=True))  # the MU alone
+    assert done.solution.certificate.objective < unpolished.certificate.objective
+    assert len(done.segments) <= len(segmented.segments)
+    assert any(
+        not np.array_equal(one.leaf_mm, other.leaf_mm)
+        for one, other in zip(done.segments.segments, segmented.segments.segments, strict=False)
+    )
+    assert [mlc_rules.problems(segment, mlc_of()) for segment in done.segments.segments] == [[]] * len(done.segments)
+    assert done.ideal == segmented.ideal
