@@ -30,15 +30,17 @@ from mrlinac.optimise.solution import COLD, Solution, WarmStart
 
 MASTER_GAP = 5e-3
 """Relative gap of the master problem while apertures are found; the last solve has the options' own."""
-ADDED = 3
+ADDED = 5
 """Most apertures that join the master problem at a time."""
 UNUSED = 1e-3
 """A segment of less than this share of the largest MU leaves the master problem."""
-MOST_REFINED, DESCENT_STEPS = 3, 150
+MOST_REFINED, DESCENT_STEPS = 2, 150
 """Most descents of leaves and MU between two additions, each followed by a master problem, and steps of each."""
 WORTH_REFINING = 1e-2
 """Leaves are moved again where the last time lowered the objective by this share of it."""
-PASSES = 3
+FULL = 4
+"""Passes after which all segments are there: each adds as many, and then refines the leaves of all."""
+PASSES = 5
 """Most times that segments are added after leaves were refined and segments of few MU left out."""
 USED = 0.5
 """At the limit of their number a segment of less than this share of the smallest MU makes room."""
@@ -216,10 +218,12 @@ class _Search:
         history: list[tuple[int, float]] = []
         for passes in range(PASSES + 1):
             if passes < PASSES:
-                chosen, solution = self.grown(chosen, solution, history)
-            chosen, solution = self.refined(chosen, solution)
+                # In parts: apertures found beside refined ones fit better than all found at once.
+                most = max(len(chosen), round(self.limits.most * min(1.0, (passes + 1) / FULL)))
+                chosen, solution = self.grown(chosen, solution, most, history)
+            chosen, solution = self.refined(chosen, solution, MOST_REFINED if passes >= FULL - 1 else 1)
             keep = [k for k in range(len(chosen)) if solution.mu[k] >= self.limits.min_mu]
-            if not keep or (len(keep) == len(chosen) and passes < PASSES):
+            if not keep or (len(keep) == len(chosen) == self.limits.most and passes < PASSES):
                 break
             if len(keep) < len(chosen):
                 chosen, mu = [chosen[k] for k in keep], solution.mu[keep]
@@ -235,14 +239,16 @@ class _Search:
         history.append((len(chosen), solution.certificate.objective))
         return Segmented(master, solution, np.nan, np.nan, tuple(history), self.planner, tuple(chosen), self.limits)
 
-    def grown(self, chosen: Chosen, solution: Solution, history: list[tuple[int, float]]) -> tuple[Chosen, Solution]:
+    def grown(
+        self, chosen: Chosen, solution: Solution, most: int, history: list[tuple[int, float]]
+    ) -> tuple[Chosen, Solution]:
         """Apertures of most negative reduced cost added, while there is room and they are worth it."""
-        most, full = self.limits.most, np.inf
+        full = np.inf
         for _ in range(2 * most):
             objective, mu, room = solution.certificate.objective, solution.mu, most - len(chosen)
             history.append((len(chosen), objective))
             if self.options.progress is not None:
-                self.options.progress(min(len(chosen), most), most, f"segments: {len(chosen)}")
+                self.options.progress(min(len(chosen), most), self.limits.most, f"segments: {len(chosen)}")
             if not room:  # at the limit: what is not used makes room, while that helps
                 kept = [k for k in range(len(chosen)) if mu[k] > max(UNUSED * mu.max(), USED * self.limits.min_mu)]
                 if len(kept) == len(chosen) or full - objective < WORTH * abs(objective):
@@ -269,9 +275,9 @@ class _Search:
         worth = WORTH * max(abs(solution.certificate.objective), 1e-6) / max(float(solution.mu.max()), 1e-9)
         return [(beam, aperture) for cost, beam, aperture in sorted(priced, key=lambda p: p[0]) if -cost > worth]
 
-    def refined(self, chosen: Chosen, solution: Solution) -> tuple[Chosen, Solution]:
+    def refined(self, chosen: Chosen, solution: Solution, times: int) -> tuple[Chosen, Solution]:
         """Leaves and MU moved together, while it lowers the objective of the master problem."""
-        for _ in range(MOST_REFINED):
+        for _ in range(times):
             rows = OpenRows.of(chosen, self.lattices, self.rules)
             edges, mu = self.descent.down(chosen, rows, solution.mu, solution.dual, DESCENT_STEPS)
             tried = rows.apertures(chosen, edges, self.rules)
