@@ -84,7 +84,9 @@ def sequenced(planner: optimise.Planner, mlc: Mlc, mu: np.ndarray, most: int) ->
     return planner.combination(Segments(made, mlc), combined), np.full(len(chosen), high)
 
 
-def row(name: str, asked: int, segments: int, mu: float, objective: float, ideal: float, excess_Gy: float, cpu_s: float) -> str:  # fmt: skip
+def row(
+    name: str, asked: int, segments: int, mu: float, objective: float, ideal: float, excess_Gy: float, cpu_s: float
+) -> str:
     """One line of the table."""
     beyond = f"{100 * (objective / ideal - 1):.1f}"
     return page.row(

@@ -15,6 +15,7 @@ from mrlinac.dicom.read.structures_alone import frames_of_structure_set, read_st
 from mrlinac.dicom.write.common import with_uids
 from mrlinac.dicom.write.dose import write_dose
 from mrlinac.dicom.write.patient import write_patient, write_structures
+from mrlinac.dicom.write.plan import PrescribedTo, write_plan
 
 __all__ = [
     "Added",
@@ -24,6 +25,7 @@ __all__ = [
     "Meaning",
     "PlanFacts",
     "PlanPart",
+    "PrescribedTo",
     "added",
     "anonymise",
     "change_patient_file",
@@ -40,5 +42,6 @@ __all__ = [
     "write_dose",
     "write_patient",
     "write_patient_file",
+    "write_plan",
     "write_structures",
 ]

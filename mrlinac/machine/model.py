@@ -107,6 +107,10 @@ class PhotonSource(spec.Spec):
         Distance of the beam-limiting plane from the source.
     softening_per_100mm : float
         Every energy is multiplied by 1 − softening · r/100 mm, r at the isocentre plane.
+    nominal_MV : float or None
+        Nominal energy, as plans name it.
+    flattening_filter : bool
+        Whether the beam is flattened.
     source : str
     """
 
@@ -115,6 +119,8 @@ class PhotonSource(spec.Spec):
     spot_sigma_uv_mm: tuple[NotNegative, NotNegative]
     collimator_mm: Positive
     softening_per_100mm: float = 0.0
+    nominal_MV: Positive | None = None
+    flattening_filter: bool = True
     source: str
 
 

@@ -201,7 +201,7 @@ def _write_files(result: PlanResult, folder: Path) -> None:
 
 
 def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
-    """RTSTRUCT with drawn and derived structures, and RTDOSE over the imaged body, in the patient's frame."""
+    """RTSTRUCT with drawn and derived structures, RTPLAN of segments, RTDOSE of the imaged body, in the patient's frame."""
     folder.mkdir()
     identify = result.spec.patient.identify
     planes_z_mm = patient.image.grid.z_mm
@@ -212,7 +212,10 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
         if s.drawn_volume_cc is None and s.occupancy.any()
     }
     rois = {**patient.rois, **derived}
-    dicom.write_structures(patient, rois, folder / "rtstruct.dcm", result.fingerprint, identify=identify)
+    structure_set_uid = dicom.write_structures(
+        patient, rois, folder / "rtstruct.dcm", result.fingerprint, identify=identify
+    )
+    plan_uid = "" if result.segments is None else _write_plan(result, patient, tuple(rois), structure_set_uid, folder)
     (x0, y0), (x1, y1) = patient.external.extent_xy_mm()
     (z0, z1), half = planes_z_mm[[0, -1]], patient.image.grid.spacing_zyx_mm[0] / 2
     # A voxel more on each side, so that a dose between voxels is the same in the file as in the plan.
@@ -221,7 +224,28 @@ def _write_dicom(result: PlanResult, patient: Patient, folder: Path) -> None:
         (float(x0 - dx), float(y0 - dy), float(z0 - half - dz)),
         (float(x1 + dx), float(y1 + dy), float(z1 + half + dz)),
     )
-    dicom.write_dose(dose, patient, folder / "rtdose.dcm", result.fingerprint, identify=identify)
+    dicom.write_dose(dose, patient, folder / "rtdose.dcm", result.fingerprint, plan_uid=plan_uid, identify=identify)
+
+
+def _write_plan(
+    result: PlanResult, patient: Patient, rois: tuple[str, ...], structure_set_uid: str, folder: Path
+) -> str:
+    """RTPLAN of the segments; its SOP Instance UID."""
+    assert result.segments is not None
+    prescription = result.protocol.prescription
+    number = rois.index(prescription.target) + 1 if prescription.target in rois else None
+    prescribed = dicom.PrescribedTo(prescription.dose_Gy, prescription.fractions, prescription.target, number)
+    return dicom.write_plan(
+        result.segments,
+        result.spec.machine,
+        patient,
+        folder / "rtplan.dcm",
+        result.fingerprint,
+        prescribed=prescribed,
+        structure_set_uid=structure_set_uid,
+        label=f"{result.spec.machine.name} {prescription.dose_Gy:g}/{prescription.fractions}",
+        identify=result.spec.patient.identify,
+    )
 
 
 def _write_json(result: PlanResult, path: Path) -> None:

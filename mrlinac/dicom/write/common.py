@@ -24,7 +24,7 @@ DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 """RT Referenced Study Sequence wants a SOP class; the retired study management class is what exporters use."""
 
 
-SERIES_NUMBER = {"CT": 1, "RTSTRUCT": 2, "RTDOSE": 3}
+SERIES_NUMBER = {"CT": 1, "RTSTRUCT": 2, "RTDOSE": 3, "RTPLAN": 4}
 
 
 @cache
