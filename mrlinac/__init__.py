@@ -42,10 +42,14 @@ _HOME = {
     "patient_of": "mrlinac.api",
     "phantom": "mrlinac.api",
     "planning_lacks": "mrlinac.api",
+    "read_plan": "mrlinac.api",
     "recalculate": "mrlinac.api",
+    "recalculate_plan": "mrlinac.api",
+    "water_tank": "mrlinac.api",
     "write_evaluation": "mrlinac.api",
     "write_phantom": "mrlinac.api",
     "write_report": "mrlinac.api",
+    "write_second_check": "mrlinac.api",
 }
 """Where each public name lives."""
 
@@ -81,10 +85,14 @@ __all__ = [
     "patient_of",
     "phantom",
     "planning_lacks",
+    "read_plan",
     "recalculate",
+    "recalculate_plan",
+    "water_tank",
     "write_evaluation",
     "write_phantom",
     "write_report",
+    "write_second_check",
 ]
 
 if TYPE_CHECKING:
@@ -113,10 +121,14 @@ if TYPE_CHECKING:
         patient_of,
         phantom,
         planning_lacks,
+        read_plan,
         recalculate,
+        recalculate_plan,
+        water_tank,
         write_evaluation,
         write_phantom,
         write_report,
+        write_second_check,
     )
     from mrlinac.constants import RESEARCH_ONLY
     from mrlinac.errors import MrlinacError, check_place

@@ -21,10 +21,11 @@ from mrlinac.dose.grammar import parse_requests
 from mrlinac.errors import SpecError
 from mrlinac.notes import Note, Notes
 from mrlinac.phantoms import structure_names, thorax
+from mrlinac.phantoms import water as phantoms_water
 from mrlinac.protocol.model import load as load_protocol
 from mrlinac.recipe import evaluate as evaluation
 from mrlinac.recipe import evaluation_inputs as inputs
-from mrlinac.recipe import made_from, plan
+from mrlinac.recipe import made_from, plan, second_check
 from mrlinac.recipe import recalculate as recalculation
 from mrlinac.recipe.check import Check, check
 from mrlinac.recipe.check import check_early as _check_early
@@ -35,6 +36,7 @@ from mrlinac.recipe.result import PlanResult
 from mrlinac.recipe.result_folder import check_output as _check_output
 from mrlinac.recipe.result_folder import check_output_early as _check_output_early
 from mrlinac.recipe.result_folder import load_result
+from mrlinac.recipe.second_check import SecondCheck
 from mrlinac.recipe.spec import PLACE_NOT_KEPT, PlanSpec, presets
 from mrlinac.recipe.stages import Progress, Stages, silent
 from mrlinac.store import Store
@@ -64,10 +66,14 @@ __all__ = [
     "patient_of",
     "phantom",
     "planning_lacks",
+    "read_plan",
     "recalculate",
+    "recalculate_plan",
+    "water_tank",
     "write_evaluation",
     "write_phantom",
     "write_report",
+    "write_second_check",
 ]
 
 Given = ParamSpec("Given")
@@ -594,6 +600,151 @@ def anonymise(folder: str | Path, out: str | Path, *, seed: int | None = None) -
         Files that cannot be read, or burnt-in identity.
     """
     return dicom.anonymise(folder, out, seed=seed)
+
+
+def read_plan(path: str | Path, *, group: int | None = None) -> dicom.PlanObject:
+    """Read the photon beams of any system's RTPLAN, for :func:`recalculate_plan`.
+
+    Parameters
+    ----------
+    path : path
+    group : int, optional
+        Fraction Group Number; needed where the plan has several.
+
+    Returns
+    -------
+    PlanObject
+
+    Raises
+    ------
+    DataError
+        With every problem of the file: tag, reason, remedy.
+    """
+    return dicom.read_plan(path, group=group)
+
+
+def water_tank(depth_mm: float, *, size_mm: float = 400.0) -> Patient:
+    """A cube of water, with the origin at a depth below the surface that faces gantry 0.
+
+    Parameters
+    ----------
+    depth_mm : float
+    size_mm : float
+        Edge of the cube.
+
+    Returns
+    -------
+    Patient
+    """
+    return phantoms_water.water_tank(depth_mm, size_mm=size_mm)
+
+
+def recalculate_plan(
+    plan: dicom.PlanObject | str | Path,
+    patient: Patient,
+    machine: str | Path | None = None,
+    *,
+    field_T: float | None = None,
+    couch: bool = True,
+    grid_mm: float = 3.0,
+    rel_sigma: float = 0.02,
+    seed: int = 1,
+    same_frame: bool = False,
+    progress: Progress = silent,
+    threads: int | None = None,
+    device: Literal["cpu", "gpu"] = "cpu",
+) -> SecondCheck:
+    """The Monte Carlo dose of any system's RTPLAN in a patient: a second check.
+
+    Parameters
+    ----------
+    plan : PlanObject or path
+    patient : Patient
+        From :func:`load_patient`, or a :func:`water_tank`.
+    machine : str or path, optional
+        A machine file; without it the one whose distance, leaves, energy and filter are the plan's.
+    field_T : float, optional
+        Along the machine's direction; the machine's own by default.
+    couch : bool
+        Whether the machine's couch lies beneath the patient.
+    grid_mm : float
+        Voxel size.
+    rel_sigma : float
+        Mean relative standard deviation above half of the maximum.
+    seed : int
+    same_frame : bool
+        Take plan and patient for lying in one frame of reference although the files say otherwise.
+    progress : function of (stage, done, total, text)
+    threads : int, optional
+    device : {"cpu", "gpu"}
+
+    Returns
+    -------
+    SecondCheck
+
+    Raises
+    ------
+    DataError, SpecError, PhysicsError, MissingExtraError, DeviceError
+        What stands in the way; all problems of the inputs at once.
+    """
+    read = plan if isinstance(plan, dicom.PlanObject) else dicom.read_plan(plan)
+    return second_check.second_check(
+        read,
+        patient,
+        second_check.machine_for(read, machine),
+        field_T=field_T,
+        couch=couch,
+        grid_mm=grid_mm,
+        rel_sigma=rel_sigma,
+        seed=seed,
+        same_frame=same_frame,
+        progress=progress,
+        threads=threads,
+        device=device,
+    )
+
+
+def write_second_check(
+    check: SecondCheck,
+    folder: str | Path,
+    *,
+    dose: str | Path | None = None,
+    gamma: str = "3%/2mm",
+    overwrite: bool = False,
+) -> Path:
+    """Write the dose as RTDOSE, with a page of metrics, and of gamma against a given dose.
+
+    Parameters
+    ----------
+    check : SecondCheck
+    folder : path
+    dose : path, optional
+        RTDOSE that came with the plan: the reference of gamma.
+    gamma : str
+        ``"3%/2mm"``, ``"2%/2mm local"``.
+    overwrite : bool
+        Replace an evaluation that the folder holds.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    DataError, SpecError
+        What is wrong with the dose, or a folder that holds something else.
+    """
+    check_evaluation_output(folder, overwrite=overwrite)
+    criteria, fractions = parse_criteria(gamma), check.plan.fractions
+    given = None if dose is None else dicom.read_dose(dose, fractions=fractions)
+    doses = {"mrlinac": check.dose} if given is None else {"given": given, "mrlinac": check.dose}
+    notes = (*(Note("info", text) for text in check.statements), *check.notes.entries, *check.patient.notes.entries)
+    subject = inputs.subject_of(check.patient.rois, check.patient, None, doses, notes)
+    found = evaluation.evaluate(doses, subject, fractions=fractions, criteria=None if given is None else criteria)
+    page = report.write_evaluation(found, Path(folder))
+    check.write_dose(Path(folder) / "rtdose.dcm")
+    return page
 
 
 def evaluate(

@@ -340,12 +340,15 @@ class Segment:
         Edges across leaf travel.
     mu : float
         Of one fraction.
+    jaw_mm : tuple of float, or None
+        Edges of jaws along leaf travel, on machines that have them.
     """
 
     beam: Beam
     leaf_mm: Array
     diaphragm_mm: tuple[float, float]
     mu: float
+    jaw_mm: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         leaves = np.asarray(self.leaf_mm)
@@ -438,7 +441,7 @@ class Segments:
         """What passes leaves and diaphragms, as rectangles.
 
         Leaves end straight. Closed leaves between the diaphragms let the mean transmission of the collimator pass, with the
-        spectrum of the open field; diaphragms let nothing pass.
+        spectrum of the open field; diaphragms and jaws let nothing pass.
 
         Returns
         -------
@@ -467,6 +470,8 @@ def _open_part(segment: Segment, mlc: Mlc) -> Openings:
         parts = [(left, right, 1.0, PIECE_mm)]
         parts += [(start, end, mlc.transmission, TRANSMITTED_PIECE_mm) for start, end in covered]
         for start, end, share, piece_mm in parts:
+            if segment.jaw_mm is not None:
+                start, end = max(start, segment.jaw_mm[0]), min(end, segment.jaw_mm[1])
             if end <= start:
                 continue
             cuts = np.linspace(start, end, int(np.ceil((end - start) / piece_mm)) + 1)

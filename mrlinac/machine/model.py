@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -166,6 +167,8 @@ class Mlc(spec.Spec):
         Whether a leaf may pass the opposite leaf of a neighbouring pair.
     transmission : float
         Mean share of the fluence that passes closed leaves between the diaphragms.
+    boundaries_mm : tuple of float or None
+        Edges of the leaves at the isocentre, across their travel, where they are not all as wide.
     source : str
     """
 
@@ -176,11 +179,23 @@ class Mlc(spec.Spec):
     min_gap_mm: NotNegative
     interdigitation: bool
     transmission: Annotated[float, Field(ge=0, lt=1)]
+    boundaries_mm: tuple[float, ...] | None = None
     source: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Mlc:
+        edges_mm = self.boundaries_mm
+        if edges_mm is not None and len(edges_mm) != self.pairs + 1:
+            raise ValueError(f"boundaries_mm has {len(edges_mm)} edges; {self.pairs} pairs have {self.pairs + 1}")
+        if edges_mm is not None and any(b <= a for a, b in itertools.pairwise(edges_mm)):
+            raise ValueError("boundaries_mm must increase")
+        return self
 
     @property
     def leaf_edges_mm(self) -> NDArray[np.float64]:
         """Edges (pairs + 1) of the leaves on the isocentre plane, across their travel."""
+        if self.boundaries_mm is not None:
+            return np.array(self.boundaries_mm, np.float64)
         return np.asarray((np.arange(self.pairs + 1) - self.pairs / 2) * self.leaf_width_mm, np.float64)
 
     def beamlet_size_uv_mm(self, travel_step_mm: float) -> tuple[float, float]:
