@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -93,6 +94,26 @@ class FluenceProfile(spec.Spec):
         return self
 
 
+class ExtraFocal(spec.Spec):
+    """Photons scattered in the head: a second Gaussian spot below the target, seen through the same edges.
+
+    Attributes
+    ----------
+    share : float
+        Of the photons that leave the collimator.
+    sigma_mm : float
+        Standard deviation of the spot in its plane, along u and v.
+    distance_mm : float
+        Of its plane from the target.
+    source : str
+    """
+
+    share: Annotated[float, Field(ge=0, lt=1)]
+    sigma_mm: Positive
+    distance_mm: Positive
+    source: str
+
+
 class PhotonSource(spec.Spec):
     """A Gaussian spot at the target, seen through ideal edges in the collimator's plane.
 
@@ -112,6 +133,8 @@ class PhotonSource(spec.Spec):
         Nominal energy, as plans name it.
     flattening_filter : bool
         Whether the beam is flattened.
+    extra_focal : ExtraFocal or None
+        Head scatter; its photons have the spectrum of the others.
     source : str
     """
 
@@ -122,7 +145,16 @@ class PhotonSource(spec.Spec):
     softening_per_100mm: float = 0.0
     nominal_MV: Positive | None = None
     flattening_filter: bool = True
+    extra_focal: ExtraFocal | None = None
     source: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PhotonSource:
+        if self.extra_focal is not None and self.extra_focal.distance_mm >= self.collimator_mm:
+            raise ValueError(
+                "extra_focal.distance_mm must be smaller than collimator_mm: it is seen through the edges"
+            )
+        return self
 
 
 class ElectronSource(spec.Spec):
@@ -309,7 +341,8 @@ class Calibration(spec.Spec):
     with_field : bool
         Whether the magnet is on in the reference conditions.
     photons_per_MU_per_mm2 : float
-        On the axis of the isocentre plane; made by the command in ``made_by``.
+        On the axis of the isocentre plane, in the reference field, without its phantom; made by the command in
+        ``made_by``.
     photons_rel_sigma : float
         Statistical uncertainty of ``photons_per_MU_per_mm2``.
     made_by : str
@@ -380,6 +413,40 @@ class Machine(spec.Spec):
     def has_field(self) -> bool:
         """Whether any component of the field differs from zero."""
         return any(component != 0 for component in self.field_iec_T)
+
+    def in_air(self, field_mm: tuple[float, float]) -> float:
+        """Photons per mm² on the axis of the isocentre plane, per photon and mm² of an opening: head scatter in air.
+
+        Parameters
+        ----------
+        field_mm : tuple of float
+            Sides of the open field at the isocentre, along u and v.
+
+        Returns
+        -------
+        float
+            1 without an extra-focal source.
+
+        Notes
+        -----
+        From the axis an opening of side a shows the part of the extra-focal plane within ± a c (s − d)/(2 s (s − c));
+        s, c and d are the distances of axis, collimator and plane. The photons fan out more than those of the target,
+        by s (c − d)/(c (s − d)) per axis. The fluence across the opening counts as flat.
+        """
+        extra = self.photons.extra_focal
+        if extra is None or extra.share == 0:
+            return 1.0
+        sad, collimator, distance = self.sad_mm, self.photons.collimator_mm, extra.distance_mm
+        seen = collimator * (sad - distance) / (sad * (sad - collimator))
+        visible = math.prod(math.erf(side / 2 * seen / (math.sqrt(2) * extra.sigma_mm)) for side in field_mm)
+        fan = (sad * (collimator - distance) / (collimator * (sad - distance))) ** 2
+        return 1 - extra.share + extra.share * fan * visible
+
+    @property
+    def photons_per_MU_per_opened_mm2(self) -> float:
+        """Photons per MU that leave the collimator per mm² of an opening, projected to the isocentre plane."""
+        calibration = self.calibration
+        return calibration.photons_per_MU_per_mm2 / self.in_air(calibration.field_mm)
 
     def blocked_reason(self, gantry_deg: float) -> str | None:
         """Why a gantry angle is blocked, or None.

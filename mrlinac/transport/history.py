@@ -79,10 +79,7 @@ def emit(row, primaries, beamline, geometry, tally):
     part = min(radius - k, 1.0)
     fluence = beamline.fluence[k] * (1.0 - part) + beamline.fluence[k + 1] * part
     weight = fluence * row[source.INVERSE_FLUENCE]
-    start_u = start_v = 0.0
-    if row[source.SPOT_U] > 0.0 or row[source.SPOT_V] > 0.0:
-        a, b = source.normal_pair(rng)
-        start_u, start_v = a * row[source.SPOT_U], b * row[source.SPOT_V]
+    start_u, start_v = source.start_point(row, aim_u, aim_v, rng)
     energy = source.photon_energy(beamline.edge, beamline.accept, beamline.other, rng)
     energy *= 1.0 - row[source.SOFTENING] * radius
     x, y, z, u, v, w = source.line_through(row, aim_u, aim_v, row[source.COLLIMATOR], start_u, start_v)

@@ -99,7 +99,7 @@ def _emission_of(machine: Machine, settings: Settings) -> Emission:
 
 def photons_of(beams: Sequence[Openings], machine: Machine, emission: Emission) -> Array:
     """Photons per MU of each opening, in order, at the fluence of its centre."""
-    per_mm2 = machine.calibration.photons_per_MU_per_mm2
+    per_mm2 = machine.photons_per_MU_per_opened_mm2
     parts = [openings.area_mm2 * per_mm2 * emission.fluence_at(openings.centre_uv_mm) for openings in beams]
     return np.concatenate(parts) if parts else np.zeros(0)
 

@@ -11,6 +11,7 @@ from mrlinac.anatomy.medium import Medium
 from mrlinac.jit import kernel
 from mrlinac.machine.beams import Beam, BeamletMap
 from mrlinac.machine.delivery import Openings
+from mrlinac.machine.model import ExtraFocal
 from mrlinac.transport import cpu, history, rng, run, source, stack, tables
 from mrlinac.transport.source import Emission
 
@@ -249,3 +250,59 @@ def test_where_a_line_enters_a_box(start, along, distance):
     """A box of 20 × 30 × 40 mm."""
     size = np.array([20.0, 30.0, 40.0])
     assert source.enter.py_func(*map(float, start), *map(float, along), size) == pytest.approx(distance)
+
+
+EXTRA = {"share": 0.3, "sigma_mm": 12.0, "distance_mm": 130.0, "source": "test"}
+
+
+def test_extra_focal_photons_start_from_their_plane_and_pass_the_same_collimator():
+    """A share of 0.3, 12 mm wide 130 mm below the target; the rest from a point."""
+    map_, emission = beamlets((0, 0), size=(40.0, 20.0)), only(1.0, relative=(1.0, 1.0))
+    extra = ExtraFocal.model_validate(EXTRA)
+    made = of_machine(spot_sigma_uv_mm=(0.0, 0.0), extra_focal=extra)
+    (row,) = source.source_rows(Openings.of_beamlets(map_), made, emission, LOWER, False)
+    particles = emitted(row, emission)[:, 0]
+    entered = np.isfinite(particles[:, 0]) & (np.abs(particles[:, 3:6]).sum(1) > 0)
+    assert entered.mean() > 0.98
+    u, v = at_distance(particles[entered], map_.beam, COLLIMATOR).T
+    assert np.abs(u / (40 * COLLIMATOR / SAD) - 0.5).max() <= 0.5 + 1e-6
+    assert np.abs(v / (20 * COLLIMATOR / SAD) - 0.5).max() <= 0.5 + 1e-6
+    scattered = np.hypot(*at_distance(particles[entered], map_.beam, 0.0).T) > 1e-5
+    count = scattered.sum()
+    assert count == pytest.approx(0.3 * COUNT, abs=5 * np.sqrt(0.3 * 0.7 * COUNT) + (~entered).sum())
+    start = at_distance(particles[entered][scattered], map_.beam, 130.0)
+    assert start.std(0) == pytest.approx([12.0, 12.0], rel=5 / np.sqrt(2 * count))
+    assert start.mean(0) == pytest.approx([0.0, 0.0], abs=5 * 12 / np.sqrt(count))
+    # The start does not depend on the place in the opening.
+    assert np.corrcoef(start[:, 0], u[scattered])[0, 1] == pytest.approx(0, abs=5 / np.sqrt(count))
+
+
+def test_a_share_of_nothing_draws_no_random_number():
+    map_, emission = beamlets((0, 0), size=(40.0, 20.0)), only(1.0)
+    rows = [
+        source.source_rows(Openings.of_beamlets(map_), of_machine(**changes), emission, LOWER, True)[0]
+        for changes in ({}, {"extra_focal": ExtraFocal.model_validate(EXTRA | {"share": 0.0})})
+    ]
+    assert not np.array_equal(*rows)
+    plain, none = (emitted(row, emission) for row in rows)
+    np.testing.assert_array_equal(plain, none)
+
+
+def test_output_in_air_is_the_photons_that_cross_the_axis():
+    """Against a count of lines that cross the isocentre plane within 6 mm of the axis, 60 × 100 mm opened."""
+    made = of_machine(extra_focal=ExtraFocal.model_validate(EXTRA | {"share": 0.9}))
+    random = np.random.default_rng(5)
+    size, lines = np.array([60.0, 100.0]), 2_000_000
+    edge = (random.random((lines, 2)) - 0.5) * size * COLLIMATOR / SAD
+    start = random.normal(0, 12.0, (lines, 2))
+    there = start + (edge - start) * (SAD - 130.0) / (COLLIMATOR - 130.0)
+    crossed = (np.abs(there) < 6.0).all(1).sum()
+    per_mm2 = crossed / lines * 60 * 100 / 12.0**2
+    value = made.in_air((60.0, 100.0))
+    assert (value - 0.1) / 0.9 == pytest.approx(per_mm2, rel=4 / np.sqrt(crossed) + 0.002)
+    assert of_machine().in_air((60.0, 100.0)) == 1.0
+    # Photons per MU of an opening count for the calibration's field, 10 × 10.
+    emission = Emission.of_machine(made)
+    openings = [Openings.of_beamlets(beamlets((0, 0), size=(4.0, 10.0)))]
+    ratio = run.photons_of(openings, of_machine(), emission) / run.photons_of(openings, made, emission)
+    assert ratio == pytest.approx([made.in_air((100.0, 100.0))])
