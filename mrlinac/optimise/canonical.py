@@ -209,6 +209,8 @@ class Programme:
         Of exceeding a limit, per Gy.
     objectives : tuple of Objective
     limits : tuple of Limit
+    least_x : float64 array (columns,)
+        What the fluence has beside the unknown, in even fluences; its dose is in `offset_Gy`. See :meth:`above`.
     """
 
     rows: Rows
@@ -233,6 +235,7 @@ class Programme:
         self.unit_mu = rows.reference_mu
         self.constant = self.problem.constant
         self.linear_x = np.zeros(rows.columns)
+        self.least_x = np.zeros(rows.columns)
         self.smooth = sp.csr_array((rows.columns, rows.columns))
         self.row_weight = np.zeros(count)
         self.row_level = np.zeros(count)
@@ -515,6 +518,28 @@ class Programme:
         other.offset_Gy = self.offset_Gy + offset_Gy
         other.linear_x = self.linear_x + linear_x
         other.constant = self.constant + constant
+        return other
+
+    def above(self, least_x: NDArray[np.float64]) -> Programme:
+        """The same for what the fluence has beyond a least one.
+
+        Parameters
+        ----------
+        least_x : float64 array, shape (columns,)
+            In even fluences.
+
+        Returns
+        -------
+        Programme
+        """
+        curved = self.smooth @ least_x
+        constant = float(self.linear_x @ least_x + 0.5 * least_x @ curved)
+        other = self.moved(np.asarray(self.rows.full @ (least_x * self.unit_mu)), curved, constant)
+        other.least_x = self.least_x + least_x
+        other._limit_rows = [
+            row if row.fluence is None else replace(row, right=row.right - float(row.fluence @ least_x))
+            for row in self._limit_rows
+        ]
         return other
 
     # -- arrays -------------------------------------------------------------------------------------------------

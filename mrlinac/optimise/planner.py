@@ -88,6 +88,7 @@ class Planner:
         self._protocol_of_rows = protocol
         self.rows = select(self.scenarios, protocol, self.choice)
         self._matrix: RowMatrix | None = None
+        self.least_mu = 0.0
 
     @property
     def nominal(self) -> Scenario:
@@ -151,6 +152,22 @@ class Planner:
         self._row_matrix()  # made once, shared
         other = copy(self)
         other.scenarios = (replace(self.nominal, offset_Gy=offset_Gy), *self.scenarios[1:])
+        return other
+
+    def with_least_mu(self, least_mu: float) -> Planner:
+        """The same rows where no column has fewer MU, as segments that a linac gives exactly.
+
+        Parameters
+        ----------
+        least_mu : float
+            Of one fraction.
+
+        Returns
+        -------
+        Planner
+        """
+        other = copy(self)
+        other.least_mu = least_mu
         return other
 
     def asking(self, protocol: Protocol) -> Planner:
@@ -453,7 +470,7 @@ class Planner:
         again = cutting.Refinement(refinements, ceiling, near_enough=CEILING_GAPS * options.relative_gap)
 
         def run(programme: Programme, near: Start | None, gap: float = options.relative_gap) -> Outcome:
-            return self._run(programme, replace(options, relative_gap=gap), near)
+            return self._above_least(programme, replace(options, relative_gap=gap), near)
 
         solved = cutting.solve(programme, run, guess, near, again)
         if options.least and not problem.escalate and solved.exceeded:
@@ -474,6 +491,16 @@ class Planner:
             dual[: len(known)] = known
         first_Gy = earlier.prescription_Gy if programme.escalates else None
         return Start(earlier.mu / self.rows.reference_mu, dual, first_Gy, first=not same)
+
+    def _above_least(self, programme: Programme, options: SolverOptions, near: Start | None) -> Outcome:
+        """Solve with every column at the least MU or more: what it has beyond is the solver's unknown."""
+        if self.least_mu <= 0:
+            return self._run(programme, options, near)
+        least_x = np.full(self.rows.columns, self.least_mu / self.rows.reference_mu)
+        if near is not None:
+            near = replace(near, x=np.maximum(near.x - least_x, 0))
+        outcome = self._run(programme.above(least_x), options, near)
+        return replace(outcome, x=outcome.x + least_x)
 
     def _run(self, programme: Programme, options: SolverOptions, near: Start | None) -> Outcome:
         if options.solver == "interior":

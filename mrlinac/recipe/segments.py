@@ -61,7 +61,8 @@ def planner_of(segmented: optimise.Segmented, protocol: Protocol) -> optimise.Pl
     Planner
     """
     prescription = protocol.prescription
-    return segmented.planner.at(prescription.dose_Gy, prescription.fractions).asking(protocol)
+    planner = segmented.planner.at(prescription.dose_Gy, prescription.fractions).asking(protocol)
+    return planner.with_least_mu(segmented.limits.min_mu)
 
 
 def goals_before(

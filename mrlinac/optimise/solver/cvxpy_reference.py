@@ -121,6 +121,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     """
     rows, protocol = programme.rows, programme.protocol
     x = cp.Variable(rows.columns, nonneg=True)
+    fluence = x + programme.least_x
     prescription = cp.Variable(nonneg=True)
     d = cp.Variable(rows.full.shape[0])  # the dose is stated once: repeated, it costs every solver dearly
     matrix = rows.cut.astype(np.float64) * programme.unit_mu
@@ -129,7 +130,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     def function(of: kinds.DoseKind, scenario: ScenarioRows, limit: bool = False) -> Any:
         if isinstance(of, kinds.MeanDose):
             offset_Gy = programme.mean_offset_Gy[scenario.number][of.structure]
-            return (programme.unit_mu * scenario.mean[of.structure]) @ x + offset_Gy
+            return (programme.unit_mu * scenario.mean[of.structure]) @ fluence + offset_Gy
         structure_rows = scenario.stacked(of.structure)
         fractions = protocol.prescription.fractions
         if limit and isinstance(of, kinds.SquaredKind):
@@ -154,7 +155,7 @@ def solve(programme: Programme, solver: str = "CLARABEL", **options: Any) -> Out
     cost = weighted(programme.objectives)
     for objective in programme.objectives:
         if isinstance(objective.of, kinds.FluenceSmoothness) and len(rows.pairs):
-            cost = cost + objective.weight * fluence_expression(objective.of, x, rows.pairs, 1.0)
+            cost = cost + objective.weight * fluence_expression(objective.of, fluence, rows.pairs, 1.0)
     if programme.escalates:
         cost = cost - prescription
     excess = cp.Variable(max(len(programme.bounds), 1), nonneg=True)

@@ -188,3 +188,21 @@ def test_polishing_follows_the_difference_of_a_forward_dose(problem):
     )
     assert [mlc_rules.problems(segment, mlc_of()) for segment in done.segments.segments] == [[]] * len(done.segments)
     assert done.ideal == segmented.ideal
+
+
+def test_no_segment_falls_below_the_least_MU_and_the_optimum_is_that_of_the_bounded_problem(problem):
+    """Both solvers agree on the problem with a lower bound, and the bound costs something."""
+    planner, fluence = problem
+    segmented = generate(planner, mlc_of(), fluence, limits=SegmentLimits(most=24, min_area_cm2=2.0, min_mu=0.1))
+    free = segmented.planner.once(fluence.problem, SolverOptions(relax=True))
+    least_mu = float(np.quantile(free.mu, 0.4))
+    bounded = segmented.planner.with_least_mu(least_mu)
+    interior = bounded.once(fluence.problem, SolverOptions(relax=True))
+    reference = bounded.once(fluence.problem, SolverOptions(relax=True, solver="clarabel"))
+    assert free.mu.min() < least_mu
+    assert interior.mu.min() >= least_mu * (1 - 1e-12)
+    assert interior.certificate.objective > free.certificate.objective
+    assert interior.certificate.objective == pytest.approx(reference.certificate.objective, rel=2e-3)
+    assert interior.certificate.dual_bound <= reference.certificate.objective * (1 + 1e-6)
+    on_rows = np.asarray(bounded.rows.full @ interior.mu)
+    np.testing.assert_allclose(on_rows, interior.row_dose_Gy, atol=1e-6)
