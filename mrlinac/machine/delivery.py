@@ -6,6 +6,7 @@ asks of them, and turns their MU into a delivery.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -100,6 +101,11 @@ class Delivery(Protocol):
 
     def openings(self) -> tuple[Openings, ...]:
         """The rectangles that transport starts photons in, beam by beam."""
+        ...
+
+    @property
+    def exposed_mm2(self) -> float:
+        """Area on the isocentre plane that is open at some time, summed over the beams."""
         ...
 
     def times(self, factor: float) -> Self:
@@ -313,6 +319,11 @@ class Fluence:
         """
         return tuple(Openings.of_beamlets(m, mu) for m, mu in zip(self.maps, self.mu, strict=True))
 
+    @property
+    def exposed_mm2(self) -> float:
+        """Area on the isocentre plane of the beamlets that have MU, summed over the beams."""
+        return sum(float(openings.area_mm2[openings.mu > 0].sum()) for openings in self.openings())
+
     def times(self, factor: float) -> Fluence:
         """The fluence scaled.
 
@@ -450,9 +461,33 @@ class Segments:
         """
         return tuple(_open_part(segment, self.mlc) for segment in self.segments)
 
+    @property
+    def exposed_mm2(self) -> float:
+        """Area on the isocentre plane that is open in some segment, summed over the beams; behind leaves does not count."""
+        by_beam: dict[Beam, list[Segment]] = {}
+        for segment in self.segments:
+            if segment.mu > 0:
+                by_beam.setdefault(segment.beam, []).append(segment)
+        return sum(_union_mm2(segments, self.mlc) for segments in by_beam.values())
+
 
 PIECE_mm, TRANSMITTED_PIECE_mm = 10.0, 40.0
 """Longest piece of an opening, and of what leaves cover: over it the fluence of the source is nearly that of its centre."""
+
+
+def _union_mm2(segments: Sequence[Segment], mlc: Mlc) -> float:
+    """Area between the leaves of any of a beam's segments, each pair as wide as its widest opening across the leaves."""
+    edges_mm = mlc.leaf_edges_mm
+    low, high = (np.array([segment.diaphragm_mm[side] for segment in segments]) for side in (0, 1))
+    width = np.minimum(edges_mm[1:], high.max()) - np.maximum(edges_mm[:-1], low.min())
+    area = 0.0
+    for pair in np.flatnonzero(width > 0):
+        covered, reached = 0.0, -np.inf
+        for left, right in sorted(tuple(segment.leaf_mm[pair]) for segment in segments):
+            covered += max(0.0, right - max(left, reached))
+            reached = max(reached, right)
+        area += covered * float(width[pair])
+    return area
 
 
 def _open_part(segment: Segment, mlc: Mlc) -> Openings:

@@ -180,8 +180,9 @@ def dose(
     if photons is None:
         if target_rel_sigma is None:
             raise PhysicsError("give photons= or target_rel_sigma=")
-        # Twice the usual need (a million per cm² of aperture at 1 % and 3 mm voxels): it stops in time.
-        area_cm2 = sum(float(openings.area_mm2[openings.mu > 0].sum()) for openings in beams) / 100
+        # Twice the usual need (a million per cm² of aperture at 1 % and 3 mm voxels): it stops in time. What an arc opens at
+        # many angles overlaps in the patient: it counts as so many beams.
+        area_cm2 = delivery.exposed_mm2 / 100 * min(1.0, MOST_BEAMS / max(len(set(delivery.beams)), 1))
         need = 1e6 * max(area_cm2, 1.0) * (0.01 / target_rel_sigma) ** 2 * (0.027 / medium.grid.voxel_cc)
         photons, batches = int(2 * need) + batches * 1000, 2 * batches
     outcome = simulate(
@@ -405,6 +406,9 @@ def _rows(beams: Sequence[Openings], machine: Machine, emission: Emission, mediu
     parts = [source.source_rows(openings, machine, emission, lower, True) for openings in beams]
     return np.concatenate(parts) if parts else np.zeros((0, source.COLUMNS))
 
+
+MOST_BEAMS = 15
+"""Number of beams beyond which their apertures no longer add to the photons that a dose needs."""
 
 NOISE_KEPT = 0.01
 """Share of a high dose below which the noise of a voxel is not kept: it decides no metric."""

@@ -113,3 +113,12 @@ def test_leaves_and_diaphragms_form_a_segment_or_say_why_not(shape, diaphragm, m
 def test_a_couch_angle_turns_the_patient_in_the_beam(gantry_deg, couch_deg, source_from):
     beam = Beam(gantry_deg, (0.0, 0.0, 0.0), 1000.0, couch_deg=couch_deg)
     np.testing.assert_allclose(beam.source_xyz_mm() / 1000, source_from, atol=1e-12)
+
+
+def test_what_segments_expose_counts_once_a_beam():
+    """Pair 1 opens from -25 to 5 and from 0 to 10: 35 mm; pair 3 once, 7 mm. Transmission and unused segments do not count."""
+    more = segment([[0.0, 10.0], *SHAPE[1:]])
+    unused = segment([[-60.0, 60.0]] * 4, mu=0.0)
+    leaky = mlc().model_copy(update={"transmission": 0.01})
+    assert Segments((segment(SHAPE), more, unused), leaky).exposed_mm2 == pytest.approx((35 + 7) * 7)
+    assert Segments((segment(SHAPE, (-10.0, 5.0)),), leaky).exposed_mm2 == pytest.approx(30 * 3 + 7 * 5)
