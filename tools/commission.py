@@ -1,11 +1,12 @@
 """Fit a machine file to its references by Monte Carlo in water, and say how well it does.
 
-Four steps, each a subcommand. Only ``--write`` changes the machine file::
+Steps, each a subcommand. Only ``--write`` changes the machine file::
 
     python tools/commission.py basis agility /tmp/agility.npz     # depth doses of single energies (minutes)
     python tools/commission.py fit agility /tmp/agility.npz       # spectrum (seconds)
     python tools/commission.py spot agility                       # penumbra of the point source -> spot size
     python tools/commission.py electrons agility                  # contaminant electrons, where there is no field
+    python tools/commission.py head agility tools/measurements/synergy-agility-output-factors.csv --fit 30 100 200
     python tools/commission.py verify agility                     # the whole model; --write stores the calibration
 
 The spectrum has the form of Ali and Rogers (PMB 57:31, 2012): bremsstrahlung of an end-point energy behind tungsten
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import interpolate, ndimage, optimize
 from water_dose import (
     SETUPS,
@@ -93,7 +94,9 @@ def basis(machine: model.Machine, path: Path, photons: float, lung_mm: tuple[flo
     rows: dict[str, list[Array]] = {name: [] for name in SETUPS}
     for energy in NODES_MeV:
         narrow = model.Spectrum(edge_MeV=(energy * 0.999, energy * 1.001), weight=(1.0,), source="single energy")
-        kernel = pencil(per_photon(machine, spectrum=narrow), photons, seed=int(1000 * energy), lung_mm=lung_mm)
+        kernel = pencil(
+            per_photon(machine, spectrum=narrow, extra_focal=None), photons, seed=int(1000 * energy), lung_mm=lung_mm
+        )
         for name, curve in curves(machine, kernel).items():
             rows[name].append(curve)
         print(f"{energy} MeV: {rows['tpr100'][-1].mean():.4g} Gy mm2 on average", flush=True)
@@ -233,18 +236,65 @@ def electrons(machine: model.Machine, photons: float, surface_fraction: float) -
     if machine.electrons is None:
         raise SystemExit(f"{machine.name}: the file has no contaminant electrons")
     depth, curve = electron_depth_dose(machine, photons)
-    kernel = pencil(per_photon(machine), photons)
+    kernel = pencil(per_photon(machine, extra_focal=None), photons)
     wet = (kernel.depth_mm > 0) & (kernel.depth_mm < 300)
     _, top = smooth_maximum(kernel.depth_mm[wet], curves(machine, kernel)["pdd100"].mean(0)[wet])
     surface = float(np.polynomial.Polynomial.fit(depth[:4], curve[:4], 1)(0.0))
     return surface_fraction * top / surface, depth, curve / surface
 
 
+def phantom_factors(machine: model.Machine, sides_mm: Array, photons: float) -> tuple[Array, Array]:
+    """Output factors, SSD = SAD - 10 cm and 10 cm deep, without head scatter, relative to 10 x 10; their sigmas."""
+    kernel = pencil(per_photon(machine, extra_focal=None), photons, repeats=8)
+    wet = (kernel.depth_mm > 0) & (kernel.depth_mm < 300)
+
+    def at_10_cm(side_mm: float) -> Array:
+        rows = on_axis(machine, kernel, side_mm, machine.sad_mm - 100)[:, wet]
+        return np.array([depth_dose_at(kernel.depth_mm[wet], row, 100.0) for row in rows])
+
+    reference = at_10_cm(100.0)
+    factors = [_ratio_of_each(at_10_cm(side), reference) for side in sides_mm]
+    return np.array([mean for mean, _ in factors]), np.array([sigma for _, sigma in factors])
+
+
+def head(
+    machine: model.Machine,
+    sides_mm: Array,
+    measured: Array,
+    fitted: NDArray[np.bool_],
+    phantom: Array,
+    distance_mm: float,
+) -> tuple[model.ExtraFocal, Array]:
+    """Extra-focal source whose head scatter times the phantom's factors gives the measured ones; the modelled factors.
+
+    Share and decay are fitted to the fields of ``fitted``; the plane is given, since the two stand for it as well.
+    """
+
+    def source(parameters: Array) -> model.ExtraFocal:
+        share, decay_mm = parameters
+        return model.ExtraFocal(share=share, decay_mm=decay_mm, distance_mm=distance_mm, source="fitted")
+
+    def modelled(parameters: Array) -> Array:
+        photons = machine.photons.model_copy(update={"extra_focal": source(parameters)})
+        with_head = machine.model_copy(update={"photons": photons})
+        in_air = [with_head.in_air((float(side), float(side))) for side in sides_mm]
+        return phantom * np.array(in_air) / with_head.in_air((100.0, 100.0))
+
+    found = optimize.least_squares(
+        lambda p: (modelled(p) / measured - 1)[fitted],
+        x0=[0.08, 15.0],
+        bounds=([0.0, 1.0], [0.5, 100.0]),
+        x_scale=[0.1, 10],
+    )
+    return source(found.x), modelled(found.x)
+
+
 def verify(machine: model.Machine, photons: float) -> tuple[list[tuple[str, float, float]], float, float]:
     """Figures of the whole model (name, value, sigma), and the calibration: photons per MU and mm2, its sigma."""
     bare, calibration = per_photon(machine), machine.calibration
     options: dict[str, Any] = {"repeats": 8, "field": calibration.with_field or not machine.has_field}
-    kernel = pencil(bare, photons, **options)
+    # A pencil's dose knows no head scatter: its photons would leave the pencil.
+    kernel = pencil(per_photon(machine, extra_focal=None), photons, **options)
     depth, curve = electron_depth_dose(machine, photons / 10)
     per = machine.electrons.per_photon if machine.electrons else 0.0
     contamination = per * np.interp(kernel.depth_mm, depth, curve, right=0.0) * (kernel.depth_mm > 0)
@@ -302,6 +352,11 @@ def _ratio(numerator: Array, denominator: Array) -> tuple[float, float]:
     return a / b, a / b * float(np.hypot(da / a, db / b))
 
 
+def _ratio_of_each(numerator: Array, denominator: Array) -> tuple[float, float]:
+    """Mean and standard deviation of the ratio of each repeat, whose numerator and denominator share their histories."""
+    return _mean(numerator / denominator)
+
+
 def _mean(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent repeats and its standard deviation."""
     array = np.asarray(values, float)
@@ -347,6 +402,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("sensitivity", 0.0),
         ("spot", 6e6),
         ("electrons", 1e6),
+        ("head", 1.2e7),
         ("verify", 1.2e7),
     ):
         step = steps.add_parser(name)
@@ -366,6 +422,12 @@ def main(arguments: list[str] | None = None) -> int:
             step.add_argument("--photons", type=float, default=photons)
         if name == "electrons":
             step.add_argument("--surface", type=float, required=True, help="their surface dose, of the maximum")
+        if name == "head":
+            step.add_argument("path", type=Path, help="CSV of side_mm, output_factor: SSD = SAD - 10 cm, 10 cm deep")
+            step.add_argument("--fit", type=float, nargs="+", required=True, metavar="mm", help="the fields to fit")
+            step.add_argument(
+                "--distance", type=float, default=125.0, help="of the extra-focal plane from the target, mm"
+            )
         if name in ("fit", "verify"):
             step.add_argument("--write", action="store_true", help="store the result in the machine file")
             step.add_argument("--source", help="what the file will say about where it comes from")
@@ -393,6 +455,16 @@ def main(arguments: list[str] | None = None) -> int:
     elif args.step == "spot":
         for axis, (target, point, sigma) in spot(machine, args.photons).items():
             print(f"{axis}: wanted {target:.2f} mm, point source {point:.2f} mm, spot sigma {sigma:.2f} mm")
+    elif args.step == "head":
+        sides_mm, measured = np.loadtxt(args.path, delimiter=",", comments="#", skiprows=3, unpack=True)
+        phantom, sigma = phantom_factors(machine, sides_mm, args.photons)
+        fitted = np.isin(sides_mm, args.fit)
+        extra, modelled = head(machine, sides_mm, measured, fitted, phantom, args.distance)
+        print(f"share {extra.share:.4f}, decay_mm {extra.decay_mm:.2f}, distance_mm {extra.distance_mm:g}")
+        for row in zip(sides_mm, measured, modelled, fitted, phantom, sigma, strict=True):
+            side, aim, value, used, alone, spread = row
+            print(f"{side:5.0f} mm: measured {aim:.3f}, model {value:.3f} ({100 * (value / aim - 1):+.2f} %, "
+                  f"{'fitted' if used else 'predicted'}); phantom scatter alone {alone:.3f} ± {spread:.4f}")  # fmt: skip
     elif args.step == "electrons":
         per, depths, shares = electrons(machine, args.photons, args.surface)
         for depth, share in zip(depths, shares, strict=True):

@@ -95,21 +95,23 @@ class FluenceProfile(spec.Spec):
 
 
 class ExtraFocal(spec.Spec):
-    """Photons scattered in the head: a second Gaussian spot below the target, seen through the same edges.
+    """Photons scattered in the head: a wide source below the target, seen through the same edges.
+
+    Its density falls as exp(−r / ``decay_mm``) with the distance r from the axis.
 
     Attributes
     ----------
     share : float
         Of the photons that leave the collimator.
-    sigma_mm : float
-        Standard deviation of the spot in its plane, along u and v.
+    decay_mm : float
+        Distance in its plane over which the density falls to 1/e; half of its photons start within 1.68 of it.
     distance_mm : float
         Of its plane from the target.
     source : str
     """
 
     share: Annotated[float, Field(ge=0, lt=1)]
-    sigma_mm: Positive
+    decay_mm: Positive
     distance_mm: Positive
     source: str
 
@@ -438,7 +440,8 @@ class Machine(spec.Spec):
             return 1.0
         sad, collimator, distance = self.sad_mm, self.photons.collimator_mm, extra.distance_mm
         seen = collimator * (sad - distance) / (sad * (sad - collimator))
-        visible = math.prod(math.erf(side / 2 * seen / (math.sqrt(2) * extra.sigma_mm)) for side in field_mm)
+        half_u, half_v = (side / 2 * seen / extra.decay_mm for side in field_mm)
+        visible = _within(half_u, half_v) + _within(half_v, half_u)
         fan = (sad * (collimator - distance) / (collimator * (sad - distance))) ** 2
         return 1 - extra.share + extra.share * fan * visible
 
@@ -464,6 +467,17 @@ class Machine(spec.Spec):
             if abs(span_deg) >= 360 or (gantry_deg - sector.from_deg) % 360 <= span_deg % 360:
                 return sector.reason
         return None
+
+
+def _within(near: float, beside: float) -> float:
+    """Share of the density exp(−r)/(2π) within the two triangles from the centre of a rectangle to sides at ± ``near``.
+
+    ``beside`` is the half length of these sides. The radial integral up to R is 1 − (1 + R) exp(−R).
+    """
+    node, weight = np.polynomial.legendre.leggauss(32)
+    widest = math.atan2(beside, near)
+    radius = near / np.cos(widest / 2 * (node + 1))
+    return float(weight @ (1 - (1 + radius) * np.exp(-radius))) * widest / math.pi
 
 
 def load(name: str | Path) -> Machine:

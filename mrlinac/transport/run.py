@@ -180,8 +180,8 @@ def dose(
     if photons is None:
         if target_rel_sigma is None:
             raise PhysicsError("give photons= or target_rel_sigma=")
-        # Twice the usual need (a million per cm² of aperture at 1 % and 3 mm voxels): it stops in time. What an arc opens at
-        # many angles overlaps in the patient: it counts as so many beams.
+        # Twice the usual need (a million per cm² of aperture at 1 % and 3 mm voxels): it stops in time. What an arc
+        # opens at many angles overlaps in the patient: it counts as so many beams.
         area_cm2 = delivery.exposed_mm2 / 100 * min(1.0, MOST_BEAMS / max(len(set(delivery.beams)), 1))
         need = 1e6 * max(area_cm2, 1.0) * (0.01 / target_rel_sigma) ** 2 * (0.027 / medium.grid.voxel_cc)
         photons, batches = int(2 * need) + batches * 1000, 2 * batches

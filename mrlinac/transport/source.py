@@ -1,4 +1,4 @@
-"""Where photons start: a Gaussian spot, and the head's scatter as a second one, seen through a rectangle."""
+"""Where photons start: a Gaussian spot, and the head's scatter around it, seen through a rectangle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 SOURCE, AXIS_U, AXIS_V, AXIS_W = 0, 3, 6, 9  # xyz triples
 SAD, COLLIMATOR, SPOT_U, SPOT_V, U0, U1, V0, V1, SOFTENING, INVERSE_FLUENCE = range(12, 22)
 ELECTRONS, ELECTRON_MEAN, ELECTRON_MAX, ELECTRON_SPREAD = range(22, 26)
-EXTRA_SHARE, EXTRA_SIGMA, EXTRA_DISTANCE = range(26, 29)
+EXTRA_SHARE, EXTRA_DECAY, EXTRA_DISTANCE = range(26, 29)
 COLUMNS = 29
 
 TOLD_BELOW_CUT = 0.001  # share of the photons' energy below the cut from which a result says so
@@ -143,7 +143,7 @@ def source_rows(
     rows[:, SOFTENING] = photons.softening_per_100mm / 100
     if photons.extra_focal is not None:
         extra = photons.extra_focal
-        rows[:, EXTRA_SHARE], rows[:, EXTRA_SIGMA] = extra.share, extra.sigma_mm
+        rows[:, EXTRA_SHARE], rows[:, EXTRA_DECAY] = extra.share, extra.decay_mm
         rows[:, EXTRA_DISTANCE] = extra.distance_mm
     rows[:, INVERSE_FLUENCE] = 1 / np.maximum(emission.fluence_at(openings.centre_uv_mm), 1e-9)
     if electrons and machine.electrons is not None:
@@ -170,8 +170,10 @@ def start_point(row, aim_u, aim_v, rng):
     Without an extra-focal share no random number is drawn for it.
     """
     if row[EXTRA_SHARE] > 0.0 and uniform(rng) < row[EXTRA_SHARE]:
-        a, b = normal_pair(rng)
-        u, v = a * row[EXTRA_SIGMA], b * row[EXTRA_SIGMA]
+        # The radius of a density exp(-r/decay) in the plane is the sum of two exponentially distributed lengths.
+        radius = row[EXTRA_DECAY] * (exponential(rng) + exponential(rng))
+        c, s = azimuth(rng)
+        u, v = radius * c, radius * s
         edge_u, edge_v = aim_u * row[COLLIMATOR] / row[SAD], aim_v * row[COLLIMATOR] / row[SAD]
         back = row[COLLIMATOR] / (row[COLLIMATOR] - row[EXTRA_DISTANCE])
         return edge_u + (u - edge_u) * back, edge_v + (v - edge_v) * back

@@ -116,7 +116,7 @@ def test_a_couch_angle_turns_the_patient_in_the_beam(gantry_deg, couch_deg, sour
 
 
 def test_what_segments_expose_counts_once_a_beam():
-    """Pair 1 opens from -25 to 5 and from 0 to 10: 35 mm; pair 3 once, 7 mm. Transmission and unused segments do not count."""
+    """Pair 1 opens from -25 to 5 and from 0 to 10: 35 mm; pair 3 once, 7 mm. What leaves pass does not count."""
     more = segment([[0.0, 10.0], *SHAPE[1:]])
     unused = segment([[-60.0, 60.0]] * 4, mu=0.0)
     leaky = mlc().model_copy(update={"transmission": 0.01})

@@ -129,7 +129,7 @@ def test_an_asymmetric_aperture_lies_on_the_side_of_iec_61217(name, position):
 
 def test_a_dose_of_many_segments_needs_no_more_photons_than_one_opening():
     """Forty segments of one shape, with what leaves pass: as many photons as the shape alone, to the same sigma."""
-    shape = {pair: (-30.0, 30.0) for pair in range(PAIRS // 2 - 3, PAIRS // 2 + 3)}
+    shape = dict.fromkeys(range(PAIRS // 2 - 3, PAIRS // 2 + 3), (-30.0, 30.0))
     how = {"field_xyz_T": FIELD, "target_rel_sigma": 0.05, "seed": 5}
     alone, many = (
         run.dose(water(), segments(*[(shape, 1.0)] * count, transmission=0.01), machine(), **how) for count in (1, 40)

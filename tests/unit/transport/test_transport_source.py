@@ -252,11 +252,11 @@ def test_where_a_line_enters_a_box(start, along, distance):
     assert source.enter.py_func(*map(float, start), *map(float, along), size) == pytest.approx(distance)
 
 
-EXTRA = {"share": 0.3, "sigma_mm": 12.0, "distance_mm": 130.0, "source": "test"}
+EXTRA = {"share": 0.3, "decay_mm": 12.0, "distance_mm": 130.0, "source": "test"}
 
 
 def test_extra_focal_photons_start_from_their_plane_and_pass_the_same_collimator():
-    """A share of 0.3, 12 mm wide 130 mm below the target; the rest from a point."""
+    """A share of 0.3, falling over 12 mm, 130 mm below the target; the rest from a point."""
     map_, emission = beamlets((0, 0), size=(40.0, 20.0)), only(1.0, relative=(1.0, 1.0))
     extra = ExtraFocal.model_validate(EXTRA)
     made = of_machine(spot_sigma_uv_mm=(0.0, 0.0), extra_focal=extra)
@@ -271,8 +271,10 @@ def test_extra_focal_photons_start_from_their_plane_and_pass_the_same_collimator
     count = scattered.sum()
     assert count == pytest.approx(0.3 * COUNT, abs=5 * np.sqrt(0.3 * 0.7 * COUNT) + (~entered).sum())
     start = at_distance(particles[entered][scattered], map_.beam, 130.0)
-    assert start.std(0) == pytest.approx([12.0, 12.0], rel=5 / np.sqrt(2 * count))
-    assert start.mean(0) == pytest.approx([0.0, 0.0], abs=5 * 12 / np.sqrt(count))
+    # Of a density exp(-r/decay): variance 3 decay² along each axis, kurtosis 5, mean radius 2 decay.
+    assert start.std(0) == pytest.approx([12 * np.sqrt(3)] * 2, rel=5 / np.sqrt(count))
+    assert start.mean(0) == pytest.approx([0.0, 0.0], abs=5 * 12 * np.sqrt(3 / count))
+    assert np.hypot(*start.T).mean() == pytest.approx(24.0, abs=5 * 12 * np.sqrt(2 / count))
     # The start does not depend on the place in the opening.
     assert np.corrcoef(start[:, 0], u[scattered])[0, 1] == pytest.approx(0, abs=5 / np.sqrt(count))
 
@@ -294,7 +296,8 @@ def test_output_in_air_is_the_photons_that_cross_the_axis():
     random = np.random.default_rng(5)
     size, lines = np.array([60.0, 100.0]), 2_000_000
     edge = (random.random((lines, 2)) - 0.5) * size * COLLIMATOR / SAD
-    start = random.normal(0, 12.0, (lines, 2))
+    angle, radius = random.uniform(0, 2 * np.pi, lines), random.gamma(2.0, 12.0, lines)
+    start = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
     there = start + (edge - start) * (SAD - 130.0) / (COLLIMATOR - 130.0)
     crossed = (np.abs(there) < 6.0).all(1).sum()
     per_mm2 = crossed / lines * 60 * 100 / 12.0**2
