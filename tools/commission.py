@@ -94,9 +94,7 @@ def basis(machine: model.Machine, path: Path, photons: float, lung_mm: tuple[flo
     rows: dict[str, list[Array]] = {name: [] for name in SETUPS}
     for energy in NODES_MeV:
         narrow = model.Spectrum(edge_MeV=(energy * 0.999, energy * 1.001), weight=(1.0,), source="single energy")
-        kernel = pencil(
-            per_photon(machine, spectrum=narrow, extra_focal=None), photons, seed=int(1000 * energy), lung_mm=lung_mm
-        )
+        kernel = pencil(per_photon(machine, spectrum=narrow), photons, seed=int(1000 * energy), lung_mm=lung_mm)
         for name, curve in curves(machine, kernel).items():
             rows[name].append(curve)
         print(f"{energy} MeV: {rows['tpr100'][-1].mean():.4g} Gy mm2 on average", flush=True)
@@ -236,7 +234,7 @@ def electrons(machine: model.Machine, photons: float, surface_fraction: float) -
     if machine.electrons is None:
         raise SystemExit(f"{machine.name}: the file has no contaminant electrons")
     depth, curve = electron_depth_dose(machine, photons)
-    kernel = pencil(per_photon(machine, extra_focal=None), photons)
+    kernel = pencil(per_photon(machine), photons)
     wet = (kernel.depth_mm > 0) & (kernel.depth_mm < 300)
     _, top = smooth_maximum(kernel.depth_mm[wet], curves(machine, kernel)["pdd100"].mean(0)[wet])
     surface = float(np.polynomial.Polynomial.fit(depth[:4], curve[:4], 1)(0.0))
@@ -245,7 +243,7 @@ def electrons(machine: model.Machine, photons: float, surface_fraction: float) -
 
 def phantom_factors(machine: model.Machine, sides_mm: Array, photons: float) -> tuple[Array, Array]:
     """Output factors, SSD = SAD - 10 cm and 10 cm deep, without head scatter, relative to 10 x 10; their sigmas."""
-    kernel = pencil(per_photon(machine, extra_focal=None), photons, repeats=8)
+    kernel = pencil(per_photon(machine), photons, repeats=8)
     wet = (kernel.depth_mm > 0) & (kernel.depth_mm < 300)
 
     def at_10_cm(side_mm: float) -> Array:
@@ -293,8 +291,7 @@ def verify(machine: model.Machine, photons: float) -> tuple[list[tuple[str, floa
     """Figures of the whole model (name, value, sigma), and the calibration: photons per MU and mm2, its sigma."""
     bare, calibration = per_photon(machine), machine.calibration
     options: dict[str, Any] = {"repeats": 8, "field": calibration.with_field or not machine.has_field}
-    # A pencil's dose knows no head scatter: its photons would leave the pencil.
-    kernel = pencil(per_photon(machine, extra_focal=None), photons, **options)
+    kernel = pencil(per_photon(machine), photons, **options)
     depth, curve = electron_depth_dose(machine, photons / 10)
     per = machine.electrons.per_photon if machine.electrons else 0.0
     contamination = per * np.interp(kernel.depth_mm, depth, curve, right=0.0) * (kernel.depth_mm > 0)

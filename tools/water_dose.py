@@ -118,8 +118,12 @@ def scan(
 
 
 def pencil(machine: model.Machine, photons: float, **options: Any) -> Scan:
-    """Dose per photon of a pencil beam of 4 x 4 mm2 in water: a :class:`Scan` in Gy."""
-    source = machine.model_copy(update={"electrons": None})
+    """Dose per photon of a pencil beam of 4 x 4 mm2 in water: a :class:`Scan` in Gy.
+
+    Of the photons from the target alone: those of head scatter would leave the pencil.
+    """
+    photons_of_target = machine.photons.model_copy(update={"extra_focal": None})
+    source = machine.model_copy(update={"electrons": None, "photons": photons_of_target})
     result = scan(
         source, ssd_mm=machine.sad_mm - 100, side_mm=PENCIL_mm, photons=photons, spacing_mm=(5.0, 2.0),
         half_width_mm=160.0, **options,

@@ -409,6 +409,16 @@ class Segments:
         """
         return self.delivery(self.vector * factor, self.certificate)
 
+    def in_order(self) -> Segments:
+        """The same, beam after beam, as a machine gives them.
+
+        Returns
+        -------
+        Segments
+        """
+        beams = self.beams
+        return replace(self, segments=tuple(sorted(self.segments, key=lambda segment: beams.index(segment.beam))))
+
     @property
     def vector(self) -> Array:
         """MU of one fraction of each segment."""

@@ -116,7 +116,7 @@ def make_plan(
         fluence=cast(
             Fluence, delivered if segmented is None else ideal.delivery
         ),  # the influence's columns are beamlets
-        segments=None if segmented is None else cast(Segments, delivered),
+        segments=None if segmented is None else cast(Segments, delivered).in_order(),
         dose=course.dose,
         sampled_dose=course,
         **judgement,

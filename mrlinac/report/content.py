@@ -17,7 +17,7 @@ from mrlinac.anatomy.structures import Roi, StructureSet
 from mrlinac.constants import RESEARCH_ONLY
 from mrlinac.dose.dose import Dose
 from mrlinac.errors import DataError, raise_all
-from mrlinac.machine.delivery import Certificate, Fluence
+from mrlinac.machine.delivery import Certificate, Fluence, Segments
 from mrlinac.notes import Notes
 
 GOAL_COLUMNS = ("structure", "metric", "value", "unit", "limit", "direction", "verdict", "margin", "source")
@@ -51,6 +51,8 @@ class ReportContent:
     target : str
         Name of the structure that the prescription refers to; the planes are laid through its centroid.
     fluence : Fluence
+    segments : Segments or None
+        What is delivered, where the plan is segmented.
         MU per beamlet of one fraction; its beams hold the isocentre.
     leaf_travel : {"u", "v"}
         Beam-limiting-device axis along which the leaves move.
@@ -128,6 +130,7 @@ class ReportContent:
     escalation: Mapping[str, Any] = field(default_factory=dict)
     escalation_says: str = ""
     rois: Mapping[str, Roi] = field(default_factory=dict)
+    segments: Segments | None = None
     window: Literal["thorax", "lung", "mediastinum"] = "thorax"
     skin_note: str = ""
     research_statement: str = RESEARCH_ONLY

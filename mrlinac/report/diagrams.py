@@ -1,4 +1,4 @@
-"""Diagrams of one plan that need no image: DVHs and fluences. Functions return a Figure and write nothing."""
+"""Diagrams of one plan that need no image: DVHs, fluences and segments. Functions return a Figure and write nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from dicompylercore.dvh import DVH
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from mrlinac.anatomy.structures import StructureSet
 from mrlinac.dose.grammar import parse
 from mrlinac.machine.beams import BeamletMap
+from mrlinac.machine.delivery import Segment
+from mrlinac.machine.model import Mlc
 from mrlinac.report import style
 from mrlinac.report.content import ReportContent, is_upper
 
@@ -205,13 +208,64 @@ def fluences(content: ReportContent) -> Figure:
     du, dv = maps[0].size_uv_mm
     figure.suptitle(
         f"Beam's-eye view from the source, isocentre plane; beamlets {du:g} × {dv:g} mm; leaves of "
-        f"{content.leaf_width_mm:g} mm travel along {content.leaf_travel}; relative until segmented",
+        f"{content.leaf_width_mm:g} mm travel along {content.leaf_travel}; "
+        f"{'relative until segmented' if content.segments is None else 'before segmentation'}",
         fontsize=9,
         x=0.01,
         ha="left",
     )
     style.footer(figure, content.research_statement)
     return figure
+
+
+def segments(content: ReportContent) -> Figure | None:
+    """Every segment as seen from the source, beam after beam; None for a plan that is a fluence."""
+    if content.segments is None:
+        return None
+    shapes, mlc = content.segments.segments, content.segments.mlc
+    openings = [_opened(shape, mlc) for shape in shapes]
+    corners = np.concatenate(openings)
+    low, high = corners[:, :2].min(0) - 8, corners[:, 2:].max(0) + 8
+    columns = min(10, len(shapes))
+    rows = -(-len(shapes) // columns)
+    width_in = 10.6
+    cell_in = width_in / columns
+    height_in = rows * (cell_in * (high[1] - low[1]) / (high[0] - low[0]) + 0.25) + 0.8
+    figure = style.new_figure(width_in, min(height_in, 22.0))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.ravel():
+        ax.set_axis_off()
+    for ax, shape, opened in zip(axes.ravel(), shapes, openings, strict=False):
+        area_cm2 = float(np.prod(opened[:, 2:] - opened[:, :2], axis=1).sum()) / 100
+        for u, v, far_u, far_v in opened:
+            ax.add_patch(Rectangle((u, v), far_u - u, far_v - v, facecolor=style.INK, edgecolor="none"))
+        frame = (low, *(high - low))
+        ax.add_patch(Rectangle(*frame, facecolor="none", edgecolor=style.FAINT, lw=0.6))
+        ax.plot([0], [0], "+", color=style.PAPER, ms=4, mew=0.6)
+        ax.set_title(f"{shape.beam.gantry_deg:g}°  {shape.mu:.1f} MU\n{area_cm2:.0f} cm²", fontsize=6.5, pad=2)
+        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    figure.suptitle(
+        f"Beam's-eye view of the {len(shapes)} segments from the source, u = X to the right, v = Y up; frame "
+        f"{high[0] - low[0]:.0f} × {high[1] - low[1]:.0f} mm on the isocentre plane; leaves travel along {mlc.travel}",
+        fontsize=9,
+        x=0.01,
+        ha="left",
+    )
+    style.footer(figure, content.research_statement)
+    return figure
+
+
+def _opened(segment: Segment, mlc: Mlc) -> NDArray[np.float64]:
+    """Rectangles (n, 4) that leaves and diaphragms leave open: low u, low v, high u, high v."""
+    edges_mm = mlc.leaf_edges_mm
+    bottom = np.maximum(edges_mm[:-1], segment.diaphragm_mm[0])
+    top = np.minimum(edges_mm[1:], segment.diaphragm_mm[1])
+    left, right = segment.leaf_mm.T
+    if segment.jaw_mm is not None:
+        left, right = np.maximum(left, segment.jaw_mm[0]), np.minimum(right, segment.jaw_mm[1])
+    opened = (top > bottom) & (right > left)
+    travel = (left, bottom, right, top) if mlc.travel == "u" else (bottom, left, top, right)
+    return np.asarray(np.stack(travel, axis=1)[opened])
 
 
 def _travel_arrow(ax: Axes, travel: str) -> None:

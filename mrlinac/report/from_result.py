@@ -40,6 +40,7 @@ def content_of(result: PlanResult) -> ReportContent:
         fractions=rx.fractions,
         target=rx.target,
         fluence=result.fluence,
+        segments=result.segments,
         leaf_travel=spec.machine.mlc.travel,
         leaf_width_mm=spec.machine.mlc.leaf_width_mm,
         dvhs=result.dvh,

@@ -189,8 +189,19 @@ def _plan_pictures(content: ReportContent, folder: Path) -> dict[str, Picture]:
                 folder,
                 "fluences",
                 "Fluence of every beam as seen from the source, MU per beamlet and fraction, on one colour scale. "
-                "MU are relative until the fluence is segmented.",
+                + (
+                    "MU are relative until the fluence is segmented."
+                    if content.segments is None
+                    else "The segments were made from it; it is not what is delivered."
+                ),
                 f"Beam's-eye fluence maps at gantry {beams}.",
+            ),
+            picture(
+                diagrams.segments(content),
+                folder,
+                "segments",
+                "Every segment as seen from the source, with gantry angle, MU of one fraction and open area.",
+                f"Beam's-eye shapes of the segments at gantry {beams}.",
             ),
             picture(
                 views.uncertainty(content),
@@ -302,6 +313,11 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
         ("Beams", f"{len(maps)} at " + ", ".join(f"{m.beam.gantry_deg:g}°" for m in maps)),
         ("Isocentre (LPS)", f"{x:.1f}, {y:.1f}, {z:.1f} mm".replace("-", "−")),
         ("Fluence", f"{sum(len(m) for m in maps):,} beamlets".replace(",", "\u202f")),
+        *(
+            []
+            if content.segments is None
+            else [("Segments", f"{len(content.segments)}, {content.segments.total_mu:.0f} MU per fraction")]
+        ),
         ("Calculation grid", " × ".join(f"{d:g}" for d in content.dose.grid.spacing_zyx_mm[::-1]) + " mm"),
     ]
     if content.dose.rel_sigma is not None:

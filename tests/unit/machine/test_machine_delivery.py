@@ -115,6 +115,13 @@ def test_a_couch_angle_turns_the_patient_in_the_beam(gantry_deg, couch_deg, sour
     np.testing.assert_allclose(beam.source_xyz_mm() / 1000, source_from, atol=1e-12)
 
 
+def test_segments_in_order_are_given_beam_after_beam():
+    first, other = segment(SHAPE), segment(SHAPE, mu=5.0)
+    turned = Segment(Beam(80.0, (1.0, 2.0, 3.0), 1000.0), first.leaf_mm, first.diaphragm_mm, 2.0)
+    ordered = Segments((first, turned, other), mlc()).in_order()
+    assert ordered.segments == (first, other, turned)
+
+
 def test_what_segments_expose_counts_once_a_beam():
     """Pair 1 opens from -25 to 5 and from 0 to 10: 35 mm; pair 3 once, 7 mm. What leaves pass does not count."""
     more = segment([[0.0, 10.0], *SHAPE[1:]])
